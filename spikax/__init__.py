@@ -1,0 +1,26 @@
+"""Event-based spiking neural networks in continuous time, with exact gradients."""
+
+from . import init as init
+from ._connection import Dense as Dense
+from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
+from ._network import Layer as Layer, Network as Network, sequential as sequential
+from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
+from ._results import RESULTS as RESULTS
+from ._simulate import simulate as simulate
+from ._solution import Solution as Solution, Stats as Stats
+from ._spikes import Events as Events, first_spike as first_spike, Spikes as Spikes
+from ._synapse import (
+    AbstractSynapse as AbstractSynapse,
+    AlphaSynapse as AlphaSynapse,
+    DeltaSynapse as DeltaSynapse,
+    ExpSynapse as ExpSynapse,
+)
+from .neurons import (
+    EIF as EIF,
+    EIFState as EIFState,
+    LI as LI,
+    LIF as LIF,
+    LIFState as LIFState,
+    QIF as QIF,
+    QIFState as QIFState,
+)

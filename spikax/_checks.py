@@ -1,0 +1,71 @@
+"""Checks of arguments, and the one form that their messages take."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def require(
+    holds: bool, name: str, expectation: str, value: Any, hint: str = "", error: type[Exception] = ValueError
+) -> None:
+    """Raises `error` with expectation, value and hint, unless `holds`."""
+    if not holds:
+        message = f"`{name}` must be {expectation}; got {_shown(value)}."
+        raise error(f"{message} {hint}".rstrip())
+
+
+def require_instance(value: Any, kind: type | tuple[type, ...], name: str, expectation: str, hint: str = "") -> None:
+    """Raises `TypeError` unless `value` is an instance of `kind`."""
+    require(isinstance(value, kind), name, expectation, value, hint, TypeError)
+
+
+def known(value: Any) -> np.ndarray | None:
+    """The numbers in `value` where they are known now; None while it is traced."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        return None
+    return np.asarray(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number or a floating-point array of them."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int | float):
+        return True
+    return isinstance(value, jax.Array | np.ndarray | np.generic) and np.issubdtype(value.dtype, np.floating)
+
+
+def require_finite(value: Any, name: str, hint: str = "") -> None:
+    """Raises unless `value` is a real number, or a floating-point array, and finite."""
+    require(is_number(value), name, "a real number or a floating-point array", value, hint, TypeError)
+    numbers = known(value)
+    require(numbers is None or bool(np.all(np.isfinite(numbers))), name, "finite", value, hint)
+
+
+def require_positive(value: Any, name: str, hint: str = "") -> None:
+    """Raises unless `value` is finite and above zero."""
+    require_finite(value, name, hint)
+    numbers = known(value)
+    require(numbers is None or bool(np.all(numbers > 0)), name, "positive", value, hint)
+
+
+def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str = "") -> None:
+    """Raises unless `lower`, the argument `name`, is below `upper`, the argument `upper_name`, as far as known."""
+    numbers = known(lower), known(upper)
+    below = any(number is None for number in numbers) or bool(np.all(np.less(*numbers)))
+    require(below, name, f"below `{upper_name}` = {_shown(upper)}", lower, hint)
+
+
+def require_count(value: Any, name: str, hint: str = "") -> None:
+    """Raises unless `value` is an integer of at least one."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    require(is_integer, name, "an integer", value, hint, TypeError)
+    require(value >= 1, name, "at least 1", value, hint)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, jax.Array | np.ndarray) and value.size > 6:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

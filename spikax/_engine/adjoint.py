@@ -1,0 +1,348 @@
+"""The derivative of the event loop: the accepted steps, walked backwards.
+
+Each accepted step is a map from one accepted point to the next. A step to a spike has the length h that solves
+g(Φ(y, h)) = 0, so that dh = -(∂g at fixed h) / (∇g · Φ_h), with the derivative Φ_h of the discrete step itself.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._checks import require_count
+from .._neuron import AbstractNeuron
+from .._synapse import evolve_filters
+from . import loop
+from .arrivals import Arrivals, in_order
+from .loop import ARRIVED, CAPPED, ENDED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings
+from .step import conditions, move
+from .units import add_scaled, over_units, spread
+
+
+def redo(problem: Problem, settings: Settings, row: Row, point: Point, arrival: Array, weight: PyTree) -> Point:
+    """The accepted point after `point`, as a differentiable map; `row` says what happened."""
+    crossed, capped = row.action == FIRED, row.action == CAPPED
+    landed = (row.action == ARRIVED) | (row.action == ENDED)
+    target = jnp.where(row.action == ARRIVED, arrival, problem.t1)
+    h = jnp.where(landed, jnp.where(landed, target, 0.0) - point.t, jnp.where(crossed | capped, row.h, 0.0))
+    count = row.fired[0]
+
+    def end_of(h):
+        def one(neuron, t, state, filters, h):
+            taken = move(neuron, settings.stepper, t, state, filters, h)
+            return taken.state, evolve_filters(neuron.synapse, filters, h)
+
+        return over_units(one, problem.neuron, spread(point.t, count), point.state, point.filters, spread(h, count))
+
+    end, slope = jax.jvp(end_of, (h,), (jnp.ones_like(h),))
+    slope = lax.stop_gradient(slope)
+    shift = _shift(problem, point.t + h, end[0], slope[0], row.fired, crossed)
+    state, filters = add_scaled(end, shift, slope)
+    t = jnp.where(landed, target, point.t + h + shift)
+    state, filters = loop.jump(problem, t, state, filters, row.fired, spread(row.action == ARRIVED, count), weight)
+    return Point(t, state, filters)
+
+
+def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Array, crossed: Array) -> Array:
+    """The last Newton step to the crossing; its derivative is that of the implicit function."""
+
+    def conditions_of(t, state):
+        return jnp.stack(over_units(conditions, problem.neuron, spread(t, fired[0]), state))
+
+    g, d = jax.jvp(conditions_of, (t, state), (jnp.ones_like(t), lax.stop_gradient(slope)))
+    # Of several events at one instant, the first in order holds the clock.
+    flat = jnp.moveaxis(fired & crossed, 0, -1)
+    flat = flat.reshape(*flat.shape[:2], -1)
+    leads = flat & (jnp.cumsum(flat, axis=-1) == 1)
+    leads = jnp.moveaxis(leads.reshape(*fired.shape[1:], fired.shape[0]), -1, 0)
+    newton = jnp.where(leads, -g / jnp.where(leads, lax.stop_gradient(d), 1.0), 0.0)
+    return jnp.sum(newton, axis=(0, 3))[..., None]
+
+
+class Inputs(eqx.Module):
+    """What the spikes of a layer depend on."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    times: Float[Array, "batch sources k"]
+    initial_state: PyTree[Array]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+    def problem(self, arrivals: Arrivals) -> Problem:
+        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1)
+
+
+class Outcome(eqx.Module):
+    """What the simulation of a layer gives."""
+
+    trains: Float[Array, "spikes batch units neurons"]
+    found: Point | None  # the accepted point before each time of `ts`
+    count: Int[Array, "batch units neurons"]
+    rejected: Int[Array, " batch"]
+    finished: Bool[Array, "batch units 1"]
+    stuck: Bool[Array, "batch units 1"]
+    iterations: Int[Array, ""]
+
+
+class AbstractAdjoint(eqx.Module):
+    """How a simulation is differentiated."""
+
+    @abc.abstractmethod
+    def simulate(self, inputs: Inputs, settings: Settings, ts: Float[Array, " ts"] | None) -> Outcome:
+        """Simulates the units of a layer."""
+
+
+class DiscreteAdjoint(AbstractAdjoint):
+    """The exact derivative of the simulation as it ran: its steps, walked backwards.
+
+    **Arguments:**
+
+    - `memory`: the bytes that the stored steps of a layer may take. A simulation with more steps than fit is cut
+      into segments, and the backward pass repeats all of them but the last.
+    """
+
+    memory: int = eqx.field(static=True, default=2**25)
+
+    def __check_init__(self):
+        require_count(self.memory, "memory")
+
+    def simulate(self, inputs, settings, ts):
+        floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+        others, static = eqx.partition((rest, settings, ts), eqx.is_array)
+
+        def unpack(floats, others):
+            rest, settings, ts = eqx.combine(others, static)
+            return eqx.combine(floats, rest), settings, ts
+
+        @jax.custom_vjp
+        def simulated(floats, others):
+            return _forward(*unpack(floats, others), self.memory, stores=False)[0]
+
+        def forward(floats, others):
+            outcome, tape = _forward(*unpack(floats, others), self.memory, stores=True)
+            return outcome, (floats, others, tape)
+
+        def backward(residual, cotangent):
+            floats, others, tape = residual
+            gradient = _backward(*unpack(floats, others), tape, cotangent.trains, cotangent.found)
+            return eqx.filter(gradient, eqx.is_inexact_array), None
+
+        simulated.defvjp(forward, backward)
+        return simulated(floats, others)
+
+
+class _Tape(eqx.Module):
+    """What the backward pass needs: the starts of every `stride`th segment, and the rows of the last one."""
+
+    arrivals: Arrivals
+    starts: Progress
+    rows: Row
+    segments: Int[Array, ""]
+    length: Int[Array, ""]  # rows in the last segment
+    end: Progress
+    stride: int = eqx.field(static=True)
+
+
+def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
+    problem = inputs.problem(in_order(inputs.times))
+    progress = loop.start(problem, settings)
+    row = loop.row_of(progress)
+    length = min(max(memory // _size(row), 16), settings.max_steps)
+    # Every `stride`th segment leaves its start on the tape: of as many as fit.
+    stride = math.ceil(math.ceil(settings.max_steps / length) * _size(progress) * 4 / memory)
+    rows = _stack(row, length) if stores or ts is not None else None
+    starts = _stack(progress, math.ceil(settings.max_steps / (length * stride))) if stores else None
+    found = None if ts is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (len(ts), *x.shape)), _point(progress))
+    trains = jnp.full((settings.max_spikes, *progress.count.shape), jnp.inf, progress.t.dtype)
+
+    def goes_on(carry):
+        segment, iterations, _, progress, *_ = carry
+        return (iterations < settings.max_steps) & jnp.any(~loop.is_finished(progress, problem.t1))
+
+    def body(carry):
+        segment, iterations, _, progress, trains, rows, starts, found = carry
+        if starts is not None:
+            here = jnp.where(segment % stride == 0, segment // stride, starts.t.shape[0])
+            starts = jax.tree.map(lambda starts, start: starts.at[here].set(start, mode="drop"), starts, progress)
+        limit = jnp.minimum(length, settings.max_steps - iterations).astype(jnp.int32)
+        progress, trains, rows, ran = loop.run(problem, settings, progress, trains, rows, limit)
+        if found is not None:
+            place, here = _places(ts, rows.t, ran)
+            found = _choose(here, _take(_point(rows), place), found)
+        return segment + 1, iterations + ran, ran, progress, trains, rows, starts, found
+
+    zero = jnp.int32(0)
+    carry = (zero, zero, zero, progress, trains, rows, starts, found)
+    used, iterations, ran, progress, trains, rows, starts, found = lax.while_loop(goes_on, body, carry)
+    if found is not None:
+        end = _point(progress)
+        found = _choose(end.t <= ts[:, None, None, None], end, found)
+    finished = loop.is_finished(progress, problem.t1)
+    outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
+    return outcome, _Tape(problem.arrivals, starts, rows, used, ran, progress, stride) if stores else None
+
+
+class _Sums(eqx.Module):
+    """What the walk back gathers, apart from the cotangent of the present point."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    times: Float[Array, "batch spikes"]
+
+
+class _Walk(eqx.Module):
+    """The walk back: how many rows are left, and the cotangents gathered so far."""
+
+    left: Int[Array, ""]
+    bar: Point
+    count: Int[Array, "batch units neurons"]
+    sums: _Sums
+
+
+def _backward(
+    inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, trains_bar: Array, found_bar: Point | None
+) -> Inputs:
+    """The cotangent of `inputs`, given those of the spike times and of the accepted points before `ts`."""
+    shape, length = tape.end.count.shape, tape.rows.t.shape[0]
+    parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
+    # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
+    problem = eqx.tree_at(lambda p: p.neuron, inputs.problem(tape.arrivals), eqx.combine(copies, rest))
+
+    bar = jax.tree.map(jnp.zeros_like, _point(tape.end))
+    waiting = None
+    if found_bar is not None:
+        at_end = tape.end.t <= ts[:, None, None, None]
+        bar = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), _choose(at_end, found_bar, _zeros(found_bar)))
+        waiting = ~at_end
+    no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
+    walk = _Walk(tape.length, bar, tape.end.count, _Sums(_zeros(copies), _zeros(inputs.weight), no_times))
+
+    def segment(carry):
+        number, rows, waiting, walk = carry
+        number = number - 1
+        is_last = number == tape.segments - 1
+        # The rows of the last segment are on the tape; the others run again, from the last start before them. A
+        # segment that is not the last is full, and ends where the rows end.
+        start, before = number // tape.stride, number % tape.stride
+        origin = jax.tree.map(lambda starts: starts[start], tape.starts)
+        nothing = jnp.zeros((0, *shape), trains_bar.dtype)
+        again = jnp.where(is_last, 0, (before + 1) * length)
+        _, _, rows, _ = loop.run(problem, settings, origin, nothing, rows, again)
+        left = jnp.where(is_last, tape.length, length)
+        added = None
+        if found_bar is not None:
+            place, here = _places(ts, rows.t, left)
+            added = _gather_back(found_bar, place, here & waiting, rows)
+            waiting = waiting & ~here
+        walk = eqx.tree_at(lambda walk: walk.left, walk, left)
+        walk = lax.while_loop(
+            lambda walk: walk.left > 0, lambda walk: _step_back(problem, settings, rows, added, trains_bar, walk), walk
+        )
+        return number, rows, waiting, walk
+
+    carry = (tape.segments, tape.rows, waiting, walk)
+    *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
+    neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
+    times = walk.sums.times.reshape(inputs.times.shape)
+    return Inputs(neuron, walk.sums.weight, times, walk.bar.state, jnp.sum(walk.bar.t), jnp.zeros_like(inputs.t1))
+
+
+def _step_back(
+    problem: Problem, settings: Settings, rows: Row, added: Point | None, trains_bar: Array, walk: _Walk
+) -> _Walk:
+    """The walk over one row: the cotangent after it becomes the one before it."""
+    left = walk.left - 1
+    row = jax.tree.map(lambda rows: rows[left], rows)
+    count = walk.count - row.fired[0].astype(jnp.int32)
+    recorded = row.fired[0] & (count < trains_bar.shape[0])
+    emitted = jnp.take_along_axis(trains_bar, count[None], axis=0, mode="clip")[0]
+    emitted = jnp.sum(jnp.where(recorded, emitted, 0.0), axis=2, keepdims=True)
+    bar = eqx.tree_at(lambda bar: bar.t, walk.bar, walk.bar.t + emitted)
+
+    arrival, spike = problem.arrivals.at(row.cursor)
+    arrived = row.action == ARRIVED
+    weight = loop.weight_of(problem, spike)
+    parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
+
+    def forward(parameters, point, arrival, weight):
+        neuron = eqx.combine(parameters, rest)
+        return redo(eqx.tree_at(lambda p: p.neuron, problem, neuron), settings, row, point, arrival, weight)
+
+    _, pull = jax.vjp(forward, parameters, Point(row.t, row.state, row.filters), jnp.where(arrived, arrival, 0.0), weight)
+    parameters_bar, point_bar, arrival_bar, weight_bar = pull(bar)
+    happened = row.action <= FIRED_AT_ONCE
+    bar = _choose(happened, point_bar, walk.bar)
+    if added is not None:
+        bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
+
+    batch, units, neurons = (jnp.arange(n).reshape(s) for n, s in zip(count.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1))))
+    source = spike // problem.arrivals.k
+    sums = _Sums(
+        jax.tree.map(jnp.add, walk.sums.neuron, _choose(happened, parameters_bar, _zeros(parameters_bar))),
+        jax.tree.map(
+            lambda sum, bar: sum.at[source, units, neurons].add(jnp.where(arrived, bar, 0.0)),
+            walk.sums.weight,
+            weight_bar,
+        ),
+        walk.sums.times.at[batch, spike].add(jnp.where(arrived, arrival_bar, 0.0)),
+    )
+    return _Walk(left, bar, count, sums)
+
+
+def _point(at: Progress | Row) -> Point:
+    return Point(at.t, at.state, at.filters)
+
+
+def _zeros(tree: PyTree[Array]) -> PyTree[Array]:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _choose(where: Bool[Array, "*batch 1"], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    """As `select`, with any number of axes before the last one of the clock."""
+
+    def leaf(new, old):
+        return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - where.ndim)), new, old)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def _size(tree: PyTree[Array]) -> int:
+    """The bytes of a tree of arrays."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _stack(tree: PyTree, length: int) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), tree)
+
+
+def _places(ts: Array, t: Float[Array, "rows batch units 1"], length: Array) -> tuple[Array, Array]:
+    """The last row that starts at or before each time of `ts`, and whether there is one."""
+    is_row = (jnp.arange(t.shape[0]) < length)[:, None, None, None]
+    before = jnp.sum((t <= ts[:, None, None, None, None]) & is_row, axis=1)
+    return jnp.maximum(before - 1, 0), before > 0
+
+
+def _take(rows: PyTree[Array], place: Int[Array, "ts batch units 1"]) -> PyTree[Array]:
+    """The row at each place."""
+
+    def leaf(rows):
+        index = place.reshape(place.shape + (1,) * (rows.ndim - place.ndim))
+        return jnp.take_along_axis(rows, index, axis=0)
+
+    return jax.tree.map(leaf, rows)
+
+
+def _gather_back(bar: Point, place: Array, where: Array, rows: Row) -> Point:
+    """The transpose of `_take`, from where `where` holds."""
+    batch, units = jnp.arange(place.shape[1])[:, None], jnp.arange(place.shape[2])
+
+    def leaf(bar, rows):
+        return jnp.zeros_like(rows).at[place[..., 0], batch, units].add(bar)
+
+    return jax.tree.map(leaf, _choose(where, bar, _zeros(bar)), _point(rows))

@@ -1,0 +1,65 @@
+"""The arrivals of a layer: all spikes of its sources, in the order in which they come."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+
+class Arrivals(eqx.Module):
+    """Per sample, the times of the arrivals, ascending and padded with `inf`, and the spike that each one is.
+
+    `spike` counts through the spikes of all sources, `k` for each source.
+    """
+
+    times: Float[Array, "batch arrivals"]
+    spike: Int[Array, "batch arrivals"]
+    k: int = eqx.field(static=True)
+
+    def at(self, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
+        """The time of the arrival at the cursor, and its spike."""
+        batch = jnp.arange(self.times.shape[0])[:, None, None]
+        inside = {"mode": "promise_in_bounds"}
+        return self.times.at[batch, cursor].get(**inside), self.spike.at[batch, cursor].get(**inside)
+
+
+def in_order(times: Float[Array, "batch sources k"]) -> Arrivals:
+    """Sorts the spikes of all sources by time; equal times keep the order of the sources."""
+    batch, sources, k = times.shape
+    flat = times.reshape(batch, sources * k)
+    sorted_times, spike = _sort(flat)
+    # One arrival more, which never comes: a cursor past the last arrival rests there.
+    never = jnp.full((batch, 1), jnp.inf, flat.dtype)
+    return Arrivals(
+        jnp.concatenate([sorted_times, never], axis=1),
+        jnp.concatenate([spike, jnp.zeros((batch, 1), spike.dtype)], axis=1),
+        k,
+    )
+
+
+def _sort(flat: Array) -> tuple[Array, Array]:
+    """Sorted times and their order.
+
+    Most places of a spike train are empty, and a partial sort of as many as are filled is several times faster than
+    a full one; how many are filled is known at run time only, so a few sizes stand ready.
+    """
+    length = flat.shape[1]
+    sizes = [size for size in (length // 8, length // 4, length // 2) if size >= 32]
+
+    def smallest(size):
+        def sort(flat):
+            negative, order = lax.top_k(-flat, size)
+            rest = ((0, 0), (0, length - size))
+            return jnp.pad(-negative, rest, constant_values=jnp.inf), jnp.pad(order, rest)
+
+        return sort
+
+    def full(flat):
+        order = jnp.argsort(flat, axis=1)
+        return jnp.take_along_axis(flat, order, axis=1), order.astype(jnp.int32)
+
+    if not sizes:
+        return full(flat)
+    filled = jnp.max(jnp.sum(flat < jnp.inf, axis=1))
+    choice = jnp.sum(filled > jnp.asarray(sizes))
+    return lax.switch(choice, [*map(smallest, sizes), full], flat)

@@ -1,0 +1,79 @@
+"""Where an event condition g crosses zero, or peaks, inside a step: estimates from its values and slopes.
+
+An estimate only says where to try next. What is accepted is always the end of a full step of the solver.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+class Ends(eqx.Module):
+    """The condition and its slope at the start of a step, and a time h later at the end of a trial."""
+
+    h: Array
+    g0: Array
+    d0: Array
+    g1: Array
+    d1: Array
+    size: Array  # of what g is computed from at the end: g is exact up to the float's precision times this
+
+    def crosses(self) -> Array:
+        """Whether there is a crossing: g ends above zero, or starts on it and rises."""
+        return (self.g1 >= 0) | ((self.g0 >= 0) & (self.d0 > 0))
+
+    def has_peak(self) -> Array:
+        """Whether g, below zero at both ends, rises and falls again in between."""
+        return (self.g0 < 0) & (self.g1 < 0) & (self.d0 > 0) & (self.d1 < 0)
+
+    def newton(self, instant: Array) -> tuple[Array, Array]:
+        """The crossing by one Newton step from the end, and whether that step is the last one.
+
+        With the curvature c of g, a step of length s has the error c s² / 2d in time, and what is differentiated at
+        the end in place of the crossing is wrong by the ratio c s / d. The first must be lost in the float, and the
+        second be small enough for the gradients: the root of the float's precision, 1.5e-8 in float64,
+        unless g is lost in its own rounding already.
+        """
+        rising = self.d1 > 0
+        shift = jnp.where(rising, -self.g1 / jnp.where(rising, self.d1, 1.0), 0.0)
+        bend = jnp.abs(shift * (self.d1 - self.d0))  # times the length of the step
+        precise = bend * jnp.abs(shift) <= 0.5 * instant * self.d1 * self.h
+        eps = jnp.finfo(self.h.dtype).eps
+        faithful = bend <= jnp.sqrt(eps) * self.d1 * self.h
+        is_lost = jnp.abs(self.g1) <= 4.0 * eps * self.size
+        return self.h + shift, rising & precise & (faithful | is_lost)
+
+    def root(self) -> Array:
+        """The crossing of the cubic Hermite interpolant, where g ends above zero."""
+        cubic, square, d0 = self._coefficients()
+        rise = self.g1 - self.g0
+        x = -self.g0 / jnp.where(rise == 0.0, 1.0, rise)
+        for _ in range(3):
+            value = ((cubic * x + square) * x + d0) * x + self.g0
+            slope = (3.0 * cubic * x + 2.0 * square) * x + d0
+            x = jnp.clip(x - value / jnp.where(slope == 0.0, 1.0, slope), 0.0, 1.0)
+        return x * self.h
+
+    def peak(self) -> tuple[Array, Array]:
+        """The peak of the cubic Hermite interpolant, and g there, where g rises first and falls at the end."""
+        cubic, square, d0 = self._coefficients()
+        # The root of 3 cubic x² + 2 square x + d0 at which the slope turns from + to -. With d0 > 0 > d1 it lies in
+        # (0, 1), and `cubic` is negative where `square` is positive. Of its two forms, take the one without a
+        # difference of numbers that are nearly equal.
+        discriminant = jnp.sqrt(jnp.maximum(square**2 - 3.0 * cubic * d0, 0.0))
+        is_direct = (square > 0.0) & (cubic < 0.0)
+        numerator = jnp.where(is_direct, -(square + discriminant), d0)
+        denominator = jnp.where(is_direct, 3.0 * cubic, discriminant - square)
+        x = jnp.clip(numerator / jnp.where(denominator == 0.0, 1.0, denominator), 0.0, 1.0)
+        return x * self.h, ((cubic * x + square) * x + d0) * x + self.g0
+
+    def later_peak(self) -> tuple[Array, Array]:
+        """The peak after the end, and g there, where g still rises at the end; from the slopes, by a secant."""
+        bend = self.d0 - self.d1
+        bends = bend > 0
+        beyond = self.h * jnp.where(bends, self.d1 / jnp.where(bends, bend, 1.0), 0.0)
+        return self.h + beyond, self.g1 + 0.5 * beyond * self.d1
+
+    def _coefficients(self) -> tuple[Array, Array, Array]:
+        d0, d1, rise = self.d0 * self.h, self.d1 * self.h, self.g1 - self.g0
+        return d0 + d1 - 2.0 * rise, 3.0 * rise - 2.0 * d0 - d1, d0

@@ -1,0 +1,395 @@
+"""The event loop: trial steps, accepted or rejected, for all units of a layer at once, each at its own time.
+
+One iteration tries one step for every unit. A trial that an event condition crosses, or may cross, is rejected, and a
+search for the crossing begins; when it has converged, the trial is accepted as a spike. Every other trial is accepted
+as a plain step, up to the next arrival or to `t1`.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._neuron import AbstractNeuron, events_of, stops_at_arrivals
+from .._synapse import filters_after_arrival, initial_filters
+from .arrivals import Arrivals
+from .control import StepControl
+from .crossing import Ends
+from .step import AbstractStepper, Trial, conditions, try_step
+from .units import add_scaled, cast, held, over_units, select, spread
+
+
+# What an iteration did to a unit. The first five move it; all others leave it where it was.
+CAPPED, ARRIVED, ENDED, FIRED, FIRED_AT_ONCE, SEARCHING, CLEARED, TOO_LONG, IDLE = range(9)
+
+# An event is ready while its condition has been below zero since it last happened, and spent before. It is due when a
+# jump took the condition above zero: then it happens at once.
+READY, DUE, SPENT = range(3)
+
+
+class Settings(eqx.Module):
+    """How a layer is simulated."""
+
+    stepper: AbstractStepper
+    control: StepControl
+    max_spikes: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+
+class Problem(eqx.Module):
+    """What is simulated: the neurons of a layer, and what arrives at them.
+
+    Parameters of the neuron have the shape `()` or the leading axes `(batch, units, neurons)`, as the initial state
+    has; weights have the axes `(sources, units, neurons)`.
+    """
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    arrivals: Arrivals
+    initial_state: PyTree[Array]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+
+class Point(eqx.Module):
+    """A point of the simulation: the time of every unit, the state of its membranes, and of its synapses' filters."""
+
+    t: Float[Array, "batch units 1"]
+    state: PyTree[Array]
+    filters: PyTree[Array]
+
+
+class Search(eqx.Module):
+    """The search for a crossing inside the present step."""
+
+    tries: Int[Array, "batch units 1"]  # so far; 0 before a fresh step, -1 after a search that found nothing
+    h: Float[Array, "batch units 1"]  # the next trial
+    low: Float[Array, "events batch units neurons"]  # what is left of the step
+    high: Float[Array, "events batch units neurons"]
+    above: Bool[Array, "events batch units neurons"]  # the condition is above zero at `high`
+
+
+class Progress(eqx.Module):
+    """Where every unit stands."""
+
+    t: Float[Array, "batch units 1"]
+    state: PyTree[Array]
+    filters: PyTree[Array]
+    cursor: Int[Array, "batch units 1"]
+    arrival: Float[Array, "batch units 1"]  # when the arrival at the cursor comes
+    spike: Int[Array, "batch units 1"]  # which spike of the sources it is
+    h: Float[Array, "batch units 1"]  # how long the next step may be; zero where none is short enough
+    readiness: Int[Array, "events batch units neurons"]
+    count: Int[Array, "batch units neurons"]  # spikes so far
+    rejected: Int[Array, " batch"]  # trials rejected so far
+    search: Search
+
+
+class Row(eqx.Module):
+    """What one iteration started from and did: all that its derivative needs."""
+
+    t: Array
+    state: PyTree[Array]
+    filters: PyTree[Array]
+    h: Array
+    action: Array
+    cursor: Array
+    fired: Array
+
+
+def start(problem: Problem, settings: Settings) -> Progress:
+    """Every unit at `t0`."""
+    state, t0 = problem.initial_state, problem.t0
+    shape = jax.tree.leaves(state)[0].shape[:3]
+    clock = (*shape[:2], 1)
+    zeros = jax.tree.map(lambda w: jnp.zeros(shape, w.dtype), problem.weight)
+    filters = over_units(lambda neuron, w: initial_filters(neuron.synapse, w), problem.neuron, zeros)
+    t = jnp.full(clock, t0)
+    condition = _conditions(problem.neuron, t, state)
+    cursor = jnp.zeros(clock, jnp.int32)
+    arrival, spike = problem.arrivals.at(cursor)
+    return Progress(
+        t=t,
+        state=state,
+        filters=filters,
+        cursor=cursor,
+        arrival=arrival,
+        spike=spike,
+        h=jnp.full(clock, settings.control.h0),
+        readiness=jnp.where(condition > 0, DUE, READY).astype(jnp.int32),
+        count=jnp.zeros(shape, jnp.int32),
+        rejected=jnp.zeros(shape[0], jnp.int32),
+        search=Search(cursor, 0.0 * t, 0.0 * condition, 0.0 * condition, condition > 0),
+    )
+
+
+def row_of(progress: Progress) -> Row:
+    """A row that starts here, and does nothing."""
+    nothing = jnp.full(progress.t.shape, IDLE, jnp.int32)
+    never = jnp.zeros(progress.readiness.shape, bool)
+    return Row(progress.t, progress.state, progress.filters, progress.h, nothing, progress.cursor, never)
+
+
+def is_finished(progress: Progress, t1: Array) -> Bool[Array, "batch units 1"]:
+    """Whether a unit has nothing left to do."""
+    at_end = (progress.t >= t1) & (progress.arrival > t1)
+    return is_stuck(progress) | (at_end & ~_any_event(progress.readiness == DUE))
+
+
+def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
+    """Whether no step is short enough for a unit."""
+    return progress.h == 0.0
+
+
+def run(problem: Problem, settings: Settings, progress: Progress, trains: Array, rows: Row | None, limit: Array):
+    """Iterates at most `limit` times; a row per iteration goes into `rows`, if given, which hold the latest.
+
+    Returns the progress, the spike times, the rows, and the number of iterations.
+    """
+
+    def goes_on(carry):
+        k, progress, *_ = carry
+        return (k < limit) & jnp.any(~is_finished(progress, problem.t1))
+
+    def body(carry):
+        k, progress, trains, rows = carry
+        new, row = _iterate(problem, settings, progress)
+        trains = _record(trains, progress.count, row, new.t)
+        if rows is not None:
+            place = k % rows.t.shape[0]
+            rows = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, place, 0), rows, row)
+        return k + 1, new, trains, rows
+
+    k, progress, trains, rows = lax.while_loop(goes_on, body, (jnp.int32(0), progress, trains, rows))
+    return progress, trains, rows, k
+
+
+def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> PyTree[Array]:
+    """The weights with which a spike of the sources reaches each neuron."""
+    units = jnp.arange(spike.shape[1])[None, :, None]
+    source = spike // problem.arrivals.k
+
+    def leaf(weight):
+        neurons = jnp.arange(weight.shape[2])
+        return weight.at[source, units, neurons].get(mode="promise_in_bounds")
+
+    return jax.tree.map(leaf, problem.weight)
+
+
+def jump(problem: Problem, t: Array, state: PyTree, filters: PyTree, fired: Array, arrived: Array, weight: PyTree):
+    """The state and the filters after the events of this instant, and after its arrival."""
+    t = spread(t, fired[0])
+    for number, happened in enumerate(fired):
+        after = over_units(_after_event(number), problem.neuron, t, state)
+        state = select(happened, after, state)
+    if stops_at_arrivals(problem.neuron):
+        received = over_units(_after_arrival, problem.neuron, t, state, weight)
+        state = select(arrived, received, state)
+    filtered = over_units(lambda n, x, w: filters_after_arrival(n.synapse, x, w), problem.neuron, filters, weight)
+    return state, select(arrived, filtered, filters)
+
+
+def _after_event(number: int):
+    def after(neuron, t, state):
+        return cast(events_of(neuron)[number].jump(t, state), t.dtype)
+
+    return after
+
+
+def _after_arrival(neuron, t, state, weight):
+    return cast(neuron.receive(t, state, weight), t.dtype)
+
+
+def _conditions(neuron: AbstractNeuron, t: Array, state: PyTree) -> Array:
+    t = jnp.broadcast_to(t, jax.tree.leaves(state)[0].shape[:3])
+    return jnp.stack(over_units(conditions, neuron, t, state))
+
+
+def _any_event(happens: Bool[Array, "events batch units neurons"]) -> Bool[Array, "batch units 1"]:
+    return jnp.any(happens, axis=(0, 3))[..., None]
+
+
+def _first(times: Array, where: Array) -> Float[Array, "batch units 1"]:
+    return jnp.min(jnp.where(where, times, jnp.inf), axis=(0, 3))[..., None]
+
+
+def _record(trains: Array, count: Array, row: Row, t: Array) -> Array:
+    place = jnp.arange(trains.shape[0])[:, None, None, None]
+    return jnp.where((place == count) & row.fired[0], t, trains)
+
+
+def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progress, Row]:
+    """One trial step of every unit."""
+    attempt = _attempt(problem, settings, old)
+    verdict = _judge(problem, old, attempt)
+    new = _advance(problem, settings, old, attempt, verdict)
+    return new, Row(old.t, old.state, old.filters, attempt.h, verdict.action, old.cursor, verdict.fired)
+
+
+class _Attempt(eqx.Module):
+    """A trial step of every unit."""
+
+    moving: Bool[Array, "batch units 1"]  # neither finished nor held up by an event that is due
+    stop: Float[Array, "batch units 1"]  # how far the unit may go
+    h: Float[Array, "batch units 1"]
+    trial: Trial
+    ends: Ends
+    ratio: Float[Array, "batch units 1"]  # the error over the allowed one
+
+
+def _attempt(problem: Problem, settings: Settings, old: Progress) -> _Attempt:
+    moving = ~is_finished(old, problem.t1) & ~_fires_at_once(old)
+    stop = jnp.minimum(old.arrival, problem.t1)
+    h = jnp.where(old.search.tries > 0, old.search.h, jnp.minimum(old.h, stop - old.t))
+    h = held(jnp.where(moving, h, 0.0), old.t)
+
+    def one(neuron, *arguments):
+        return try_step(neuron, settings.stepper, *arguments)
+
+    t, spread_h = spread(old.t, old.count), spread(h, old.count)
+    trial = over_units(one, problem.neuron, t, old.state, old.filters, spread_h)
+    ratio = settings.control.error_ratio(old.state, trial.state, trial.error)
+    g0, d0, g1, d1, size = map(jnp.stack, (trial.g0, trial.d0, trial.g1, trial.d1, trial.size))
+    ends = Ends(h + jnp.zeros_like(g0), g0, d0, g1, d1, size)
+    return _Attempt(moving, stop, h, trial, ends, held(ratio, old.t))
+
+
+def _fires_at_once(old: Progress) -> Bool[Array, "batch units 1"]:
+    # Arrivals of the same instant come first: a neuron sees them together.
+    return _any_event(old.readiness == DUE) & (old.arrival > old.t) & ~is_stuck(old)
+
+
+class _Verdict(eqx.Module):
+    """What becomes of a trial."""
+
+    action: Int[Array, "batch units 1"]
+    fired: Bool[Array, "events batch units neurons"]
+    shift: Float[Array, "batch units 1"]  # from the end of the trial to the crossing: the last Newton step
+    search: Search
+
+
+def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
+    h, search = attempt.h, old.search
+    # Times closer than this are one instant: what the float can tell apart at the end of the step, with a margin.
+    instant = 4.0 * jnp.finfo(h.dtype).eps * (jnp.abs(old.t) + h)
+    guess = _guess(old, attempt, instant)
+    first = _first(guess.time, guess.crosses)
+    peak_first = _any_event(guess.may_peak & (guess.low < first))
+    fires = guess.converged & (guess.time <= first + instant) & ~peak_first
+
+    landed = h >= attempt.stop - old.t
+    arrived = landed & (old.arrival <= problem.t1)
+    searches = (search.tries >= 0) & _any_event(guess.crosses | guess.may_peak)
+    action = jnp.where(landed, jnp.where(arrived, ARRIVED, ENDED), CAPPED)
+    action = jnp.where(search.tries > 0, CLEARED, action)
+    action = jnp.where(searches, jnp.where(_any_event(fires), FIRED, SEARCHING), action)
+    action = jnp.where(attempt.ratio <= 1.0, action, TOO_LONG)
+    action = jnp.where(attempt.moving, action, jnp.where(_fires_at_once(old), FIRED_AT_ONCE, IDLE))
+    action = held(action.astype(h.dtype), old.t).astype(jnp.int32)
+    fired = (fires & (action == FIRED)) | ((old.readiness == DUE) & (action == FIRED_AT_ONCE))
+    shift = held(jnp.where(action == FIRED, first - h, 0.0), old.t)
+
+    tries = jnp.where(action == SEARCHING, search.tries + 1, jnp.where(action == CLEARED, -1, 0))
+    next_h = _first(guess.time, jnp.where(peak_first, guess.may_peak, guess.crosses))
+    search = Search(tries.astype(jnp.int32), next_h, guess.low, guess.high, guess.above)
+    return _Verdict(action, fired, shift, search)
+
+
+class _Guess(eqx.Module):
+    """Where an event condition crosses zero, or peaks, between `low` and `high`."""
+
+    time: Float[Array, "events batch units neurons"]
+    crosses: Bool[Array, "events batch units neurons"]
+    may_peak: Bool[Array, "events batch units neurons"]
+    converged: Bool[Array, "events batch units neurons"]
+    low: Float[Array, "events batch units neurons"]
+    high: Float[Array, "events batch units neurons"]
+    above: Bool[Array, "events batch units neurons"]  # the condition is above zero at `high`
+
+
+def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
+    search, ends, h = old.search, attempt.ends, attempt.ends.h
+    is_fresh = search.tries == 0
+    low = jnp.where(is_fresh, 0.0, search.low)
+    high = jnp.where(is_fresh, h, search.high)
+    above = jnp.where(is_fresh, ends.crosses(), search.above)
+    # A trial cuts off what lies behind the first crossing, or behind the peak where there is no crossing.
+    inside = (h > low) & (h < high)
+    cuts = inside & ((ends.g1 >= 0) | (~above & (ends.d1 <= 0)))
+    low = held(jnp.where(inside & ~cuts, h, low), old.t)
+    high = held(jnp.where(cuts, h, high), old.t)
+    above = above | (inside & (ends.g1 >= 0))
+
+    is_ready = old.readiness == READY
+    crosses = is_ready & above
+    newton, is_close = ends.newton(instant)
+    within = (newton >= low - instant) & (newton <= high + instant)
+    converged = crosses & ((is_close & within) | (high - low <= instant))
+    # The interpolant of the whole step starts the search; Newton's method ends it.
+    root = jnp.where(converged | ~is_fresh, newton, ends.root())
+
+    early_h, early_g = ends.peak()
+    later_h, later_g = ends.later_peak()
+    falls = ends.d1 < 0
+    peak_h, peak_g = jnp.where(falls, early_h, later_h), jnp.where(falls, early_g, later_g)
+    # The estimate may miss the height of a peak above the ends by a few per cent: try wherever that could matter.
+    margin = 0.05 * (peak_g - jnp.maximum(ends.g0, ends.g1))
+    is_open = is_ready & ~above & (high - low > instant) & (ends.has_peak() | (~is_fresh & ~falls))
+    may_peak = is_open & (peak_g > -margin)
+
+    time = jnp.where(crosses, root, peak_h)
+    # Where an estimate leaves the bracket, and in every fourth trial, the search halves it, and so ends in any case.
+    strays = ~((time > low) & (time < high)) | (search.tries % 4 == 3)
+    halves = ~converged & ~is_fresh & strays
+    time = held(jnp.where(halves, low + 0.5 * (high - low), jnp.clip(time, low, high)), old.t)
+    return _Guess(time, crosses, may_peak, converged, low, high, above)
+
+
+def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict) -> Progress:
+    h, trial, action, fired = attempt.h, attempt.trial, verdict.action, verdict.fired
+    arrived, landed = action == ARRIVED, (action == ARRIVED) | (action == ENDED)
+    t = jnp.where(action == FIRED, jnp.minimum(old.t + h + verdict.shift, attempt.stop), old.t)
+    t = held(jnp.where(landed, attempt.stop, jnp.where(action == CAPPED, old.t + h, t)), old.t)
+
+    stepped = spread(action <= FIRED, old.count)
+    before = select(stepped, add_scaled(trial.state, verdict.shift, trial.slope), old.state)
+    filters = select(stepped, add_scaled(trial.filters, verdict.shift, trial.filter_slope), old.filters)
+    weight = weight_of(problem, old.spike)
+    state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight)
+    readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
+
+    wanted = settings.control.next_length(h, attempt.ratio)
+    # A step that an arrival cut short says nothing against longer ones.
+    wanted = jnp.where(landed, jnp.maximum(old.h, wanted), wanted)
+    smallest = 16.0 * jnp.finfo(h.dtype).eps * jnp.maximum(jnp.abs(old.t), jnp.abs(attempt.stop))
+    wanted = jnp.where((action == TOO_LONG) & (wanted < smallest), 0.0, wanted)
+    was_rejected = (action > FIRED_AT_ONCE) & (action < IDLE)
+    cursor = old.cursor + arrived.astype(jnp.int32)
+    arrival, spike = problem.arrivals.at(cursor)
+    return Progress(
+        t=t,
+        state=state,
+        filters=filters,
+        cursor=cursor,
+        arrival=arrival,
+        spike=spike,
+        h=jnp.where((action <= ENDED) | (action == TOO_LONG), wanted, old.h),
+        readiness=jnp.where(action <= FIRED_AT_ONCE, readiness, old.readiness),
+        count=old.count + fired[0].astype(jnp.int32),
+        rejected=old.rejected + jnp.sum(was_rejected, axis=(1, 2), dtype=jnp.int32),
+        search=verdict.search,
+    )
+
+
+def _after_jumps(
+    problem: Problem, old: Progress, t: Array, before: PyTree, after: PyTree, fired: Array, slope: Array
+) -> Int[Array, "events batch units neurons"]:
+    """The readiness of every event, given the states before and after the jumps of this instant."""
+    was, now = _conditions(problem.neuron, t, before), _conditions(problem.neuron, t, after)
+    # An event that leaves its own condition as it was (an upward crossing that is only counted) may happen again
+    # once the condition has fallen. One that lowers it, but not below zero, happens again at once.
+    fell = (now < 0) & ((slope < 0) | (was >= 0))
+    ready = jnp.where(fired, now != was, (old.readiness != SPENT) | fell)
+    due = ready & (now > 0) & (fired | (old.readiness == DUE) | (was < 0))
+    return jnp.where(due, DUE, jnp.where(ready, READY, SPENT)).astype(jnp.int32)

@@ -1,0 +1,143 @@
+"""One step of one neuron: the map from the state at `t` to the state at `t + h`."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._neuron import AbstractNeuron, events_of
+from .._synapse import drive_of, evolve_filters
+from .._types import State
+from .units import held
+
+
+class Step(eqx.Module):
+    """What a step found: the state at its end, the slopes at both ends, and an estimate of its error."""
+
+    state: State
+    first_slope: State
+    last_slope: State
+    error: State
+
+
+class AbstractStepper(eqx.Module):
+    """A solver, reduced to what the engine needs: a single step of a single neuron."""
+
+    error_order: eqx.AbstractVar[float | None]
+
+    @abc.abstractmethod
+    def step(self, field: Callable[[Array, State], State], state: State, h: Float[Array, ""]) -> Step:
+        """A step of length `h` of x' = field(elapsed, x), with `elapsed` from 0 to `h`."""
+
+
+class UnrolledStepper(AbstractStepper):
+    """An explicit Runge–Kutta method, unrolled from its tableau."""
+
+    nodes: tuple[float, ...] = eqx.field(static=True)
+    stages: tuple[tuple[float, ...], ...] = eqx.field(static=True)
+    weights: tuple[float, ...] = eqx.field(static=True)
+    error_weights: tuple[float, ...] = eqx.field(static=True)
+    ends_with_slope: bool = eqx.field(static=True)  # the last stage is the slope at the end, as in methods with FSAL
+    error_order: float | None = eqx.field(static=True)
+
+    def step(self, field, state, h):
+        slopes = [field(jnp.zeros_like(h), state)]
+        for node, stage in zip(self.nodes, self.stages, strict=True):
+            slopes.append(field(node * h, _combine(state, h, stage, slopes)))
+        end = _combine(state, h, self.weights, slopes)
+        last = slopes[-1] if self.ends_with_slope else field(h, end)
+        error = _combine(jax.tree.map(jnp.zeros_like, state), h, self.error_weights, slopes)
+        return Step(end, slopes[0], last, error)
+
+
+class DiffraxStepper(AbstractStepper):
+    """Any other solver, through its own `step`."""
+
+    solver: diffrax.AbstractSolver
+    error_order: float | None = eqx.field(static=True)
+
+    def step(self, field, state, h):
+        term = diffrax.ODETerm(lambda elapsed, x, args: field(elapsed, x))
+        start = jnp.zeros_like(h)
+        memory = self.solver.init(term, start, h, state, None)
+        end, error, _, _, _ = self.solver.step(term, start, h, state, None, memory, False)
+        error = jax.tree.map(jnp.zeros_like, state) if error is None else error
+        return Step(end, field(start, state), field(h, end), error)
+
+
+def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
+    """The stepper of a Diffrax solver."""
+    term = diffrax.ODETerm(lambda t, y, args: y)
+    is_adaptive = isinstance(solver, diffrax.AbstractAdaptiveSolver)
+    order = float(solver.error_order(term)) if is_adaptive else None
+    tableau = getattr(solver, "tableau", None)
+    if isinstance(solver, diffrax.AbstractERK) and isinstance(tableau, diffrax.ButcherTableau):
+        nodes, weights, errors = (tuple(part.tolist()) for part in (tableau.c, tableau.b_sol, tableau.b_error))
+        stages = tuple(tuple(row.tolist()) for row in tableau.a_lower)
+        return UnrolledStepper(nodes, stages, weights, errors, bool(tableau.fsal), order)
+    return DiffraxStepper(solver, order)
+
+
+def _combine(state: State, h: Array, weights: tuple[float, ...], slopes: list[State]) -> State:
+    used = [(w, slope) for w, slope in zip(weights, slopes, strict=False) if w != 0.0]
+    if not used:
+        return state
+
+    def leaf(x, *slopes):
+        total = sum(w * slope for (w, _), slope in zip(used, slopes, strict=True))
+        return x + (h * total).astype(x.dtype)
+
+    return jax.tree.map(leaf, state, *(slope for _, slope in used))
+
+
+class Trial(eqx.Module):
+    """A trial step of one neuron: its end, and every event condition with its slope at both ends."""
+
+    state: State
+    slope: State
+    filters: Any
+    filter_slope: Any
+    error: State
+    g0: tuple[Array, ...]
+    d0: tuple[Array, ...]
+    g1: tuple[Array, ...]
+    d1: tuple[Array, ...]
+    size: tuple[Array, ...]  # of what the conditions at the end are computed from
+
+
+def move(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: State, filters: Any, h: Array) -> Step:
+    """A step of length `h`, with the drive that the synapse's filters deliver on the way."""
+
+    def field(elapsed, state):
+        drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, elapsed))
+        slope = neuron.dynamics(t + elapsed, state, drive)
+        return jax.tree.map(lambda slope, x: held(jnp.asarray(slope, x.dtype), t), slope, state)
+
+    return stepper.step(field, state, h)
+
+
+def conditions(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, ...]:
+    """The condition of every event; an event happens as its condition rises through zero."""
+    return tuple(jnp.asarray(event.condition(t, state), t.dtype) for event in events_of(neuron))
+
+
+def try_step(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: State, filters: Any, h: Array) -> Trial:
+    """A trial step of one neuron from `t` to `t + h`."""
+    taken = move(neuron, stepper, t, state, filters, h)
+    end = jax.tree.map(lambda leaf: held(leaf, t), taken.state)
+    one = jnp.ones_like(t)
+
+    def along(t, state, *direction):
+        return jax.jvp(lambda t, state: conditions(neuron, t, state), (t, state), direction)
+
+    g0, d0 = along(t, state, one, taken.first_slope)
+    g1, d1 = along(t + h, end, one, taken.last_slope)
+    _, change = along(t + h, end, jnp.abs(t + h), jax.tree.map(jnp.abs, end))
+    size = tuple(map(jnp.abs, change))
+    evolved, filter_slope = jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (h,), (one,))
+    return Trial(end, taken.last_slope, evolved, filter_slope, taken.error, g0, d0, g1, d1, size)

@@ -1,0 +1,69 @@
+"""Arrays over units.
+
+The arrays of a layer have the shape `(batch, units, neurons)`: a unit is a set of neurons that share one clock. A
+quantity that belongs to the clock has one entry on the last axis. A feed-forward layer of N neurons is N units of one
+neuron; a group coupled without delay is one unit of N neurons.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+from .._neuron import AbstractNeuron
+
+
+def over_units(function: Callable, neuron: AbstractNeuron, *arguments: PyTree[Array]) -> Any:
+    """Maps `function(neuron, *arguments)`, written for one neuron, over batch, units and neurons.
+
+    The parameters of `neuron` are shared (shape `()`) or have these three axes too.
+    """
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
+
+    def one(parameters, *arguments):
+        return function(eqx.combine(parameters, rest), *arguments)
+
+    in_axes = (axes, *(0,) * len(arguments))
+    return jax.vmap(jax.vmap(jax.vmap(one, in_axes), in_axes), in_axes)(parameters, *arguments)
+
+
+def select(where: Bool[Array, "batch units neurons"], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    """`new` where `where` holds, else `old`, which gives the float types."""
+
+    def leaf(new, old):
+        expanded = where.reshape(where.shape + (1,) * (old.ndim - where.ndim))
+        return jnp.where(expanded, new.astype(old.dtype), old)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def spread(clock: Array, like: Array) -> Array:
+    """A quantity of the clock `(batch, units, 1)`, for every neuron of the unit."""
+    return jnp.broadcast_to(clock, like.shape)
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree[Array]:
+    """All leaves as arrays of the float type `dtype`."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def add_scaled(tree: PyTree[Array], scale: Array, direction: PyTree[Array]) -> PyTree[Array]:
+    """`tree + scale * direction`, with `scale` of shape `(batch, units, 1)`."""
+
+    def leaf(x, d):
+        return x + scale.reshape(scale.shape + (1,) * (x.ndim - scale.ndim)) * d
+
+    return jax.tree.map(leaf, tree, direction)
+
+
+def held(x: Array, t: Array) -> Array:
+    """`x`, computed once; `t` is finite.
+
+    XLA fuses cheap operations into every consumer of their result, and so computes what many share many times over,
+    on CPUs without bound. It does not repeat a division. This one is by one, which XLA cannot know; it is exact.
+    """
+    return x / jnp.where(t < jnp.inf, jnp.ones_like(x), 2.0)

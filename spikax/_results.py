@@ -1,0 +1,27 @@
+"""How a simulation ended."""
+
+import equinox as eqx
+
+
+class RESULTS(eqx.Enumeration):
+    """How the simulation of a sample ended; each message names the remedy.
+
+    Compare with `==`; look the message up with `RESULTS[result]`.
+    """
+
+    successful = ""
+    max_spikes_reached = (
+        "A neuron emitted more spikes than `max_spikes`, and the later ones were not recorded. "
+        "Raise `max_spikes`; `Solution.stats` holds the number of spikes."
+    )
+    max_steps_reached = (
+        "The simulation stopped before `t1`, as it had used up `max_steps` iterations of the event loop. "
+        "Raise `max_steps`, or look for a neuron that spikes without end."
+    )
+    step_too_small = (
+        "The solver's step shrank below what the float type can resolve: the dynamics diverge or are too stiff. "
+        "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."
+    )
+    invalid_times = (
+        "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."
+    )

@@ -1,0 +1,44 @@
+"""What a simulation gives."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Int, PyTree
+
+from ._results import RESULTS
+from ._spikes import Spikes
+
+
+class Stats(eqx.Module):
+    """What the simulation of a layer took.
+
+    - `spikes`: the number of spikes in each sample, recorded or not; shape `batch`.
+    - `most_spikes`: the number of spikes of the busiest neuron of each sample: what `max_spikes` must allow.
+    - `iterations`: how often the event loop ran, for all samples together: what `max_steps` must allow.
+    - `rejected_steps`: the trial steps of each sample that were not accepted: too long ones, and those of the search
+      for a spike.
+    """
+
+    spikes: Int[Array, "*batch"]
+    most_spikes: Int[Array, "*batch"]
+    iterations: Int[Array, ""]
+    rejected_steps: Int[Array, "*batch"]
+
+
+class Solution(eqx.Module):
+    """The result of [`spikax.simulate`][].
+
+    - `spikes`: the spikes of each layer, by name.
+    - `states`: the states of each layer at the times `saveat`, by name; leaves of shape `(*batch, times, neurons)`.
+    - `drives`: what the synapses of each layer delivered at those times, in the same shape.
+    - `result`: how each sample ended; of shape `batch`, to be compared with an item of [`spikax.RESULTS`][].
+    - `results`: the same for each layer, by name.
+    - `stats`: what each layer took, by name.
+    """
+
+    spikes: dict[str, Spikes]
+    states: dict[str, PyTree[Array]] | None
+    drives: dict[str, Any] | None
+    result: RESULTS
+    results: dict[str, RESULTS]
+    stats: dict[str, Stats]

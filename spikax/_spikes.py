@@ -1,0 +1,131 @@
+"""Spike trains, as padded arrays and as lists of events."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ._checks import known, require, require_count, require_instance
+
+
+def _times(value: Any) -> Array:
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    is_number = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
+    require(bool(is_number), "times", "an array of real numbers", value, error=TypeError)
+    return jnp.asarray(array, array.dtype if np.issubdtype(array.dtype, np.floating) else float)
+
+
+class Events(eqx.Module):
+    """A list of events per sample: when each happened, and in which channel.
+
+    **Arguments:**
+
+    - `times`: shape `(*batch, events)`, ascending, `inf` where there is no event.
+    - `channels`: integers of the same shape, from 0 to `n - 1`; of no meaning where the time is `inf`.
+    - `n`: the number of channels.
+
+    Raises `TypeError` or `ValueError` for anything else, as far as the values are known.
+    """
+
+    times: Float[Array, "*batch events"] = eqx.field(converter=_times)
+    channels: Int[Array, "*batch events"] = eqx.field(converter=jnp.asarray)
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_count(self.n, "n")
+        require(self.times.ndim >= 1, "times", "of shape (*batch, events)", self.times)
+        same = self.times.shape == self.channels.shape
+        require(same, "channels", f"of the shape of `times`, {self.times.shape}", self.channels)
+        integers = jnp.issubdtype(self.channels.dtype, jnp.integer)
+        require(bool(integers), "channels", "an array of integers", self.channels, error=TypeError)
+        _require_ascending(self.times, "Sort the events of each sample by time, with `inf` last.")
+        channels = known(self.channels)
+        inside = channels is None or bool(np.all((channels >= 0) & (channels < self.n)))
+        require(inside, "channels", f"from 0 to n - 1 = {self.n - 1}", channels)
+
+
+class Spikes(eqx.Module):
+    """The spikes of `n` neurons, at most `k` each.
+
+    **Arguments:**
+
+    - `times`: shape `(*batch, n, k)`: the spike times of each neuron, ascending, `inf` where there is no spike.
+
+    Raises `TypeError` or `ValueError` for anything else, as far as the values are known.
+    """
+
+    times: Float[Array, "*batch n k"] = eqx.field(converter=_times)
+
+    def __check_init__(self):
+        shape_is_right = self.times.ndim >= 2 and self.times.shape[-2] > 0 and self.times.shape[-1] > 0
+        hint = "One spike per neuron still needs its own axis: `times[..., None]`."
+        require(shape_is_right, "times", "of shape (*batch, n, k), neither n nor k zero", self.times, hint)
+        _require_ascending(self.times, "Sort the spikes of each neuron, with `inf` last.")
+
+    @property
+    def count(self) -> Int[Array, "*batch n"]:
+        """The number of spikes of each neuron."""
+        return jnp.sum(jnp.isfinite(self.times), axis=-1)
+
+    @staticmethod
+    def from_events(times: Any, channels: Any, n: int, *, max_spikes: int | None = None) -> "Spikes":
+        """Spike trains from lists of events, in any order within a sample.
+
+        **Arguments:**
+
+        - `times`: shape `(*batch, events)`, `inf` where there is no event.
+        - `channels`: integers of the same shape, from 0 to `n - 1`.
+        - `n`: the number of channels.
+        - `max_spikes`: the capacity `k` of each channel. By default the largest count, which must be known: give
+            it under `jax.jit`.
+
+        An event that finds its channel full raises an error; none is dropped.
+        """
+        require_count(n, "n")
+        order = jnp.argsort(_times(times), axis=-1)
+        events = Events(
+            jnp.take_along_axis(_times(times), order, axis=-1),
+            jnp.take_along_axis(jnp.asarray(channels), order, axis=-1),
+            n,
+        )
+        happened = jnp.isfinite(events.times)[..., None]
+        belongs = (events.channels[..., None] == jnp.arange(n)) & happened
+        place = jnp.cumsum(belongs, axis=-2) - 1
+        largest = jnp.max(place, initial=0) + 1
+        if max_spikes is None:
+            count = known(largest)
+            hint = "Its default is the largest count, which is unknown under `jax.jit`."
+            require(count is not None, "max_spikes", "given while `times` are traced", max_spikes, hint)
+            max_spikes = int(count)  # pyright: ignore[reportArgumentType]
+        require_count(max_spikes, "max_spikes")
+        message = f"A channel holds more events than `max_spikes={max_spikes}`. Raise `max_spikes`."
+        ordered = eqx.error_if(events.times, largest > max_spikes, message)
+        slot = belongs[..., None] & (place[..., None] == jnp.arange(max_spikes))
+        spread = jnp.where(slot, ordered[..., None, None], jnp.inf)
+        return Spikes(jnp.min(spread, axis=-3, initial=jnp.inf))
+
+    def events(self) -> Events:
+        """All spikes of each sample in one list, sorted by time; shape `(*batch, n * k)`."""
+        *batch, n, k = self.times.shape
+        flat = self.times.reshape(*batch, n * k)
+        order = jnp.argsort(flat, axis=-1)
+        return Events(jnp.take_along_axis(flat, order, axis=-1), order // k, n)
+
+
+def first_spike(spikes: Spikes) -> Float[Array, "*batch n"]:
+    """The time of each neuron's first spike, `inf` where it is silent; shape `(*batch, n)`."""
+    require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
+    return spikes.times[..., 0]
+
+
+def _require_ascending(times: Array, hint: str) -> None:
+    numbers = known(times)
+    if numbers is None:
+        return
+    require(not np.any(np.isnan(numbers)), "times", "free of NaN", times, "Write `inf` where there is no spike.")
+    require(bool(np.all(numbers > -np.inf)), "times", "above -inf", times)
+    # Compared, not subtracted: the difference of two `inf` is NaN.
+    require(bool(np.all(numbers[..., 1:] >= numbers[..., :-1])), "times", "ascending", times, hint)

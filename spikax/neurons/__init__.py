@@ -1,0 +1,5 @@
+"""The neuron models, one family per file."""
+
+from ._eif import EIF as EIF, EIFState as EIFState
+from ._lif import LI as LI, LIF as LIF, LIFState as LIFState
+from ._qif import QIF as QIF, QIFState as QIFState

@@ -1,0 +1,109 @@
+"""Leaky integrators, with and without spikes."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import require_below, require_finite, require_positive
+from .._neuron import AbstractNeuron
+from .._synapse import ExpSynapse, Synapse, require_synapse
+from .._types import Scalar
+
+
+class LIFState(eqx.Module):
+    """The membrane voltage."""
+
+    v: Array
+
+
+class LIF(AbstractNeuron):
+    r"""The leaky integrate-and-fire neuron.
+
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b, \qquad v \leftarrow v_{reset} \text{ as } v \text{ rises through }
+       v_{threshold}, $$
+
+    with the current $I$ that the synapse delivers. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `tau_mem`: the membrane time constant, in ms.
+    - `v_rest`: the voltage at rest.
+    - `v_threshold`: the voltage at which the neuron spikes.
+    - `v_reset`: the voltage after a spike, below the threshold.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
+        section 1.3.
+    """
+
+    tau_mem: Scalar = 20.0
+    v_rest: Scalar = 0.0
+    v_threshold: Scalar = 1.0
+    v_reset: Scalar = 0.0
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        require_positive(self.tau_mem, "tau_mem")
+        for name in ("v_rest", "v_threshold", "v_reset", "bias"):
+            require_finite(getattr(self, name), name)
+        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
+        require_synapse(self.synapse)
+
+    def initial_state(self):
+        return LIFState(v=jnp.asarray(self.v_rest))
+
+    def dynamics(self, t, state, drive):
+        return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_threshold
+
+    def reset(self, t, state):
+        return LIFState(v=jnp.asarray(self.v_reset))
+
+    def receive(self, t, state, weight):
+        return LIFState(v=state.v + weight)
+
+
+class LI(AbstractNeuron):
+    r"""The leaky integrator: it never spikes, and serves as a readout of voltages.
+
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b. $$
+
+    **Arguments:**
+
+    - `tau_mem`: the membrane time constant, in ms.
+    - `v_rest`: the voltage at rest.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+    """
+
+    tau_mem: Scalar = 20.0
+    v_rest: Scalar = 0.0
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        require_positive(self.tau_mem, "tau_mem")
+        require_finite(self.v_rest, "v_rest")
+        require_finite(self.bias, "bias")
+        require_synapse(self.synapse)
+
+    def initial_state(self):
+        return LIFState(v=jnp.asarray(self.v_rest))
+
+    def dynamics(self, t, state, drive):
+        return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
+
+    def spike_condition(self, t, state):
+        return -jnp.ones_like(state.v)
+
+    def reset(self, t, state):
+        return state
+
+    def receive(self, t, state, weight):
+        return LIFState(v=state.v + weight)
+
