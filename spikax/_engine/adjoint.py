@@ -102,8 +102,9 @@ class DiscreteAdjoint(AbstractAdjoint):
 
     **Arguments:**
 
-    - `memory`: the bytes that the stored steps of a layer may take. A simulation with more steps than fit is cut
-      into segments, and the backward pass repeats all of them but the last.
+    - `memory`: the bytes that the stored steps of a layer may take. Of a simulation with more steps than fit, the
+      last ones are stored; the backward pass runs it again from its start to get at the ones before, as many of them
+      at a time as fit.
     """
 
     memory: int = eqx.field(static=True, default=2**25)
@@ -137,54 +138,48 @@ class DiscreteAdjoint(AbstractAdjoint):
 
 
 class _Tape(eqx.Module):
-    """What the backward pass needs: the starts of every `stride`th segment, and the rows of the last one."""
+    """What the backward pass needs: the rows of the last segment of the simulation, and where it ended."""
 
     arrivals: Arrivals
-    starts: Progress
     rows: Row
-    segments: Int[Array, ""]
-    length: Int[Array, ""]  # rows in the last segment
+    iterations: Int[Array, ""]
     end: Progress
-    stride: int = eqx.field(static=True)
 
 
 def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
+    """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows."""
     problem = inputs.problem(in_order(inputs.times))
     progress = loop.start(problem, settings)
     row = loop.row_of(progress)
-    length = min(max(memory // _size(row), 16), settings.max_steps)
-    # Every `stride`th segment leaves its start on the tape: of as many as fit.
-    stride = math.ceil(math.ceil(settings.max_steps / length) * _size(progress) * 4 / memory)
-    rows = _stack(row, length) if stores or ts is not None else None
-    starts = _stack(progress, math.ceil(settings.max_steps / (length * stride))) if stores else None
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
+    length = min(max(memory // size, 16), settings.max_steps)
+    rows = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row) if stores or ts is not None else None
     found = None if ts is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (len(ts), *x.shape)), _point(progress))
     trains = jnp.full((settings.max_spikes, *progress.count.shape), jnp.inf, progress.t.dtype)
 
     def goes_on(carry):
-        segment, iterations, _, progress, *_ = carry
+        iterations, progress, *_ = carry
         return (iterations < settings.max_steps) & jnp.any(~loop.is_finished(progress, problem.t1))
 
-    def body(carry):
-        segment, iterations, _, progress, trains, rows, starts, found = carry
-        if starts is not None:
-            here = jnp.where(segment % stride == 0, segment // stride, starts.t.shape[0])
-            starts = jax.tree.map(lambda starts, start: starts.at[here].set(start, mode="drop"), starts, progress)
-        limit = jnp.minimum(length, settings.max_steps - iterations).astype(jnp.int32)
-        progress, trains, rows, ran = loop.run(problem, settings, progress, trains, rows, limit)
+    def segment(carry):
+        iterations, progress, trains, rows, found = carry
+        limit = jnp.minimum(iterations + length, settings.max_steps).astype(jnp.int32)
+        progress, trains, rows, after = loop.run(problem, settings, progress, trains, rows, iterations, limit)
         if found is not None:
-            place, here = _places(ts, rows.t, ran)
+            place, here = _places(ts, rows.t, after - iterations)
             found = _choose(here, _take(_point(rows), place), found)
-        return segment + 1, iterations + ran, ran, progress, trains, rows, starts, found
+        return after, progress, trains, rows, found
 
-    zero = jnp.int32(0)
-    carry = (zero, zero, zero, progress, trains, rows, starts, found)
-    used, iterations, ran, progress, trains, rows, starts, found = lax.while_loop(goes_on, body, carry)
+    carry = (jnp.int32(0), progress, trains, rows, found)
+    iterations, progress, trains, rows, found = lax.while_loop(goes_on, segment, carry)
     if found is not None:
         end = _point(progress)
         found = _choose(end.t <= ts[:, None, None, None], end, found)
     finished = loop.is_finished(progress, problem.t1)
-    outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
-    return outcome, _Tape(problem.arrivals, starts, rows, used, ran, progress, stride) if stores else None
+    outcome = Outcome(
+        trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations
+    )
+    return outcome, _Tape(problem.arrivals, rows, iterations, progress) if stores else None
 
 
 class _Sums(eqx.Module):
@@ -221,32 +216,27 @@ def _backward(
         bar = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), _choose(at_end, found_bar, _zeros(found_bar)))
         waiting = ~at_end
     no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
-    walk = _Walk(tape.length, bar, tape.end.count, _Sums(_zeros(copies), _zeros(inputs.weight), no_times))
+    walk = _Walk(jnp.int32(0), bar, tape.end.count, _Sums(_zeros(copies), _zeros(inputs.weight), no_times))
 
     def segment(carry):
-        number, rows, waiting, walk = carry
-        number = number - 1
-        is_last = number == tape.segments - 1
-        # The rows of the last segment are on the tape; the others run again, from the last start before them. A
-        # segment that is not the last is full, and ends where the rows end.
-        start, before = number // tape.stride, number % tape.stride
-        origin = jax.tree.map(lambda starts: starts[start], tape.starts)
+        iterations, rows, waiting, walk = carry
+        # The rows of the last segment are on the tape; for the others, the loop runs again up to their end.
+        first = (iterations - 1) // length * length
+        again = jnp.where(iterations == tape.iterations, 0, iterations)
         nothing = jnp.zeros((0, *shape), trains_bar.dtype)
-        again = jnp.where(is_last, 0, (before + 1) * length)
-        _, _, rows, _ = loop.run(problem, settings, origin, nothing, rows, again)
-        left = jnp.where(is_last, tape.length, length)
+        _, _, rows, _ = loop.run(problem, settings, loop.start(problem, settings), nothing, rows, jnp.int32(0), again)
         added = None
         if found_bar is not None:
-            place, here = _places(ts, rows.t, left)
+            place, here = _places(ts, rows.t, iterations - first)
             added = _gather_back(found_bar, place, here & waiting, rows)
             waiting = waiting & ~here
-        walk = eqx.tree_at(lambda walk: walk.left, walk, left)
+        walk = eqx.tree_at(lambda walk: walk.left, walk, iterations - first)
         walk = lax.while_loop(
             lambda walk: walk.left > 0, lambda walk: _step_back(problem, settings, rows, added, trains_bar, walk), walk
         )
-        return number, rows, waiting, walk
+        return first, rows, waiting, walk
 
-    carry = (tape.segments, tape.rows, waiting, walk)
+    carry = (tape.iterations, tape.rows, waiting, walk)
     *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
     times = walk.sums.times.reshape(inputs.times.shape)
@@ -310,15 +300,6 @@ def _choose(where: Bool[Array, "*batch 1"], new: PyTree[Array], old: PyTree[Arra
         return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - where.ndim)), new, old)
 
     return jax.tree.map(leaf, new, old)
-
-
-def _size(tree: PyTree[Array]) -> int:
-    """The bytes of a tree of arrays."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _stack(tree: PyTree, length: int) -> PyTree[Array]:
-    return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), tree)
 
 
 def _places(ts: Array, t: Float[Array, "rows batch units 1"], length: Array) -> tuple[Array, Array]:

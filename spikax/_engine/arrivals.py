@@ -44,7 +44,7 @@ def _sort(flat: Array) -> tuple[Array, Array]:
     a full one; how many are filled is known at run time only, so a few sizes stand ready.
     """
     length = flat.shape[1]
-    sizes = [size for size in (length // 8, length // 4, length // 2) if size >= 32]
+    sizes = [size for size in (length // 4, length // 2) if size >= 32]
 
     def smallest(size):
         def sort(flat):

@@ -142,10 +142,12 @@ def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
     return progress.h == 0.0
 
 
-def run(problem: Problem, settings: Settings, progress: Progress, trains: Array, rows: Row | None, limit: Array):
-    """Iterates at most `limit` times; a row per iteration goes into `rows`, if given, which hold the latest.
+def run(
+    problem: Problem, settings: Settings, progress: Progress, trains: Array, rows: Row | None, first: Array, limit: Array
+) -> tuple[Progress, Array, Row | None, Array]:
+    """Iterates, from number `first` up to number `limit`; `rows`, if given, hold the latest iterations.
 
-    Returns the progress, the spike times, the rows, and the number of iterations.
+    Returns the progress, the spike times, the rows, and the number of the next iteration.
     """
 
     def goes_on(carry):
@@ -161,7 +163,7 @@ def run(problem: Problem, settings: Settings, progress: Progress, trains: Array,
             rows = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, place, 0), rows, row)
         return k + 1, new, trains, rows
 
-    k, progress, trains, rows = lax.while_loop(goes_on, body, (jnp.int32(0), progress, trains, rows))
+    k, progress, trains, rows = lax.while_loop(goes_on, body, (first, progress, trains, rows))
     return progress, trains, rows, k
 
 
