@@ -40,15 +40,18 @@ class Ends(eqx.Module):
         precise = bend * jnp.abs(shift) <= 0.5 * instant * self.d1 * self.h
         eps = jnp.finfo(self.h.dtype).eps
         faithful = bend <= jnp.sqrt(eps) * self.d1 * self.h
-        is_lost = jnp.abs(self.g1) <= 4.0 * eps * self.size
+        is_lost = jnp.abs(self.g1) <= 8.0 * eps * self.size
         return self.h + shift, rising & precise & (faithful | is_lost)
 
     def root(self) -> Array:
         """The crossing of the cubic Hermite interpolant, where g ends above zero."""
         cubic, square, d0 = self._coefficients()
-        rise = self.g1 - self.g0
-        x = -self.g0 / jnp.where(rise == 0.0, 1.0, rise)
-        for _ in range(3):
+        # It starts at the root of the parabola through both ends with the first slope. With g0 < 0 <= g1 there is one
+        # between them, on its rising side: this is the form of it that does not cancel.
+        bend = self.g1 - self.g0 - d0
+        start = d0 + jnp.sqrt(jnp.maximum(d0**2 - 4.0 * bend * self.g0, 0.0))
+        x = -2.0 * self.g0 / jnp.where(start > 0.0, start, 1.0)
+        for _ in range(2):
             value = ((cubic * x + square) * x + d0) * x + self.g0
             slope = (3.0 * cubic * x + 2.0 * square) * x + d0
             x = jnp.clip(x - value / jnp.where(slope == 0.0, 1.0, slope), 0.0, 1.0)

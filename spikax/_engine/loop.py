@@ -276,13 +276,14 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     # Times closer than this are one instant: what the float can tell apart at the end of the step, with a margin.
     instant = 4.0 * jnp.finfo(h.dtype).eps * (jnp.abs(old.t) + h)
     guess = _guess(old, attempt, instant)
-    first = _first(guess.time, guess.crosses)
-    peak_first = _any_event(guess.may_peak & (guess.low < first))
-    fires = guess.converged & (guess.time <= first + instant) & ~peak_first
+    crosses, may_peak = guess.outlook >= _CROSSES, guess.outlook == _MAY_PEAK
+    first = _first(guess.time, crosses)
+    peak_first = _any_event(may_peak & (guess.low < first))
+    fires = (guess.outlook == _FOUND) & (guess.time <= first + instant) & ~peak_first
 
     landed = h >= attempt.stop - old.t
     arrived = landed & (old.arrival <= problem.t1)
-    searches = (search.tries >= 0) & _any_event(guess.crosses | guess.may_peak)
+    searches = (search.tries >= 0) & _any_event(crosses | may_peak)
     action = jnp.where(landed, jnp.where(arrived, ARRIVED, ENDED), CAPPED)
     action = jnp.where(search.tries > 0, CLEARED, action)
     action = jnp.where(searches, jnp.where(_any_event(fires), FIRED, SEARCHING), action)
@@ -293,18 +294,20 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     shift = held(jnp.where(action == FIRED, first - h, 0.0), old.t)
 
     tries = jnp.where(action == SEARCHING, search.tries + 1, jnp.where(action == CLEARED, -1, 0))
-    next_h = _first(guess.time, jnp.where(peak_first, guess.may_peak, guess.crosses))
+    next_h = _first(guess.time, jnp.where(peak_first, may_peak, crosses))
     search = Search(tries.astype(jnp.int32), next_h, guess.low, guess.high, guess.above)
     return _Verdict(action, fired, shift, search)
+
+
+# What is known of an event between `low` and `high`, from less to more.
+_NOTHING, _MAY_PEAK, _CROSSES, _FOUND = range(4)
 
 
 class _Guess(eqx.Module):
     """Where an event condition crosses zero, or peaks, between `low` and `high`."""
 
     time: Float[Array, "events batch units neurons"]
-    crosses: Bool[Array, "events batch units neurons"]
-    may_peak: Bool[Array, "events batch units neurons"]
-    converged: Bool[Array, "events batch units neurons"]
+    outlook: Float[Array, "events batch units neurons"]
     low: Float[Array, "events batch units neurons"]
     high: Float[Array, "events batch units neurons"]
     above: Bool[Array, "events batch units neurons"]  # the condition is above zero at `high`
@@ -328,8 +331,8 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
     newton, is_close = ends.newton(instant)
     within = (newton >= low - instant) & (newton <= high + instant)
     converged = crosses & ((is_close & within) | (high - low <= instant))
-    # The interpolant of the whole step starts the search; Newton's method ends it.
-    root = jnp.where(converged | ~is_fresh, newton, ends.root())
+    # From a trial past the crossing the interpolant leads back to it; from one before, Newton's method leads on.
+    root = jnp.where(converged | (ends.g1 < 0), newton, ends.root())
 
     early_h, early_g = ends.peak()
     later_h, later_g = ends.later_peak()
@@ -339,13 +342,17 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
     margin = 0.05 * (peak_g - jnp.maximum(ends.g0, ends.g1))
     is_open = is_ready & ~above & (high - low > instant) & (ends.has_peak() | (~is_fresh & ~falls))
     may_peak = is_open & (peak_g > -margin)
+    outlook = jnp.where(may_peak, _MAY_PEAK, _NOTHING)
+    outlook = jnp.where(crosses, jnp.where(converged, _FOUND, _CROSSES), outlook)
+    outlook = held(outlook.astype(h.dtype), old.t)
+    crosses, converged = outlook >= _CROSSES, outlook == _FOUND
 
     time = jnp.where(crosses, root, peak_h)
-    # Where an estimate leaves the bracket, and in every fourth trial, the search halves it, and so ends in any case.
-    strays = ~((time > low) & (time < high)) | (search.tries % 4 == 3)
+    # Where an estimate leaves the bracket, and every other time in a long search, halve it: so the search ends.
+    strays = ~((time > low) & (time < high)) | ((search.tries > 6) & (search.tries % 2 == 1))
     halves = ~converged & ~is_fresh & strays
     time = held(jnp.where(halves, low + 0.5 * (high - low), jnp.clip(time, low, high)), old.t)
-    return _Guess(time, crosses, may_peak, converged, low, high, above)
+    return _Guess(time, outlook, low, high, above)
 
 
 def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict) -> Progress:
