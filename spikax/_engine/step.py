@@ -110,13 +110,24 @@ class Trial(eqx.Module):
     size: tuple[Array, ...]  # of what the conditions at the end are computed from
 
 
-def move(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: State, filters: Any, h: Array) -> Step:
-    """A step of length `h`, with the drive that the synapse's filters deliver on the way."""
+def move(
+    neuron: AbstractNeuron,
+    stepper: AbstractStepper,
+    t: Array,
+    state: State,
+    filters: Any,
+    h: Array,
+    settle: Callable[[Array], Array] = lambda slope: slope,
+) -> Step:
+    """A step of length `h`, with the drive that the synapse's filters deliver on the way.
+
+    Every slope goes through `settle`, which may not change its value.
+    """
 
     def field(elapsed, state):
         drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, elapsed))
         slope = neuron.dynamics(t + elapsed, state, drive)
-        return jax.tree.map(lambda slope, x: held(jnp.asarray(slope, x.dtype), t), slope, state)
+        return jax.tree.map(lambda slope, x: settle(jnp.asarray(slope, x.dtype)), slope, state)
 
     return stepper.step(field, state, h)
 
@@ -128,7 +139,7 @@ def conditions(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, .
 
 def try_step(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: State, filters: Any, h: Array) -> Trial:
     """A trial step of one neuron from `t` to `t + h`."""
-    taken = move(neuron, stepper, t, state, filters, h)
+    taken = move(neuron, stepper, t, state, filters, h, settle=lambda slope: held(slope, t))
     end = jax.tree.map(lambda leaf: held(leaf, t), taken.state)
     one = jnp.ones_like(t)
 
