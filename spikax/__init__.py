@@ -1,6 +1,6 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
-from . import init as init
+from . import datasets as datasets, encode as encode, init as init, losses as losses, train as train
 from ._connection import Dense as Dense
 from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
 from ._network import Layer as Layer, Network as Network, sequential as sequential

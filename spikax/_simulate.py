@@ -38,7 +38,7 @@ def simulate(
     rtol: float | None = None,
     atol: float | None = None,
     max_spikes: int | Mapping[str, int] = 8,
-    max_steps: int = 4096,
+    max_steps: int = 1024,
     adjoint: AbstractAdjoint | None = None,
     throw: bool = True,
 ) -> Solution:

@@ -15,7 +15,7 @@ def _times(value: Any) -> Array:
     array = value if isinstance(value, jax.Array) else np.asarray(value)
     is_number = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     require(bool(is_number), "times", "an array of real numbers", value, error=TypeError)
-    return jnp.asarray(array, array.dtype if np.issubdtype(array.dtype, np.floating) else float)
+    return jnp.asarray(array) if np.issubdtype(array.dtype, np.floating) else jnp.asarray(array, jnp.result_type(float))
 
 
 class Events(eqx.Module):
@@ -91,21 +91,23 @@ class Spikes(eqx.Module):
             jnp.take_along_axis(jnp.asarray(channels), order, axis=-1),
             n,
         )
-        happened = jnp.isfinite(events.times)[..., None]
-        belongs = (events.channels[..., None] == jnp.arange(n)) & happened
-        place = jnp.cumsum(belongs, axis=-2) - 1
-        largest = jnp.max(place, initial=0) + 1
+        place = _places(events)
+        largest = jnp.max(jnp.where(jnp.isfinite(events.times), place + 1, 0), initial=0)
         if max_spikes is None:
             count = known(largest)
             hint = "Its default is the largest count, which is unknown under `jax.jit`."
             require(count is not None, "max_spikes", "given while `times` are traced", max_spikes, hint)
-            max_spikes = int(count)  # pyright: ignore[reportArgumentType]
+            max_spikes = max(int(count), 1)  # pyright: ignore[reportArgumentType]
         require_count(max_spikes, "max_spikes")
         message = f"A channel holds more events than `max_spikes={max_spikes}`. Raise `max_spikes`."
         ordered = eqx.error_if(events.times, largest > max_spikes, message)
-        slot = belongs[..., None] & (place[..., None] == jnp.arange(max_spikes))
-        spread = jnp.where(slot, ordered[..., None, None], jnp.inf)
-        return Spikes(jnp.min(spread, axis=-3, initial=jnp.inf))
+        *batch, _ = ordered.shape
+        flat = [part.reshape(-1, ordered.shape[-1]) for part in (ordered, events.channels, place)]
+        sample = jnp.arange(flat[0].shape[0])[:, None]
+        empty = jnp.full((flat[0].shape[0], n, max_spikes), jnp.inf, ordered.dtype)
+        # Padding, with its time `inf`, goes where it changes nothing.
+        filled = empty.at[sample, flat[1], flat[2]].min(flat[0], mode="drop")
+        return Spikes(filled.reshape(*batch, n, max_spikes))
 
     def events(self) -> Events:
         """All spikes of each sample in one list, sorted by time; shape `(*batch, n * k)`."""
@@ -119,6 +121,16 @@ def first_spike(spikes: Spikes) -> Float[Array, "*batch n"]:
     """The time of each neuron's first spike, `inf` where it is silent; shape `(*batch, n)`."""
     require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
     return spikes.times[..., 0]
+
+
+def _places(events: Events) -> Int[Array, "*batch events"]:
+    """How many events of its channel come before each event; the events are in order."""
+    by_channel = jnp.argsort(events.channels, axis=-1, stable=True)
+    channels = jnp.take_along_axis(events.channels, by_channel, axis=-1)
+    index = jnp.broadcast_to(jnp.arange(channels.shape[-1]), channels.shape)
+    is_first = jnp.concatenate([jnp.ones_like(channels[..., :1], bool), channels[..., 1:] != channels[..., :-1]], -1)
+    start = jax.lax.cummax(jnp.where(is_first, index, 0), axis=channels.ndim - 1)
+    return jnp.take_along_axis(index - start, jnp.argsort(by_channel, axis=-1), axis=-1)
 
 
 def _require_ascending(times: Array, hint: str) -> None:

@@ -218,13 +218,18 @@ def _backward(
     no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
     walk = _Walk(jnp.int32(0), bar, tape.end.count, _Sums(_zeros(copies), _zeros(inputs.weight), no_times))
 
-    def segment(carry):
-        iterations, rows, waiting, walk = carry
-        # The rows of the last segment are on the tape; for the others, the loop runs again up to their end.
-        first = (iterations - 1) // length * length
+    def rows_before(iterations, rows):
+        """The rows of the segment that ends there; those of the last segment are on the tape."""
+        if length >= settings.max_steps:
+            return rows
         again = jnp.where(iterations == tape.iterations, 0, iterations)
         nothing = jnp.zeros((0, *shape), trains_bar.dtype)
-        _, _, rows, _ = loop.run(problem, settings, loop.start(problem, settings), nothing, rows, jnp.int32(0), again)
+        return loop.run(problem, settings, loop.start(problem, settings), nothing, rows, jnp.int32(0), again)[2]
+
+    def segment(carry):
+        iterations, rows, waiting, walk = carry
+        first = (iterations - 1) // length * length
+        rows = rows_before(iterations, rows)
         added = None
         if found_bar is not None:
             place, here = _places(ts, rows.t, iterations - first)

@@ -1,0 +1,148 @@
+"""spikax against Eventax 0.1.0: the same networks, weights and inputs, in one run on one machine.
+
+    python benchmarks/against_eventax.py --eventax PATH/TO/PYTHON
+
+where that Python has `pip install eventax==0.1.0`. Prints the table of `benchmarks/README.md`.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import spikax as sx
+
+
+PEER = Path(__file__).parent / "peers" / "eventax_first_spikes.py"
+T1 = 30.0
+
+
+def build(model: str, saved, dtype) -> sx.Network:
+    """The network that the peer saved."""
+    weights, bias = jnp.asarray(saved["weights"], dtype), jnp.asarray(saved["bias"], dtype)
+    hidden = bias.size - 3
+    neuron = {"LIF": sx.LIF, "QIF": sx.QIF}[model]
+    layers = {
+        "hidden": sx.Layer(neuron(tau_mem=20.0, bias=bias[:hidden], synapse=sx.ExpSynapse(5.0)), hidden),
+        "output": sx.Layer(neuron(tau_mem=20.0, bias=bias[hidden:], synapse=sx.ExpSynapse(5.0)), 3),
+    }
+    connections = [
+        sx.Dense("input", "hidden", weights[hidden + 3 :, :hidden]),
+        sx.Dense("hidden", "output", weights[:hidden, hidden:]),
+    ]
+    return sx.Network(layers, connections, 5, "output")
+
+
+def first_spikes(network: sx.Network, inputs: sx.Spikes, **options) -> jax.Array:
+    # The output may spike more often than is recorded: only its first spikes are compared.
+    capacity = {"hidden": 8, "output": 1}
+    solution = sx.simulate(network, inputs, T1, max_spikes=capacity, throw=False, **options)
+    overflow = jnp.any(solution.results["hidden"] != sx.RESULTS.successful)
+    times = eqx.error_if(solution.spikes["output"].times, overflow, "A hidden neuron spiked more often than recorded.")
+    return sx.first_spike(sx.Spikes(times))
+
+
+def timed(function, *arguments, repeats: int = 9) -> tuple[float, float]:
+    """Seconds of the first call, and the median of those after it."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(jax.tree.leaves(function(*arguments)))
+        return time.perf_counter() - start
+
+    return once(), statistics.median(once() for _ in range(repeats))
+
+
+def measure(model: str, file: str) -> dict:
+    """Seconds of the first gradient call, of the forward pass, and of a gradient; and the first spikes."""
+    saved = np.load(file)
+    network = build(model, saved, jnp.float32)
+    inputs = sx.Spikes(jnp.asarray(saved["times"][..., None], jnp.float32))
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def gradient(network, inputs):
+        return jnp.mean(jnp.minimum(first_spikes(network, inputs), T1))
+
+    first, seconds = timed(gradient, network, inputs)
+    forward = eqx.filter_jit(first_spikes)
+    _, forward_seconds = timed(forward, network, inputs)
+    np.save(file + ".spikes.npy", np.asarray(forward(network, inputs)))
+    return dict(first=first, forward=forward_seconds, gradient=seconds)
+
+
+def reference(model: str, file: str) -> dict:
+    """Saves the first spikes in float64, with steps whose error is below 1e-12."""
+    jax.config.update("jax_enable_x64", True)
+    saved = np.load(file)
+    inputs = sx.Spikes(jnp.asarray(saved["times"][..., None]))
+    network = build(model, saved, jnp.float64)
+    np.save(file + ".reference.npy", np.asarray(first_spikes(network, inputs, rtol=1e-12, atol=1e-12, max_steps=50_000)))
+    return {}
+
+
+def compare(python: str, model: str, hidden: int, batch: int) -> str:
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "network.npz")
+        peer = _run(python, str(PEER), model, str(hidden), str(batch), file)
+        own = _run(sys.executable, __file__, "--measure", model, file)
+        _run(sys.executable, __file__, "--reference", model, file)
+        exact = np.minimum(np.load(file + ".reference.npy"), T1)
+        errors = [
+            np.max(np.abs(np.minimum(times, T1) - exact))
+            for times in (np.load(file)["first_spikes"], np.load(file + ".spikes.npy"))
+        ]
+    cells = [f"{model} 5-{hidden}-3, batch {batch}"]
+    for what in ("gradient", "forward", "first"):
+        cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
+    cells.append(f"{own['gradient'] / own['forward']:.1f}")
+    cells.append(f"{errors[0]:.1e} / {errors[1]:.1e}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _run(*command: str) -> dict:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor()
+    return f"{name}, {len(names) or '?'} cores, Python {platform.python_version()}, JAX {jax.__version__}, float32"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--eventax", metavar="PYTHON", help="the Python of an environment with eventax==0.1.0")
+    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--reference", nargs=2, metavar=("MODEL", "FILE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure or arguments.reference:
+        task = measure if arguments.measure else reference
+        print(json.dumps(task(*(arguments.measure or arguments.reference))))
+        return
+    if arguments.eventax is None:
+        parser.error("--eventax is needed: the Python of an environment with eventax==0.1.0")
+    print(f"{machine()}\n")
+    print("| network | gradient: Eventax / spikax | forward | first gradient call | gradient / forward | worst error, ms |")
+    print("|---|---|---|---|---|---|")
+    for model in ("LIF", "QIF"):
+        print(compare(arguments.eventax, model, 120, 256), flush=True)
+
+
+if __name__ == "__main__":
+    main()
