@@ -87,7 +87,9 @@ def reference(model: str, file: str) -> dict:
     saved = np.load(file)
     inputs = sx.Spikes(jnp.asarray(saved["times"][..., None]))
     network = build(model, saved, jnp.float64)
-    np.save(file + ".reference.npy", np.asarray(first_spikes(network, inputs, rtol=1e-12, atol=1e-12, max_steps=50_000)))
+    np.save(
+        file + ".reference.npy", np.asarray(first_spikes(network, inputs, rtol=1e-12, atol=1e-12, max_steps=50_000))
+    )
     return {}
 
 
@@ -138,7 +140,9 @@ def main() -> None:
     if arguments.eventax is None:
         parser.error("--eventax is needed: the Python of an environment with eventax==0.1.0")
     print(f"{machine()}\n")
-    print("| network | gradient: Eventax / spikax | forward | first gradient call | gradient / forward | worst error, ms |")
+    print(
+        "| network | gradient: Eventax / spikax | forward | first gradient call | gradient / forward | worst error, ms |"
+    )
     print("|---|---|---|---|---|---|")
     for model in ("LIF", "QIF"):
         print(compare(arguments.eventax, model, 120, 256), flush=True)

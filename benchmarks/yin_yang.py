@@ -76,9 +76,9 @@ def page(results: list[dict]) -> str:
         [
             "# Yin-Yang",
             "",
-            "Written by `benchmarks/yin_yang.py`. Every seed draws its own first weights and shuffling; the samples,",
-            "5000 to train, 1000 to choose the epoch, 1000 to test, are the same for all. The seconds are those of the",
-            "whole run: data, compilation, training, test and pictures.",
+            "Written by `benchmarks/yin_yang.py`. Every seed draws its own samples (5000 to train, 1000 to choose the",
+            "epoch, 1000 to test), first weights and shuffling. The seconds are those of the whole run: data,",
+            "compilation, training, test and pictures.",
             "",
             "| seed | test accuracy | validation accuracy | spikes per hidden neuron | seconds |",
             "|---|---|---|---|---|",

@@ -11,10 +11,13 @@ from ._solution import Solution as Solution, Stats as Stats
 from ._spikes import Events as Events, first_spike as first_spike, Spikes as Spikes
 from ._synapse import (
     AbstractSynapse as AbstractSynapse,
+    AlphaState as AlphaState,
     AlphaSynapse as AlphaSynapse,
     DeltaSynapse as DeltaSynapse,
     ExpSynapse as ExpSynapse,
+    Synapse as Synapse,
 )
+from ._types import Scalar as Scalar
 from .neurons import (
     EIF as EIF,
     EIFState as EIFState,
@@ -24,3 +27,6 @@ from .neurons import (
     QIF as QIF,
     QIFState as QIFState,
 )
+
+
+__version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
 import time
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 
 from . import demo, plot, train
-from .datasets import yin_yang, yin_yang_spikes
+from ._spikes import Spikes
+from .datasets import yin_yang_spikes
 
 
 _DESCRIPTION = """\
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     numbers = {
         "hidden": "hidden neurons",
         "epochs": "times through the training data",
-        "seed": "seed of the first weights and of the shuffling",
+        "seed": "seed of the samples, the first weights, and the shuffling",
         "batch-size": "samples in a step",
         "learning-rate": "of Adam, at the start; it falls to zero along a cosine",
     }
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train_yin_yang(options: argparse.Namespace) -> int:
     start = time.perf_counter()
+    _require_extra()
     names = {field.name for field in dataclasses.fields(demo.Settings)}
     settings = demo.Settings(**{name: value for name, value in vars(options).items() if name in names})
     options.out.mkdir(parents=True, exist_ok=True)
@@ -101,12 +103,19 @@ def _train_yin_yang(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_extra() -> None:
+    """Raises `ImportError` before the training rather than after it."""
+    for name in ("matplotlib", "tqdm"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(f"the command line needs {name}: `pip install 'spikax[cli]'`.") from error
+
+
 def _train_visibly(settings: demo.Settings) -> train.Fit:
     """Trains behind a progress bar."""
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError("The command line needs tqdm: `pip install 'spikax[cli]'`.") from error
+    from tqdm import tqdm
+
     layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"
     with tqdm(total=settings.epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=0) as bar:
 
@@ -124,22 +133,27 @@ def _train_visibly(settings: demo.Settings) -> train.Fit:
 
 def _draw(out: Path, fit: train.Fit, settings: demo.Settings, accuracy: float) -> None:
     """Draws the three pictures."""
+    from matplotlib.patches import Circle
+
     figure = _figure(6.0, 4.0)
     ax = plot.learning_curve(fit.history, figure.gca())
     ax.set_title(f"Yin-Yang, {settings.hidden} hidden {settings.neuron.upper()} neurons: test accuracy {accuracy:.1%}")
     figure.savefig(out / "learning-curve.png", dpi=150)
 
     figure = _figure(6.0, 6.2)
-    points, labels = yin_yang(*demo.TEST)
-    plot.decision_map(lambda at: demo.answer(fit.network, at, settings), points, labels, figure.gca())
+    points, labels = demo.points_of("test", settings)
+    ax = plot.decision_map(lambda at: demo.answer(fit.network, at, settings), points, labels, figure.gca())
+    ax.add_patch(Circle((0.5, 0.5), 0.5, fill=False, color="#26303b", linewidth=0.8, clip_on=False))
     figure.savefig(out / "decision-map.png", dpi=150)
 
     figure = _figure(7.0, 5.0)
     inputs = yin_yang_spikes(points[:1])
     spikes = demo.respond(fit.network, inputs, settings).spikes
-    one = jax.tree.map(lambda leaf: leaf[0], {"input": inputs} | spikes)
-    ax = plot.raster(list(one.items()), figure.gca(), colours=("#4f9d69", "#26303b", "#e07b39"))
-    ax.set_title(f"One sample: the answer is {_named(int(demo.answer(fit.network, points[:1], settings)[0]))}")
+    layers = [("input", inputs), *((name, spikes[name]) for name in fit.network.order())]
+    layers = [(name, Spikes(layer.times[0])) for name, layer in layers]
+    ax = plot.raster(layers, figure.gca(), colours=("#4f9d69", "#26303b", "#e07b39"))
+    answer = int(demo.answer(fit.network, points[:1], settings)[0])
+    ax.set_title(f"A sample of the class {demo.CLASSES[labels[0]]}; the answer is {_named(answer)}")
     figure.savefig(out / "raster.png", dpi=150)
 
 

@@ -6,14 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from ._checks import known, require, require_count, require_instance
+from ._checks import require, require_count, require_instance
 from ._connection import Dense
 from ._neuron import AbstractNeuron
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
-from .init import Initializer
 
 
 class Layer(eqx.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ._synapse import Synapse, is_impulsive
+from ._synapse import is_impulsive, Synapse
 from ._types import State, Weight
 
 

@@ -22,6 +22,4 @@ class RESULTS(eqx.Enumeration):
         "The solver's step shrank below what the float type can resolve: the dynamics diverge or are too stiff. "
         "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."
     )
-    invalid_times = (
-        "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."
-    )
+    invalid_times = "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."

@@ -62,7 +62,7 @@ def simulate(
       `()`, `(neurons,)` or `(*batch, neurons)`.
     - `solver`: any Diffrax solver. Explicit Runge–Kutta methods are fastest. By default `diffrax.Tsit5()`.
     - `dt0`: with tolerances, the length of the first step; without, that of every step. No step passes an arrival.
-    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-7 in float64 and 1e-5 in
+    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-5 in
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the
       derivative, as in Diffrax.
     - `max_spikes`: how many spikes of a neuron can be recorded; one number, or a dictionary by name of layer.
@@ -257,7 +257,9 @@ def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes]:
     require(set(inputs) == set(names), "inputs", f"a dictionary with the entries {names}", sorted(inputs))
     found = {}
     for name, value in inputs.items():
-        require_instance(value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", "Wrap the times in `sx.Spikes`.")
+        require_instance(
+            value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", "Wrap the times in `sx.Spikes`."
+        )
         spikes = value if isinstance(value, Spikes) else Spikes.from_events(value.times, value.channels, value.n)
         n = spikes.times.shape[-2]
         require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", f"{n} channels")
@@ -326,7 +328,7 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
         return StepControl(jnp.asarray(dt0, dtype), None, None, None)
     hint = f"The solver {type(solver).__name__} estimates no error: give `dt0` alone."
     require(order is not None, "rtol", "None", rtol, hint)
-    default = 1e-7 if dtype == jnp.float64 else 1e-5
+    default = 1e-9 if dtype == jnp.float64 else 1e-5
     rtol = rtol if rtol is not None else (atol if atol is not None else default)
     atol = atol if atol is not None else rtol
     h0 = dt0 if dt0 is not None else (t1 - t0) / 64

@@ -20,7 +20,7 @@ from . import loop
 from .arrivals import Arrivals, in_order
 from .loop import ARRIVED, CAPPED, ENDED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings
 from .step import conditions, move
-from .units import add_scaled, over_units, spread
+from .units import add_scaled, indices, over_units, spread
 
 
 def redo(problem: Problem, settings: Settings, row: Row, point: Point, arrival: Array, weight: PyTree) -> Point:
@@ -153,7 +153,11 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     row = loop.row_of(progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
     length = min(max(memory // size, 16), settings.max_steps)
-    rows = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row) if stores or ts is not None else None
+    rows = (
+        jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row)
+        if stores or ts is not None
+        else None
+    )
     found = None if ts is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (len(ts), *x.shape)), _point(progress))
     trains = jnp.full((settings.max_spikes, *progress.count.shape), jnp.inf, progress.t.dtype)
 
@@ -176,9 +180,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
         end = _point(progress)
         found = _choose(end.t <= ts[:, None, None, None], end, found)
     finished = loop.is_finished(progress, problem.t1)
-    outcome = Outcome(
-        trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations
-    )
+    outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
     return outcome, _Tape(problem.arrivals, rows, iterations, progress) if stores else None
 
 
@@ -269,14 +271,18 @@ def _step_back(
         neuron = eqx.combine(parameters, rest)
         return redo(eqx.tree_at(lambda p: p.neuron, problem, neuron), settings, row, point, arrival, weight)
 
-    _, pull = jax.vjp(forward, parameters, Point(row.t, row.state, row.filters), jnp.where(arrived, arrival, 0.0), weight)
+    _, pull = jax.vjp(
+        forward, parameters, Point(row.t, row.state, row.filters), jnp.where(arrived, arrival, 0.0), weight
+    )
     parameters_bar, point_bar, arrival_bar, weight_bar = pull(bar)
     happened = row.action <= FIRED_AT_ONCE
     bar = _choose(happened, point_bar, walk.bar)
     if added is not None:
         bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
 
-    batch, units, neurons = (jnp.arange(n).reshape(s) for n, s in zip(count.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1))))
+    batch, units, neurons = (
+        indices(n).reshape(s) for n, s in zip(count.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+    )
     source = spike // problem.arrivals.k
     sums = _Sums(
         jax.tree.map(jnp.add, walk.sums.neuron, _choose(happened, parameters_bar, _zeros(parameters_bar))),
@@ -309,7 +315,7 @@ def _choose(where: Bool[Array, "*batch 1"], new: PyTree[Array], old: PyTree[Arra
 
 def _places(ts: Array, t: Float[Array, "rows batch units 1"], length: Array) -> tuple[Array, Array]:
     """The last row that starts at or before each time of `ts`, and whether there is one."""
-    is_row = (jnp.arange(t.shape[0]) < length)[:, None, None, None]
+    is_row = (indices(t.shape[0]) < length)[:, None, None, None]
     before = jnp.sum((t <= ts[:, None, None, None, None]) & is_row, axis=1)
     return jnp.maximum(before - 1, 0), before > 0
 
@@ -326,7 +332,7 @@ def _take(rows: PyTree[Array], place: Int[Array, "ts batch units 1"]) -> PyTree[
 
 def _gather_back(bar: Point, place: Array, where: Array, rows: Row) -> Point:
     """The transpose of `_take`, from where `where` holds."""
-    batch, units = jnp.arange(place.shape[1])[:, None], jnp.arange(place.shape[2])
+    batch, units = indices(place.shape[1])[:, None], indices(place.shape[2])
 
     def leaf(bar, rows):
         return jnp.zeros_like(rows).at[place[..., 0], batch, units].add(bar)

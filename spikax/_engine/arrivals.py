@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from .units import indices
+
 
 class Arrivals(eqx.Module):
     """Per sample, the times of the arrivals, ascending and padded with `inf`, and the spike that each one is.
@@ -18,7 +20,7 @@ class Arrivals(eqx.Module):
 
     def at(self, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
         """The time of the arrival at the cursor, and its spike."""
-        batch = jnp.arange(self.times.shape[0])[:, None, None]
+        batch = indices(self.times.shape[0])[:, None, None]
         inside = {"mode": "promise_in_bounds"}
         return self.times.at[batch, cursor].get(**inside), self.spike.at[batch, cursor].get(**inside)
 
@@ -60,6 +62,6 @@ def _sort(flat: Array) -> tuple[Array, Array]:
 
     if not sizes:
         return full(flat)
-    filled = jnp.max(jnp.sum(flat < jnp.inf, axis=1))
-    choice = jnp.sum(filled > jnp.asarray(sizes))
+    filled = jnp.max(jnp.sum(flat < jnp.inf, axis=1, dtype=jnp.int32))
+    choice = jnp.sum(filled > jnp.asarray(sizes, jnp.int32), dtype=jnp.int32)
     return lax.switch(choice, [*map(smallest, sizes), full], flat)

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._held import held
 from .._neuron import AbstractNeuron, events_of, stops_at_arrivals
 from .._synapse import filters_after_arrival, initial_filters
 from .arrivals import Arrivals
 from .control import StepControl
 from .crossing import Ends
-from .step import AbstractStepper, Trial, conditions, try_step
-from .units import add_scaled, cast, held, over_units, select, spread
+from .step import AbstractStepper, conditions, Trial, try_step
+from .units import add_scaled, cast, indices, over_units, select, spread
 
 
 # What an iteration did to a unit. The first five move it; all others leave it where it was.
@@ -143,7 +144,13 @@ def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
 
 
 def run(
-    problem: Problem, settings: Settings, progress: Progress, trains: Array, rows: Row | None, first: Array, limit: Array
+    problem: Problem,
+    settings: Settings,
+    progress: Progress,
+    trains: Array,
+    rows: Row | None,
+    first: Array,
+    limit: Array,
 ) -> tuple[Progress, Array, Row | None, Array]:
     """Iterates, from number `first` up to number `limit`; `rows`, if given, hold the latest iterations.
 
@@ -169,11 +176,11 @@ def run(
 
 def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> PyTree[Array]:
     """The weights with which a spike of the sources reaches each neuron."""
-    units = jnp.arange(spike.shape[1])[None, :, None]
+    units = indices(spike.shape[1])[None, :, None]
     source = spike // problem.arrivals.k
 
     def leaf(weight):
-        neurons = jnp.arange(weight.shape[2])
+        neurons = indices(weight.shape[2])
         return weight.at[source, units, neurons].get(mode="promise_in_bounds")
 
     return jax.tree.map(leaf, problem.weight)
@@ -217,7 +224,7 @@ def _first(times: Array, where: Array) -> Float[Array, "batch units 1"]:
 
 
 def _record(trains: Array, count: Array, row: Row, t: Array) -> Array:
-    place = jnp.arange(trains.shape[0])[:, None, None, None]
+    place = indices(trains.shape[0])[:, None, None, None]
     return jnp.where((place == count) & row.fired[0], t, trains)
 
 

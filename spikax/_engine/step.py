@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._held import held
 from .._neuron import AbstractNeuron, events_of
 from .._synapse import drive_of, evolve_filters
 from .._types import State
-from .units import held
 
 
 class Step(eqx.Module):

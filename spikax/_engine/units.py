@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from .._neuron import AbstractNeuron
 
@@ -46,6 +46,11 @@ def spread(clock: Array, like: Array) -> Array:
     return jnp.broadcast_to(clock, like.shape)
 
 
+def indices(n: int) -> Int[Array, " n"]:
+    """0 to n - 1, as int32: the engine counts in it whatever JAX's default is."""
+    return jnp.arange(n, dtype=jnp.int32)
+
+
 def cast(tree: PyTree, dtype: Any) -> PyTree[Array]:
     """All leaves as arrays of the float type `dtype`."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
@@ -58,12 +63,3 @@ def add_scaled(tree: PyTree[Array], scale: Array, direction: PyTree[Array]) -> P
         return x + scale.reshape(scale.shape + (1,) * (x.ndim - scale.ndim)) * d
 
     return jax.tree.map(leaf, tree, direction)
-
-
-def held(x: Array, t: Array) -> Array:
-    """`x`, computed once; `t` is finite.
-
-    XLA fuses cheap operations into every consumer of their result, and so computes what many share many times over,
-    on CPUs without bound. It does not repeat a division. This one is by one, which XLA cannot know; it is exact.
-    """
-    return x / jnp.where(t < jnp.inf, jnp.ones_like(x), 2.0)

@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse, require_synapse
+from .._synapse import ExpSynapse, require_synapse, Synapse
 from .._types import Scalar
 
 

@@ -1,0 +1,40 @@
+# `make demo` needs only python3 (3.11 or later); everything else goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/yin-yang
+
+.PHONY: help demo test test-float32 test-float64 test-mixed lint benchmark clean
+
+help:
+	@echo 'make demo       train a network on the Yin-Yang task, into $(RUN)'
+	@echo 'make test       run the tests in float32, in float64, and in float32 with x64 enabled'
+	@echo 'make lint       check style and types'
+	@echo 'make benchmark  train with five seeds, into benchmarks/yin-yang.md'
+	@echo 'make clean      remove .venv and runs'
+
+demo: .venv/cli.stamp
+	$(BIN)/python -m spikax train yin-yang --out $(RUN)
+
+test: test-float32 test-float64 test-mixed
+
+test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
+	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+benchmark: .venv/cli.stamp
+	$(BIN)/python benchmarks/yin_yang.py
+
+clean:
+	rm -rf .venv runs
+
+# The stamp tells that an extra is installed, for the present pyproject.toml.
+.venv/%.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv

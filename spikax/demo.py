@@ -1,0 +1,202 @@
+"""The Yin-Yang task from end to end: what `python -m spikax train yin-yang` does.
+
+```python
+from spikax import demo
+
+settings = demo.Settings(hidden=60, epochs=10)
+trained = demo.train_yin_yang(settings)
+print(demo.test(trained.network, settings)["accuracy"])
+```
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from . import init, losses, train
+from ._checks import require, require_count, require_positive
+from ._network import Layer, Network, sequential
+from ._neuron import AbstractNeuron
+from ._results import RESULTS
+from ._simulate import simulate
+from ._solution import Solution
+from ._spikes import first_spike, Spikes
+from .datasets import yin_yang, yin_yang_spikes, YinYang
+from .neurons import EIF, LIF, QIF
+
+
+CLASSES = ("yin", "yang", "dot")
+
+# How many samples there are to train, to choose an epoch, and to test.
+SIZES = {"training": 5000, "validation": 1000, "test": 1000}
+
+
+class _Recipe(NamedTuple):
+    """The neurons of a network, and where their weights start: mean and standard deviation."""
+
+    hidden: AbstractNeuron
+    output: AbstractNeuron
+    weights_in: tuple[float, float]
+    weights_out: tuple[float, float]
+
+
+# The bias brings every output across its threshold in the end, whatever its input: none stays silent, and so each has
+# a gradient. Only the first spike of an output counts: the deep reset keeps it from further ones.
+_RECIPES = {
+    "lif": _Recipe(LIF(), LIF(bias=1.5, v_reset=-100.0), (2.5, 1.5), (0.3, 0.3)),
+    "qif": _Recipe(QIF(), QIF(bias=2.0), (2.5, 1.5), (0.3, 0.3)),
+    "eif": _Recipe(EIF(), EIF(bias=1.5, v_reset=-100.0), (2.5, 1.5), (0.3, 0.3)),
+}
+
+NEURONS = tuple(_RECIPES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a run.
+
+    - `neuron`: `"lif"`, `"qif"` or `"eif"`.
+    - `hidden`: the number of hidden neurons.
+    - `epochs`: how often to go through the training data.
+    - `seed`: the seed of the samples, of the first weights, and of the shuffling.
+    - `batch_size`: the number of samples in a step.
+    - `learning_rate`: of Adam, at the start; it falls to zero along a cosine.
+    - `clip`: the largest norm of a gradient; longer ones are shortened to it.
+    - `duration`: how long a sample is simulated, in ms. The inputs end at 30 ms.
+    - `max_spikes`: how often a hidden neuron may spike in a sample. One more is an error.
+
+    Raises `TypeError` or `ValueError` for anything else.
+    """
+
+    neuron: str = "lif"
+    hidden: int = 120
+    epochs: int = 50
+    seed: int = 0
+    batch_size: int = 50
+    learning_rate: float = 5e-3
+    clip: float = 0.5
+    duration: float = 60.0
+    max_spikes: int = 8
+
+    def __post_init__(self):
+        require(self.neuron in NEURONS, "neuron", f"one of {list(NEURONS)}", self.neuron)
+        for name in ("hidden", "epochs", "batch_size", "max_spikes"):
+            require_count(getattr(self, name), name)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        for name in ("learning_rate", "clip", "duration"):
+            require_positive(getattr(self, name), name)
+        require(self.duration > 30.0, "duration", "above 30, where the inputs end", self.duration)
+
+
+def build(settings: Settings) -> Network:
+    """The network of a run, before its training."""
+    recipe = _RECIPES[settings.neuron]
+    return sequential(
+        5,
+        Layer(recipe.hidden, settings.hidden, weights=init.normal(*recipe.weights_in)),
+        Layer(recipe.output, len(CLASSES), weights=init.normal(*recipe.weights_out)),
+        key=jax.random.key(settings.seed),
+    )
+
+
+def points_of(part: str, settings: Settings) -> YinYang:
+    """The points and labels of the part `"training"`, `"validation"` or `"test"`: others in every run."""
+    require(part in SIZES, "part", f"one of {list(SIZES)}", part)
+    # A seed for each part of each run.
+    return yin_yang(SIZES[part], len(SIZES) * settings.seed + list(SIZES).index(part))
+
+
+def samples(part: str, settings: Settings) -> tuple[Spikes, Array]:
+    """The input spikes and labels of the part `"training"`, `"validation"` or `"test"`."""
+    points, labels = points_of(part, settings)
+    return yin_yang_spikes(points), jnp.asarray(labels)
+
+
+def respond(network: Network, inputs: Spikes, settings: Settings) -> Solution:
+    """The simulation of a batch, and an error unless it holds all that counts."""
+    # A tolerance below what the float type allows costs steps and gains nothing in accuracy of the answers.
+    capacity = {"hidden": settings.max_spikes, "output": 1}
+    solution = simulate(network, inputs, settings.duration, max_spikes=capacity, rtol=1e-4, throw=False)
+    # Of an output only the first spike counts: that it has more than are recorded is no failure.
+    fine = solution.results["hidden"] == RESULTS.successful
+    end = solution.results["output"]
+    fine &= (end == RESULTS.successful) | (end == RESULTS.max_spikes_reached)
+    message = (
+        f"In some sample a hidden neuron spiked more than `max_spikes={settings.max_spikes}` times, or the event loop "
+        "did not reach the end. Raise `max_spikes`, or lower the learning rate."
+    )
+    checked = eqx.error_if(solution.spikes["output"].times, ~jnp.all(fine), message)
+    return eqx.tree_at(lambda solution: solution.spikes["output"].times, solution, checked)
+
+
+def objective(settings: Settings) -> train.Objective:
+    """The loss of the first spikes, the accuracy, and the spikes per hidden neuron."""
+
+    def measure(network: Network, inputs: Spikes, labels: Array):
+        solution = respond(network, inputs, settings)
+        times = first_spike(solution.spikes["output"])
+        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration)
+        right = (losses.earliest(times) == labels).astype(times.dtype)
+        return loss, {"accuracy": right, "hidden_spikes": solution.stats["hidden"].spikes / settings.hidden}
+
+    return measure
+
+
+def train_yin_yang(settings: Settings, on_epoch: Callable[[train.Epoch], Any] | None = None) -> train.Fit:
+    """Trains a network on the Yin-Yang data; `on_epoch` is called at the end of each epoch."""
+    steps = settings.epochs * (SIZES["training"] // settings.batch_size)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(settings.clip),
+        optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps)),
+    )
+    return train.fit(
+        build(settings),
+        objective(settings),
+        samples("training", settings),
+        samples("validation", settings),
+        optimizer=optimizer,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        on_epoch=on_epoch,
+    )
+
+
+def test(network: Network, settings: Settings) -> dict[str, float]:
+    """The mean loss, accuracy and spikes per hidden neuron on the test data."""
+    return train.evaluate(network, objective(settings), samples("test", settings), batch_size=SIZES["test"])
+
+
+def answer(network: Network, points: Any, settings: Settings) -> np.ndarray:
+    """The class that a network gives to each point, shape `(n, 2)`; -1 where no output spikes."""
+    points = np.asarray(points)
+    batches = train.filled_batches(len(points), SIZES["test"])
+    answers = [_answer(network, yin_yang_spikes(points[rows]), settings) for rows in batches]
+    return np.concatenate(answers)[: len(points)]
+
+
+@eqx.filter_jit
+def _answer(network: Network, inputs: Spikes, settings: Settings) -> Array:
+    return losses.earliest(first_spike(respond(network, inputs, settings).spikes["output"]))
+
+
+def save(directory: Path, network: Network, settings: Settings) -> None:
+    """Writes a network into a directory, as `network.eqx` and, to rebuild it, `settings.json`."""
+    (directory / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    eqx.tree_serialise_leaves(directory / "network.eqx", network)
+
+
+def load(directory: Path | str) -> tuple[Network, Settings]:
+    """Reads a network, and the settings of its run, from the directory that `save` or the command line wrote."""
+    directory = Path(directory)
+    settings = Settings(**json.loads((directory / "settings.json").read_text()))
+    return eqx.tree_deserialise_leaves(directory / "network.eqx", build(settings)), settings

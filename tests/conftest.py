@@ -1,0 +1,49 @@
+"""The float type of the tests, and the tolerances that go with it.
+
+The environment variable `SPIKAX_TEST_DTYPE` names the mode: `float32` (the default), `float64`, or `mixed`: networks
+in float32 while JAX's default is float64, where a stray default float or a weak type shows.
+"""
+
+import os
+
+import jax
+
+
+MODES = ("float32", "float64", "mixed")
+MODE = os.environ.get("SPIKAX_TEST_DTYPE", "float32")
+if MODE not in MODES:
+    raise ValueError(f"`SPIKAX_TEST_DTYPE` must be one of {MODES}; got {MODE!r}.")
+jax.config.update("jax_enable_x64", MODE != "float32")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import jax.numpy as jnp
+import pytest
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "float64: needs the precision of float64; skipped in the other modes")
+
+
+def pytest_collection_modifyitems(items):
+    skip = pytest.mark.skip(reason="needs SPIKAX_TEST_DTYPE=float64")
+    for item in items:
+        if MODE != "float64" and item.get_closest_marker("float64"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def dtype():
+    """The float type of networks and times."""
+    return jnp.dtype(jnp.float64 if MODE == "float64" else jnp.float32)
+
+
+@pytest.fixture(scope="session")
+def close(dtype):
+    """The relative tolerance for short fixed steps: their own error, and the rounding of some hundred of them."""
+    return 1e-12 if dtype == jnp.float64 else 8e-6
+
+
+@pytest.fixture(scope="session")
+def accurate(dtype):
+    """The tolerance, in ms, for spike times at the default tolerances of the solver."""
+    return 1e-6 if dtype == jnp.float64 else 2e-3

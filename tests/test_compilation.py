@@ -1,0 +1,106 @@
+"""What compiles anew, and what does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from .helpers import random_inputs, single_layer
+
+
+class Counting(sx.AbstractNeuron):
+    """A LIF neuron that counts how often its dynamics are traced."""
+
+    tau_mem: jax.Array
+    synapse: sx.AbstractSynapse = sx.ExpSynapse()
+
+    def initial_state(self):
+        return sx.LIFState(jnp.asarray(0.0))
+
+    def dynamics(self, t, state, drive):
+        traces.append(1)
+        return sx.LIFState((drive - state.v) / self.tau_mem)
+
+    def spike_condition(self, t, state):
+        return state.v - 1.0
+
+    def reset(self, t, state):
+        return sx.LIFState(jnp.zeros_like(state.v))
+
+
+traces = []
+
+
+@pytest.fixture
+def traced():
+    """How many traces of the dynamics a call takes."""
+
+    def count(call):
+        before = len(traces)
+        jax.block_until_ready(call())
+        return len(traces) - before
+
+    return count
+
+
+def make(dtype, tau=20.0, scale=1.0):
+    neuron = Counting(jnp.asarray(tau, dtype))
+    return single_layer(neuron, scale * np.array([[5.0, 3.0], [4.0, 6.0]]), dtype)
+
+
+def test_other_values_do_not_compile_again(dtype, traced):
+    def run(seed=0, tau=20.0, scale=1.0, t1=20.0, t0=0.0, dt0=0.5, ts=(3.0, 5.0), start=0.0, batch=2):
+        inputs = random_inputs(seed, (batch, 2, 3), 15.0, dtype)
+        if t0:
+            inputs = sx.Spikes(inputs.times + t0)
+        states = {"output": sx.LIFState(jnp.asarray(start, dtype))}
+        options = {"saveat": jnp.asarray(ts, dtype), "initial_states": states, "throw": False}
+        return sx.simulate(make(dtype, tau, scale), inputs, t1, t0=t0, dt0=dt0, **options).spikes["output"].times
+
+    assert traced(run) > 0
+    assert traced(run) == 0
+    changes = [
+        {"seed": 1},
+        {"tau": 10.0},
+        {"scale": 0.5},
+        {"t1": 30.0},
+        {"t1": 25},
+        {"t1": jnp.asarray(22.0, dtype)},
+        {"t0": 1.0},
+        {"dt0": 0.25},
+        {"ts": (5.0, 1.0)},
+        {"start": 0.5},
+    ]
+    again = {str(change): traced(lambda change=change: run(**change)) for change in changes}
+    assert set(again.values()) == {0}, again
+    assert traced(lambda: run(batch=3)) > 0  # the count would see a compilation
+
+
+def test_the_default_tolerances_do_not_compile_again_for_another_end(dtype, traced):
+    inputs = random_inputs(0, (2, 2, 3), 15.0, dtype)
+
+    def run(t1):
+        return sx.simulate(make(dtype), inputs, t1, throw=False).spikes["output"].times
+
+    assert traced(lambda: run(20.0)) > 0
+    assert traced(lambda: run(30.0)) == 0
+
+
+def test_a_gradient_compiles_once(dtype, traced):
+    network, inputs = make(dtype), random_inputs(0, (2, 2, 3), 15.0, dtype)
+
+    @jax.jit
+    def gradient(weight, times, t1):
+        def loss(weight):
+            connection = sx.Dense("input", "output", weight)
+            changed = sx.Network(network.layers, [connection], {"input": 2}, "output")
+            first = sx.first_spike(sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False).spikes["output"])
+            return jnp.sum(jnp.where(first < jnp.inf, first, t1))
+
+        return jax.grad(loss)(weight)
+
+    weight = network.connections[0].weight
+    assert traced(lambda: gradient(weight, inputs.times, jnp.asarray(20.0, dtype))) > 0
+    assert traced(lambda: gradient(1.1 * weight, 0.9 * inputs.times, jnp.asarray(25.0, dtype))) == 0

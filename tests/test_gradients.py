@@ -1,0 +1,226 @@
+"""Gradients of spike times, states and drives against finite differences of the same simulation, and closed forms."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+import pytest
+
+import spikax as sx
+
+from .helpers import finite_sum, learning, random_inputs, single_layer, worst_derivative
+
+
+pytestmark = pytest.mark.float64
+
+T1 = 30.0
+SAVED = (21.1, 0.0, 5.0, 12.3, T1)
+SYNAPSES = {"exp": sx.ExpSynapse(5.0), "alpha": sx.AlphaSynapse(3.0), "delta": sx.DeltaSynapse()}
+# Each with the weights, low and high, that let its neurons spike several times with exponential synapses.
+NEURONS = {
+    "lif": (lambda s: sx.LIF(20.0, 0.05, 1.0, -0.1, 0.1, s), (-1.0, 7.0)),
+    "qif": (lambda s: sx.QIF(20.0, 0.1, s), (-5.0, 70.0)),
+    "eif": (lambda s: sx.EIF(20.0, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1, s), (-1.0, 7.0)),
+}
+# An arrival through a delta synapse moves the membrane by its weight, at once.
+SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14}
+
+
+def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
+    """A network of one layer in which everything learns, input spikes, and initial states."""
+    make, (low, high) = NEURONS[neuron]
+    rng = np.random.default_rng(seed)
+    weight = rng.uniform(low, high, (3, n)) * SCALE[synapse]
+    cell = learning(make(SYNAPSES[synapse]), n, jnp.float64, flip, seed=int(flip))
+    state = jax.tree.map(lambda x: x + 0.05 * rng.uniform(size=(batch, n)), make(SYNAPSES[synapse]).initial_state())
+    inputs = random_inputs(seed, (batch, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
+    return single_layer(cell, weight, jnp.float64), inputs, {"output": state}
+
+
+def graded(arguments, ts=SAVED, seed=0, **options):
+    """A jitted function from the arrays in `arguments` to the value, the spike counts, and the gradient."""
+    arrays, static = eqx.partition(arguments, eqx.is_inexact_array)
+    rng = np.random.default_rng(seed)
+    factors = rng.standard_normal(64)
+
+    def weighted(x):
+        """The sum of all entries, each times its own factor."""
+        return jnp.sum(x.ravel() * jnp.resize(factors, x.size))
+
+    def value(arrays):
+        network, inputs, states = eqx.combine(arrays, static)
+        saveat = None if ts is None else jnp.asarray(ts)
+        sol = sx.simulate(
+            network, inputs, T1, initial_states=states, saveat=saveat, max_spikes=12, throw=False, **options
+        )
+        total = 0.0
+        for name, spikes in sol.spikes.items():
+            total += finite_sum(spikes.times, jnp.resize(factors, spikes.times.shape))
+            if ts is not None:
+                total += sum(weighted(jnp.sin(leaf)) for leaf in jax.tree.leaves(sol.states[name]))
+                total += weighted(jnp.cos(sol.drives[name]))
+        return total, [spikes.count for spikes in sol.spikes.values()] + [sol.result == sx.RESULTS.successful]
+
+    @jax.jit
+    def function(arrays):
+        (result, count), gradient = jax.value_and_grad(value, has_aux=True)(arrays)
+        return result, count, gradient
+
+    def flat_count(arrays):
+        result, (*counts, success), gradient = function(arrays)
+        assert bool(jnp.all(success))
+        return result, np.concatenate([np.ravel(count) for count in counts]), gradient
+
+    return flat_count, arrays
+
+
+def assert_exact(function, arrays, tolerance=1e-6, spikes=2.0):
+    """The gradient agrees with finite differences, in a simulation with enough spikes."""
+    _, count, gradient = function(arrays)
+    assert count.mean() >= spikes and count.max() >= 3
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient))
+    errors = worst_derivative(function, arrays)
+    assert max(errors.values()) < tolerance, errors
+
+
+@pytest.mark.parametrize("synapse", SYNAPSES)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_parameter(neuron, synapse):
+    assert_exact(*graded(case(neuron, synapse), dt0=0.5, solver=diffrax.Tsit5()))
+
+
+@pytest.mark.parametrize("neuron, synapse", [("lif", "alpha"), ("qif", "exp"), ("eif", "delta")])
+def test_every_parameter_in_its_other_shape_with_another_solver(neuron, synapse):
+    assert_exact(*graded(case(neuron, synapse, flip=True), dt0=0.5, solver=diffrax.Bosh3()))
+
+
+@pytest.mark.parametrize(
+    "neuron, solver",
+    [
+        ("eif", diffrax.Euler()),
+        ("lif", diffrax.Kvaerno3(root_finder=diffrax.VeryChord(rtol=1e-10, atol=1e-12))),
+        ("qif", diffrax.Kvaerno3(root_finder=optimistix.Newton(rtol=1e-10, atol=1e-12))),
+    ],
+    ids=["euler", "kvaerno3-linear", "kvaerno3-nonlinear"],
+)
+def test_solvers_without_a_fast_path(neuron, solver):
+    assert_exact(*graded(case(neuron, "exp"), dt0=0.5, solver=solver))
+
+
+def test_adaptive_steps():
+    # The lengths of the steps are constants for the derivative, but change in the finite difference.
+    assert_exact(*graded(case("lif", "exp"), rtol=1e-9, atol=1e-9), tolerance=1e-5)
+
+
+def test_two_layers():
+    cells = [
+        learning(make(SYNAPSES[s]), n, jnp.float64)
+        for make, s, n in ((NEURONS["lif"][0], "exp", 4), (NEURONS["qif"][0], "alpha", 2))
+    ]
+    network = sx.sequential(
+        3,
+        sx.Layer(cells[0], 4, weights=sx.init.uniform(0.0, 7.0)),
+        sx.Layer(cells[1], 2, weights=sx.init.uniform(0.0, 20.0)),
+        key=jax.random.key(0),
+    )
+    inputs = random_inputs(3, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
+    assert_exact(*graded((network, inputs, None), dt0=0.5))
+
+
+def test_segments():
+    """The backward pass runs the segments of a long simulation again, and finds the same gradient."""
+    arguments = case("lif", "exp")
+    whole, arrays = graded(arguments, dt0=0.5)
+    parts, _ = graded(arguments, dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1))
+    (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
+    assert value == same_value
+    for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
+        np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
+
+
+def test_simultaneous_arrivals():
+    network, inputs, states = case("lif", "exp")
+    together = jnp.full((2, 3, 2), 3.0).at[..., 1].set(7.0)
+    assert_exact(*graded((network, sx.Spikes(together), states), dt0=0.5), spikes=1.0)
+
+
+def pulses(times, weights, **parameters):
+    """The spike times of one LIF neuron under delta pulses from one channel each."""
+    neuron = sx.LIF(synapse=sx.DeltaSynapse(), **parameters)
+    network = single_layer(neuron, weights[:, None], jnp.float64)
+    return sx.simulate(network, sx.Spikes(times[:, None]), T1, dt0=1.0, throw=False).spikes["output"].times[0]
+
+
+def test_instantaneous_spikes_keep_the_time_of_their_arrival():
+    def spikes(times, weights):
+        return pulses(times, weights)[:2]
+
+    times, weights = jnp.asarray([3.0, 5.0, 9.0]), jnp.asarray([0.5, 1.0, 1.2])
+    found, (by_time, by_weight) = jax.jit(lambda t, w: (spikes(t, w), jax.jacrev(spikes, (0, 1))(t, w)))(times, weights)
+    np.testing.assert_array_equal(found, [5.0, 9.0])
+    np.testing.assert_array_equal(by_time, [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(by_weight, np.zeros((2, 3)))
+
+
+def test_the_state_after_an_instantaneous_spike_depends_on_its_arrival():
+    """The first pulse sets off a spike and the reset; the bias then carries the neuron to its next spike."""
+    bias, reset = 1.5, -0.3
+
+    def second(time, bias, reset):
+        return pulses(time[None], jnp.asarray([2.0]), bias=bias, v_reset=reset)[1]
+
+    value, slopes = jax.jit(jax.value_and_grad(second, (0, 1, 2)))(
+        jnp.asarray(4.0), jnp.asarray(bias), jnp.asarray(reset)
+    )
+    assert value == pytest.approx(4.0 + 20.0 * np.log((bias - reset) / (bias - 1.0)), abs=1e-6)
+    expected = (1.0, 20.0 * (1.0 / (bias - reset) - 1.0 / (bias - 1.0)), -20.0 / (bias - reset))
+    np.testing.assert_allclose(slopes, expected, rtol=1e-6)
+
+
+def test_gradients_of_many_resets_in_closed_form():
+    """LIF with constant drive: the k-th spike is at k tau ln((b - r) / (b - 1)), and each parameter moves all of them."""
+    rates = np.arange(1.0, 6.0)
+
+    def spikes(bias, tau, threshold):
+        neuron = sx.LIF(tau_mem=tau, v_threshold=threshold, bias=bias)
+        network = single_layer(neuron, jnp.zeros((1, 1)), jnp.float64)
+        silent = sx.Spikes(jnp.full((1, 1), jnp.inf))
+        return sx.simulate(network, silent, 80.0, rtol=1e-10, atol=1e-10).spikes["output"].times[0, :5]
+
+    values = jnp.asarray(2.0), jnp.asarray(20.0), jnp.asarray(1.0)
+    found = jax.jit(spikes)(*values)
+    by_bias, by_tau, by_threshold = jax.jit(jax.jacrev(spikes, (0, 1, 2)))(*values)
+    np.testing.assert_allclose(found, rates * 20.0 * np.log(2.0), rtol=1e-9)
+    np.testing.assert_allclose(by_bias, rates * 20.0 * (1.0 / 2.0 - 1.0 / 1.0), rtol=1e-7)
+    np.testing.assert_allclose(by_tau, rates * np.log(2.0), rtol=1e-7)
+    np.testing.assert_allclose(by_threshold, rates * 20.0, rtol=1e-7)
+
+
+def test_transformations_agree():
+    """A batch axis, `vmap` of the gradient, and the gradient of a `vmap` are the same computation."""
+    network, inputs, _ = case("lif", "exp")
+    factors = np.random.default_rng(0).standard_normal((4, 12))
+
+    def value(network, times):
+        spikes = sx.simulate(network, sx.Spikes(times), T1, dt0=0.5, max_spikes=12, throw=False).spikes["output"]
+        return finite_sum(spikes.times, factors)
+
+    arrays, static = eqx.partition(network, eqx.is_array)
+    several = jax.tree.map(lambda x: jnp.stack([x, 1.01 * x]), arrays)
+
+    def of(arrays, times):
+        return value(eqx.combine(arrays, static), times)
+
+    grad = jax.grad(of, (0, 1))
+    by_axis = jax.jit(grad)(arrays, inputs.times)
+    by_sample = jax.jit(jax.vmap(grad, (None, 0)))(arrays, inputs.times)
+    by_sum = jax.jit(jax.grad(lambda a, t: jnp.sum(jax.vmap(of, (None, 0))(a, t)), (0, 1)))(arrays, inputs.times)
+    summed = (jax.tree.map(lambda x: jnp.sum(x, axis=0), by_sample[0]), by_sample[1])
+    by_network = jax.jit(jax.vmap(grad, (0, None)))(several, inputs.times)
+    first = jax.tree.map(lambda x: x[0], by_network)
+    without_jit = grad(arrays, inputs.times)
+    for other in (summed, by_sum, first, without_jit):
+        for leaf, same in zip(jax.tree.leaves(by_axis), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(same, leaf, rtol=1e-10, atol=1e-10)

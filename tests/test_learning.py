@@ -1,0 +1,256 @@
+"""Encoders, losses, data sets, the training loop, and pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import spikax as sx
+from spikax import plot, train
+from spikax.datasets import yin_yang, yin_yang_spikes
+
+
+def test_latency_is_the_published_code(dtype):
+    spikes = sx.encode.latency(jnp.asarray([[0.0, 0.5, 1.0]], dtype), 2.0, 30.0)
+    assert spikes.times.shape == (1, 3, 1)
+    np.testing.assert_allclose(spikes.times[0, :, 0], [2.0, 16.0, 30.0], rtol=1e-6)
+
+
+def test_latency_is_differentiable_in_all_arguments(dtype):
+    def total(values, early, late):
+        return jnp.sum(sx.encode.latency(values, early, late).times)
+
+    arguments = jnp.asarray([0.25, 0.5], dtype), jnp.asarray(1.0, dtype), jnp.asarray(5.0, dtype)
+    values, early, late = jax.grad(total, argnums=(0, 1, 2))(*arguments)
+    np.testing.assert_allclose(values, [4.0, 4.0], rtol=1e-6)
+    np.testing.assert_allclose([early, late], [1.25, 0.75], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values, early, late, error",
+    [
+        ([1.5], 0.0, 30.0, ValueError),
+        ([-0.1], 0.0, 30.0, ValueError),
+        ([np.nan], 0.0, 30.0, ValueError),
+        ([0.5], 30.0, 30.0, ValueError),
+        ([0.5], np.inf, 30.0, ValueError),
+        (None, 0.0, 30.0, TypeError),
+    ],
+)
+def test_latency_refuses(values, early, late, error, dtype):
+    with pytest.raises(error, match="must be"):
+        sx.encode.latency(values if values is None else jnp.asarray(values, dtype), early, late)
+
+
+def published_class(x, y, r_small=0.1, r_big=0.5):
+    """The class of a point, one at a time, from the definition in the reference."""
+    d_right = np.sqrt((x - 1.5 * r_big) ** 2 + (y - r_big) ** 2)
+    d_left = np.sqrt((x - 0.5 * r_big) ** 2 + (y - r_big) ** 2)
+    if d_right < r_small or d_left < r_small:
+        return 2
+    return int(r_small < d_left <= 0.5 * r_big or (y > r_big and d_right > 0.5 * r_big))
+
+
+def test_yin_yang_has_the_published_classes():
+    points, labels = yin_yang(2000, 7)
+    assert points.shape == (2000, 2) and labels.shape == (2000,)
+    assert np.all(np.hypot(*(points - 0.5).T) <= 0.5)
+    assert [published_class(*point) for point in points] == list(labels)
+    # Drawn uniformly: a third each, within five standard deviations.
+    assert np.all(np.abs(np.bincount(labels) - 2000 / 3) < 5 * np.sqrt(2000 * 2 / 9))
+
+
+def test_yin_yang_is_reproducible_and_scales():
+    again = yin_yang(50, 3)
+    np.testing.assert_array_equal(yin_yang(50, 3).points, again.points)
+    assert not np.array_equal(yin_yang(50, 4).points, again.points)
+    np.testing.assert_allclose(yin_yang(50, 3, r_small=0.2, r_big=1.0).points, 2 * again.points)
+
+
+@pytest.mark.parametrize(
+    "arguments, options, error",
+    [
+        ((0, 1), {}, ValueError),
+        ((2.5, 1), {}, TypeError),
+        ((10, -1), {}, ValueError),
+        ((10, "a"), {}, TypeError),
+        ((10, 1), {"r_small": 0.3}, ValueError),
+        ((10, 1), {"r_big": -1.0}, ValueError),
+    ],
+)
+def test_yin_yang_refuses(arguments, options, error):
+    with pytest.raises(error, match="must be"):
+        yin_yang(*arguments, **options)
+
+
+def test_yin_yang_spikes(dtype):
+    spikes = yin_yang_spikes(jnp.asarray([[0.1, 0.8]], dtype))
+    np.testing.assert_allclose(spikes.times[0, :, 0], [3.0, 24.0, 27.0, 6.0, 0.0], rtol=1e-5)
+    with pytest.raises(ValueError, match="points"):
+        yin_yang_spikes(jnp.zeros((4, 3), dtype))
+
+
+def cross_entropy(times, labels, **options):
+    return sx.losses.first_spike_cross_entropy(times, jnp.asarray(labels), t_silent=60.0, **options)
+
+
+def test_cross_entropy_is_the_published_loss(dtype):
+    times = jnp.asarray([[10.0, 10.5, 12.0]], dtype)
+    probability = np.exp(-21.0) / np.sum(np.exp(-np.asarray([20.0, 21.0, 24.0])))
+    expected = -np.log(probability) + 3e-3 * (np.exp(10.5 / 6.4) - 1)
+    np.testing.assert_allclose(cross_entropy(times, [1]), [expected], rtol=1e-5)
+
+
+def test_a_silent_wrong_output_leaves_the_sum(dtype):
+    three, two = jnp.asarray([10.0, 11.0, jnp.inf], dtype), jnp.asarray([10.0, 11.0], dtype)
+    np.testing.assert_allclose(cross_entropy(three, 0), cross_entropy(two, 0), rtol=1e-6)
+
+
+def test_a_silent_label_counts_as_late(dtype):
+    silent, late = jnp.asarray([jnp.inf, 11.0], dtype), jnp.asarray([60.0, 11.0], dtype)
+    np.testing.assert_allclose(cross_entropy(silent, 0), cross_entropy(late, 0), rtol=1e-6)
+    gradient = jax.grad(lambda times: cross_entropy(times, 0))(silent)
+    # Nothing makes the silent one spike, and the other is pushed back with the full slope.
+    np.testing.assert_allclose(gradient, [0.0, -2.0], rtol=1e-5)
+
+
+def test_the_loss_of_silent_outputs_is_finite(dtype):
+    times = jnp.full((4, 3), jnp.inf, dtype)
+    labels = jnp.asarray([0, 1, 2, 0])
+    value, gradient = jax.value_and_grad(lambda times: jnp.sum(cross_entropy(times, labels)))(times)
+    assert jnp.isfinite(value) and value.dtype == dtype
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.float64
+def test_the_gradient_of_the_loss_is_that_of_finite_differences():
+    times, h = np.asarray([9.0, 9.7, np.inf, 10.1]), 1e-6
+    gradient = jax.grad(lambda times: cross_entropy(times, 1))(jnp.asarray(times))
+    for i in (0, 1, 3):
+        up, down = times.copy(), times.copy()
+        up[i], down[i] = times[i] + h, times[i] - h
+        expected = (cross_entropy(jnp.asarray(up), 1) - cross_entropy(jnp.asarray(down), 1)) / (2 * h)
+        np.testing.assert_allclose(gradient[i], expected, rtol=1e-7)
+    assert gradient[2] == 0.0
+
+
+@pytest.mark.parametrize(
+    "labels, error", [([3], ValueError), ([-1], ValueError), ([0, 1], ValueError), ([0.0], TypeError)]
+)
+def test_cross_entropy_refuses_labels(labels, error, dtype):
+    with pytest.raises(error, match="labels"):
+        cross_entropy(jnp.ones((1, 3), dtype), labels)
+
+
+@pytest.mark.parametrize("option", ["tau0", "tau1"])
+def test_cross_entropy_refuses_time_constants(option, dtype):
+    with pytest.raises(ValueError, match=option):
+        cross_entropy(jnp.ones((1, 3), dtype), [0], **{option: 0.0})
+
+
+def test_earliest(dtype):
+    times = jnp.asarray([[3.0, 2.0, jnp.inf], [jnp.inf, jnp.inf, jnp.inf]], dtype)
+    np.testing.assert_array_equal(sx.losses.earliest(times), [1, -1])
+
+
+def regression(weight, inputs, targets):
+    """A network that is a line: enough for the loop."""
+    error = (inputs @ weight - targets) ** 2
+    return error, {"accuracy": (error < 1e-2).astype(error.dtype)}
+
+
+def line(n, dtype):
+    inputs = jax.random.normal(jax.random.key(n), (n, 2), dtype)
+    return inputs, inputs @ jnp.asarray([1.0, -2.0], dtype)
+
+
+def fit_line(dtype, **options):
+    arguments = {"optimizer": optax.sgd(0.1), "epochs": 20, "batch_size": 8, "seed": 1} | options
+    return train.fit(jnp.zeros(2, dtype), regression, line(50, dtype), line(13, dtype), **arguments)
+
+
+def test_fit_learns_and_reports_each_epoch(dtype):
+    seen = []
+    fit = fit_line(dtype, on_epoch=seen.append)
+    np.testing.assert_allclose(fit.network, [1.0, -2.0], atol=0.1)
+    assert [epoch.number for epoch in seen] == list(range(1, 21)) and seen == fit.history
+    best = max(fit.history, key=lambda epoch: (epoch.validation["accuracy"], -epoch.validation["loss"]))
+    assert fit.best == best.number
+    measured = train.evaluate(fit.network, regression, line(13, dtype), batch_size=8)
+    assert measured == pytest.approx(best.validation)
+
+
+def test_fit_is_reproducible(dtype):
+    np.testing.assert_array_equal(fit_line(dtype).network, fit_line(dtype).network)
+
+
+def test_evaluate_counts_every_sample_once(dtype):
+    inputs, targets = line(13, dtype)
+    losses, _ = regression(jnp.zeros(2, dtype), inputs, targets)
+    measured = train.evaluate(jnp.zeros(2, dtype), regression, (inputs, targets), batch_size=5)
+    assert measured["loss"] == pytest.approx(float(jnp.mean(losses)), rel=1e-5)
+
+
+def test_fit_compiles_its_step_once(dtype):
+    traced = []
+
+    def counting(weight, inputs, targets):
+        traced.append(inputs.shape)
+        return regression(weight, inputs, targets)
+
+    train.fit(
+        jnp.zeros(2, dtype),
+        counting,
+        line(50, dtype),
+        line(13, dtype),
+        optimizer=optax.sgd(0.1),
+        epochs=3,
+        batch_size=8,
+    )
+    assert traced == [(8, 2), (8, 2)]
+
+
+def test_fit_reports_a_diverged_loss(dtype):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
+        fit_line(dtype, optimizer=optax.sgd(1e30))
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"epochs": 0}, ValueError),
+        ({"batch_size": 51}, ValueError),
+        ({"batch_size": 2.0}, TypeError),
+        ({"optimizer": "adam"}, TypeError),
+    ],
+)
+def test_fit_refuses(options, error, dtype):
+    with pytest.raises(error, match=next(iter(options))):
+        fit_line(dtype, **options)
+
+
+@pytest.fixture
+def ax():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    return figure.gca()
+
+
+def test_raster_draws_a_stroke_per_spike(ax, dtype):
+    spikes = sx.Spikes(jnp.asarray([[1.0, 2.0], [3.0, jnp.inf], [jnp.inf, jnp.inf]], dtype))
+    assert plot.raster(spikes, ax) is ax
+    assert sum(len(rows.get_segments()) for rows in ax.collections) == 3
+    with pytest.raises(ValueError, match="one sample"):
+        plot.raster(sx.Spikes(spikes.times[None]), ax)
+
+
+def test_learning_curve_and_decision_map(ax):
+    history = [train.Epoch(i, 1.0, {"accuracy": 0.5, "loss": 1.0}, {"accuracy": 0.6, "loss": 0.9}) for i in (1, 2)]
+    assert plot.learning_curve(history, ax) is ax and len(ax.lines) == 2
+    with pytest.raises(ValueError, match="measure"):
+        plot.learning_curve(history, ax, measure="brightness")
+    ax = ax.figure.subplots()
+    points, labels = yin_yang(20, 0)
+    assert plot.decision_map(lambda points: (points[:, 0] > 0.5).astype(int), points, labels, ax, resolution=9) is ax
+    with pytest.raises(ValueError, match="labels"):
+        plot.decision_map(lambda points: points, points, None, ax)

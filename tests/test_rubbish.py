@@ -1,0 +1,420 @@
+"""Rubbish in every public constructor and argument raises our own error: "`name` must be ...; got ..."."""
+
+import re
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import spikax as sx
+
+
+NAN = float("nan")
+KEY = jax.random.key(0)
+TIMES = jnp.ones((2, 1))
+LAYER = sx.Layer(sx.LIF(), 3, weights=sx.init.constant(1.0))
+WEIGHT = jnp.ones((2, 3))
+LAYERS = {"a": sx.Layer(sx.LIF(), 3)}
+NETWORK = sx.sequential(2, LAYER, key=KEY)
+INPUTS = sx.Spikes(TIMES)
+PORTS = {"exc": sx.ExpSynapse(), "inh": sx.ExpSynapse()}
+
+
+def simulate(network=NETWORK, inputs=INPUTS, t1=10.0, **options):
+    return sx.simulate(network, inputs, t1, **options)
+
+
+def network(layers=LAYERS, connections=(), inputs=2, output="a"):
+    return sx.Network(layers, connections, inputs, output)
+
+
+def cross_entropy(times=None, labels=(0, 1), t_silent=10.0, **options):
+    times = jnp.ones((2, 3)) if times is None else times
+    labels = jnp.asarray(labels) if isinstance(labels, tuple) else labels
+    return sx.losses.first_spike_cross_entropy(times, labels, t_silent=t_silent, **options)
+
+
+def fit(**options):
+    data = jnp.ones(4), jnp.ones(4)
+    given = {
+        "objective": lambda network, x, y: ((network * x) ** 2, {"accuracy": y}),
+        "training": data,
+        "validation": data,
+        "optimizer": optax.sgd(0.1),
+        "epochs": 1,
+        "batch_size": 2,
+    } | options
+    first = [given.pop(name) for name in ("objective", "training", "validation")]
+    return sx.train.fit(jnp.asarray(1.0), *first, **given)
+
+
+# What must be complained about, and calls that must complain about it.
+CALLS = {
+    "init.constant": [
+        ("value", lambda: sx.init.constant("a")),
+        ("value", lambda: sx.init.constant(NAN)),
+        ("value", lambda: sx.init.constant(None)),
+        ("value", lambda: sx.init.constant(True)),
+    ],
+    "init.normal": [
+        ("mean", lambda: sx.init.normal("a", 1.0)),
+        ("mean", lambda: sx.init.normal(np.inf, 1.0)),
+        ("std", lambda: sx.init.normal(0.0, -1.0)),
+        ("std", lambda: sx.init.normal(0.0, None)),
+    ],
+    "init.scaled_normal": [
+        ("mean", lambda: sx.init.scaled_normal([], 1.0)),
+        ("std", lambda: sx.init.scaled_normal(0.0, -1.0)),
+    ],
+    "init.uniform": [
+        ("low", lambda: sx.init.uniform(1.0, 1.0)),
+        ("low", lambda: sx.init.uniform("a", 1.0)),
+        ("high", lambda: sx.init.uniform(0.0, NAN)),
+    ],
+    "synapses": [
+        ("tau", lambda: sx.ExpSynapse(0.0)),
+        ("tau", lambda: sx.ExpSynapse(-1.0)),
+        ("tau", lambda: sx.ExpSynapse("5")),
+        ("tau", lambda: sx.ExpSynapse(jnp.asarray([5.0, -1.0]))),
+        ("tau", lambda: sx.ExpSynapse(jnp.asarray(5))),
+        ("tau", lambda: sx.AlphaSynapse(NAN)),
+        ("tau", lambda: sx.AlphaSynapse(None)),
+        ("tau", lambda: sx.AlphaSynapse(True)),
+    ],
+    "LIF": [
+        ("tau_mem", lambda: sx.LIF(0.0)),
+        ("tau_mem", lambda: sx.LIF("a")),
+        ("tau_mem", lambda: sx.LIF(1j)),
+        ("tau_mem", lambda: sx.LIF([20.0])),
+        ("tau_mem", lambda: sx.LIF(jnp.asarray([20.0, NAN]))),
+        ("v_rest", lambda: sx.LIF(v_rest=None)),
+        ("v_threshold", lambda: sx.LIF(v_threshold=np.inf)),
+        ("v_reset", lambda: sx.LIF(v_reset=1.0)),
+        ("v_reset", lambda: sx.LIF(v_reset=jnp.asarray([0.0, 2.0]))),
+        ("bias", lambda: sx.LIF(bias="a")),
+        ("synapse", lambda: sx.LIF(synapse=5.0)),
+        ("synapse", lambda: sx.LIF(synapse=None)),
+        ("synapse", lambda: sx.LIF(synapse=sx.ExpSynapse)),
+        ("synapse", lambda: sx.LIF(synapse={})),
+        ("synapse", lambda: sx.LIF(synapse={"exc": 3.0})),
+        ("synapse", lambda: sx.LIF(synapse=[sx.ExpSynapse()])),
+    ],
+    "LI": [
+        ("tau_mem", lambda: sx.LI(-1.0)),
+        ("v_rest", lambda: sx.LI(v_rest=NAN)),
+        ("bias", lambda: sx.LI(bias=())),
+        ("synapse", lambda: sx.LI(synapse="exp")),
+    ],
+    "QIF": [
+        ("tau_mem", lambda: sx.QIF(-1.0)),
+        ("bias", lambda: sx.QIF(bias=NAN)),
+        ("synapse", lambda: sx.QIF(synapse=1)),
+    ],
+    "EIF": [
+        ("tau_mem", lambda: sx.EIF(-1.0)),
+        ("sharpness", lambda: sx.EIF(sharpness=0.0)),
+        ("v_rest", lambda: sx.EIF(v_rest="a")),
+        ("v_rheobase", lambda: sx.EIF(v_rheobase=NAN)),
+        ("v_peak", lambda: sx.EIF(v_peak=None)),
+        ("v_reset", lambda: sx.EIF(v_reset=3.0)),
+        ("bias", lambda: sx.EIF(bias=np.inf)),
+        ("synapse", lambda: sx.EIF(synapse=sx.LIF())),
+    ],
+    "Layer": [
+        ("neuron", lambda: sx.Layer(sx.LIF, 3)),
+        ("neuron", lambda: sx.Layer(3, sx.LIF())),
+        ("size", lambda: sx.Layer(sx.LIF(), 0)),
+        ("size", lambda: sx.Layer(sx.LIF(), 3.0)),
+        ("size", lambda: sx.Layer(sx.LIF(), True)),
+        ("neuron.tau_mem", lambda: sx.Layer(sx.LIF(jnp.ones(4)), 3)),
+        ("neuron.synapse.tau", lambda: sx.Layer(sx.LIF(synapse=sx.ExpSynapse(jnp.ones(4))), 3)),
+        ("name", lambda: sx.Layer(sx.LIF(), 3, name=3)),
+    ],
+    "Dense": [
+        ("source", lambda: sx.Dense(1, "a", WEIGHT)),
+        ("target", lambda: sx.Dense("input", None, WEIGHT)),
+        ("weight", lambda: sx.Dense("input", "a", None)),
+        ("weight", lambda: sx.Dense("input", "a", [[1.0]])),
+        ("weight", lambda: sx.Dense("input", "a", 1.0)),
+        ("weight", lambda: sx.Dense("input", "a", jnp.ones(3))),
+        ("weight", lambda: sx.Dense("input", "a", jnp.ones((2, 3), int))),
+        ("weight", lambda: sx.Dense("input", "a", {"exc": jnp.ones((2, 3)), "inh": jnp.ones((3, 3))})),
+        ("weight", lambda: sx.Dense("input", "a", WEIGHT.at[0, 0].set(NAN))),
+    ],
+    "Network": [
+        ("layers", lambda: network(layers=[sx.Layer(sx.LIF(), 3)])),
+        ("layers", lambda: network(layers={})),
+        ("layers['a']", lambda: network(layers={"a": sx.LIF()})),
+        ("layers", lambda: network(layers={"input": sx.Layer(sx.LIF(), 3)}, output="input")),
+        ("connections", lambda: network(connections=None)),
+        ("connections", lambda: network(connections=sx.Dense("input", "a", WEIGHT))),
+        ("connections", lambda: network(connections=[WEIGHT])),
+        ("source", lambda: network(connections=[sx.Dense("b", "a", WEIGHT)])),
+        ("target", lambda: network(connections=[sx.Dense("input", "b", WEIGHT)])),
+        ("weight", lambda: network(connections=[sx.Dense("input", "a", jnp.ones((3, 3)))])),
+        ("weight", lambda: network(connections=[sx.Dense("input", "a", {"exc": WEIGHT})])),
+        ("weight", lambda: network({"a": sx.Layer(sx.LIF(synapse=PORTS), 3)}, [sx.Dense("input", "a", WEIGHT)])),
+        ("connections", lambda: network(connections=[sx.Dense("a", "a", jnp.ones((3, 3)))])),
+        ("inputs", lambda: network(inputs=0)),
+        ("inputs", lambda: network(inputs=None)),
+        ("inputs", lambda: network(inputs="a")),
+        ("inputs", lambda: network(inputs={})),
+        ("inputs['x']", lambda: network(inputs={"x": -1})),
+        ("output", lambda: network(output="b")),
+        ("output", lambda: network(output=["a"])),
+    ],
+    "sequential": [
+        ("inputs", lambda: sx.sequential(0, LAYER, key=KEY)),
+        ("inputs", lambda: sx.sequential(LAYER, LAYER, key=KEY)),
+        ("layers", lambda: sx.sequential(2, key=KEY)),
+        ("layers", lambda: sx.sequential(2, 3, key=KEY)),
+        ("layers", lambda: sx.sequential(2, [LAYER], key=KEY)),
+        ("key", lambda: sx.sequential(2, LAYER, key=0)),
+        ("key", lambda: sx.sequential(2, LAYER, key=None)),
+        ("key", lambda: sx.sequential(2, LAYER, key=jax.random.split(KEY))),
+        ("weights", lambda: sx.sequential(2, sx.Layer(sx.LIF(), 3), key=KEY)),
+        ("weights", lambda: sx.sequential(2, sx.Layer(sx.LIF(), 3, weights=jnp.ones((3, 2))), key=KEY)),
+        ("weights", lambda: sx.sequential(2, sx.Layer(sx.LIF(), 3, weights="normal"), key=KEY)),
+        ("weights", lambda: sx.sequential(2, sx.Layer(sx.LIF(), 3, weights=1.0), key=KEY)),
+        ("weights", lambda: sx.sequential(2, sx.Layer(sx.LIF(), 3, weights=lambda key, shape: None), key=KEY)),
+        (
+            "name",
+            lambda: sx.sequential(2, LAYER, sx.Layer(sx.LIF(), 3, weights=jnp.ones((3, 3)), name="hidden"), key=KEY),
+        ),
+    ],
+    "Spikes": [
+        ("times", lambda: sx.Spikes(None)),
+        ("times", lambda: sx.Spikes("a")),
+        ("times", lambda: sx.Spikes(1.0)),
+        ("times", lambda: sx.Spikes(jnp.ones(3))),
+        ("times", lambda: sx.Spikes(jnp.ones((2, 0)))),
+        ("times", lambda: sx.Spikes(jnp.asarray([[2.0, 1.0]]))),
+        ("times", lambda: sx.Spikes(jnp.asarray([[NAN, 1.0]]))),
+        ("times", lambda: sx.Spikes(jnp.asarray([[-jnp.inf, 1.0]]))),
+        ("times", lambda: sx.Spikes(jnp.ones((2, 1), bool))),
+        ("times", lambda: sx.Spikes([[1.0], [1.0, 2.0]])),
+        ("times", lambda: sx.Spikes(np.ones((2, 1), complex))),
+    ],
+    "Events": [
+        ("times", lambda: sx.Events("a", jnp.zeros(3, int), 2)),
+        ("times", lambda: sx.Events(1.0, 0, 2)),
+        ("times", lambda: sx.Events(jnp.asarray([2.0, 1.0]), jnp.zeros(2, int), 2)),
+        ("channels", lambda: sx.Events(jnp.ones(2), jnp.zeros(3, int), 2)),
+        ("channels", lambda: sx.Events(jnp.ones(2), jnp.zeros(2), 2)),
+        ("channels", lambda: sx.Events(jnp.ones(2), None, 2)),
+        ("channels", lambda: sx.Events(jnp.ones(2), jnp.asarray([0, 2]), 2)),
+        ("channels", lambda: sx.Events(jnp.ones(2), jnp.asarray([0, -1]), 2)),
+        ("n", lambda: sx.Events(jnp.ones(2), jnp.zeros(2, int), 0)),
+        ("n", lambda: sx.Events(jnp.ones(2), jnp.zeros(2, int), 2.0)),
+    ],
+    "from_events": [
+        ("times", lambda: sx.Spikes.from_events("a", jnp.zeros(3, int), 2)),
+        ("times", lambda: sx.Spikes.from_events(1.0, 0, 2)),
+        ("times", lambda: sx.Spikes.from_events(jnp.asarray([NAN, 1.0]), jnp.zeros(2, int), 2)),
+        ("channels", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.zeros(3, int), 2)),
+        ("channels", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.ones(2), 2)),
+        ("channels", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.asarray([0, 5]), 2)),
+        ("channels", lambda: sx.Spikes.from_events(jnp.ones(2), None, 2)),
+        ("n", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.zeros(2, int), -1)),
+        ("n", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.zeros(2, int), "2")),
+        ("max_spikes", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.zeros(2, int), 2, max_spikes=0)),
+        ("max_spikes", lambda: sx.Spikes.from_events(jnp.ones(2), jnp.zeros(2, int), 2, max_spikes=1.5)),
+        (
+            "max_spikes",
+            lambda: jax.jit(lambda t: sx.Spikes.from_events(t, jnp.zeros(2, int), 2).times)(jnp.ones(2)),
+        ),
+    ],
+    "first_spike": [
+        ("spikes", lambda: sx.first_spike(TIMES)),
+        ("spikes", lambda: sx.first_spike(None)),
+    ],
+    "losses": [
+        ("times", lambda: cross_entropy(times=[1.0, 2.0])),
+        ("times", lambda: cross_entropy(times=jnp.ones((2, 3), int))),
+        ("times", lambda: cross_entropy(times=jnp.asarray(1.0))),
+        ("labels", lambda: cross_entropy(labels=jnp.asarray([0, 3]))),
+        ("labels", lambda: cross_entropy(labels=jnp.asarray([0, -1]))),
+        ("labels", lambda: cross_entropy(labels=jnp.asarray([0.0, 1.0]))),
+        ("labels", lambda: cross_entropy(labels=jnp.asarray([0]))),
+        ("labels", lambda: cross_entropy(labels=None)),
+        ("t_silent", lambda: cross_entropy(t_silent=np.inf)),
+        ("t_silent", lambda: cross_entropy(t_silent=None)),
+        ("tau0", lambda: cross_entropy(tau0=0.0)),
+        ("tau1", lambda: cross_entropy(tau1="a")),
+        ("alpha", lambda: cross_entropy(alpha=NAN)),
+        ("times", lambda: sx.losses.earliest(None)),
+        ("times", lambda: sx.losses.earliest(1.0)),
+    ],
+    "encode": [
+        ("values", lambda: sx.encode.latency(jnp.asarray([1.5]), 0.0, 1.0)),
+        ("values", lambda: sx.encode.latency(jnp.asarray([NAN]), 0.0, 1.0)),
+        ("values", lambda: sx.encode.latency(jnp.asarray([1]), 0.0, 1.0)),
+        ("values", lambda: sx.encode.latency(0.5, 0.0, 1.0)),
+        ("values", lambda: sx.encode.latency("a", 0.0, 1.0)),
+        ("t_early", lambda: sx.encode.latency(jnp.ones(2), 1.0, 1.0)),
+        ("t_early", lambda: sx.encode.latency(jnp.ones(2), NAN, 1.0)),
+        ("t_late", lambda: sx.encode.latency(jnp.ones(2), 0.0, "a")),
+    ],
+    "datasets": [
+        ("n", lambda: sx.datasets.yin_yang(0, 1)),
+        ("n", lambda: sx.datasets.yin_yang(2.0, 1)),
+        ("seed", lambda: sx.datasets.yin_yang(2, -1)),
+        ("seed", lambda: sx.datasets.yin_yang(2, None)),
+        ("r_small", lambda: sx.datasets.yin_yang(2, 1, r_small=0.3)),
+        ("r_small", lambda: sx.datasets.yin_yang(2, 1, r_small=-0.1)),
+        ("r_big", lambda: sx.datasets.yin_yang(2, 1, r_big="a")),
+        ("points", lambda: sx.datasets.yin_yang_spikes(jnp.ones((2, 3)))),
+        ("points", lambda: sx.datasets.yin_yang_spikes("a")),
+        ("values", lambda: sx.datasets.yin_yang_spikes(jnp.full((2, 2), 2.0))),
+        ("t_late", lambda: sx.datasets.yin_yang_spikes(jnp.ones((2, 2)), t_late=None)),
+        ("t_early", lambda: sx.datasets.yin_yang_spikes(jnp.ones((2, 2)), t_late=-1.0)),
+    ],
+    "train": [
+        ("optimizer", lambda: fit(optimizer="adam")),
+        ("epochs", lambda: fit(epochs=0)),
+        ("batch_size", lambda: fit(batch_size=0)),
+        ("batch_size", lambda: fit(batch_size=5)),
+        ("batch_size", lambda: fit(batch_size=2.0)),
+        ("training", lambda: fit(training=jnp.ones(4))),
+        ("training", lambda: fit(training=(jnp.ones(4), jnp.ones(3)))),
+        ("training", lambda: fit(training=(1.0, 2.0))),
+        ("validation", lambda: fit(validation=None)),
+        ("objective", lambda: fit(objective="loss")),
+        ("objective", lambda: fit(objective=lambda network, x, y: ((network * x) ** 2, {}))),
+        ("loss", lambda: fit(objective=lambda network, x, y: (jnp.sum(network * x), {"accuracy": x}))),
+        ("seed", lambda: fit(seed=-1)),
+        ("seed", lambda: fit(seed="a")),
+        ("on_epoch", lambda: fit(on_epoch=3)),
+    ],
+    "DiscreteAdjoint": [
+        ("memory", lambda: sx.DiscreteAdjoint(0)),
+        ("memory", lambda: sx.DiscreteAdjoint(1e6)),
+        ("memory", lambda: sx.DiscreteAdjoint("all")),
+    ],
+    "simulate": [
+        ("network", lambda: simulate(None)),
+        ("network", lambda: simulate(sx.LIF())),
+        ("inputs", lambda: simulate(inputs=None)),
+        ("inputs", lambda: simulate(inputs=TIMES)),
+        ("inputs", lambda: simulate(inputs=sx.Spikes(jnp.ones((3, 1))))),
+        ("inputs", lambda: simulate(inputs={"x": INPUTS})),
+        ("inputs", lambda: simulate(inputs={"input": INPUTS, "x": INPUTS})),
+        ("inputs", lambda: simulate(inputs={"input": TIMES})),
+        ("inputs", lambda: simulate(inputs=sx.Events(jnp.ones(2), jnp.zeros(2, int), 3))),
+        ("inputs", lambda: simulate(sx.Network(LAYERS, (), {"x": 2, "y": 2}, "a"), INPUTS)),
+        (
+            "inputs",
+            lambda: simulate(
+                sx.Network(LAYERS, (), {"x": 2, "y": 2}, "a"), {"x": INPUTS, "y": sx.Spikes(jnp.ones((5, 2, 1)))}
+            ),
+        ),
+        ("inputs", lambda: simulate(inputs=sx.Spikes(-TIMES))),
+        ("t1", lambda: simulate(t1=None)),
+        ("t1", lambda: simulate(t1="a")),
+        ("t1", lambda: simulate(t1=0.0)),
+        ("t1", lambda: simulate(t1=-1.0)),
+        ("t1", lambda: simulate(t1=np.inf)),
+        ("t1", lambda: simulate(t1=NAN)),
+        ("t1", lambda: simulate(t1=True)),
+        ("t1", lambda: simulate(t1=jnp.ones(2))),
+        ("t1", lambda: simulate(t1=[1.0])),
+        ("t0", lambda: simulate(t0=None)),
+        ("t0", lambda: simulate(t0=NAN)),
+        ("t0", lambda: simulate(t0=jnp.zeros(2))),
+        ("t1", lambda: simulate(t0=10.0, inputs=sx.Spikes(20.0 * TIMES))),
+        ("saveat", lambda: simulate(saveat=3.0)),
+        ("saveat", lambda: simulate(saveat="a")),
+        ("saveat", lambda: simulate(saveat=jnp.asarray([11.0]))),
+        ("saveat", lambda: simulate(saveat=jnp.asarray([-1.0]))),
+        ("saveat", lambda: simulate(saveat=jnp.asarray([NAN]))),
+        ("saveat", lambda: simulate(saveat=jnp.ones((2, 2)))),
+        ("saveat", lambda: simulate(saveat=["a"])),
+        ("saveat", lambda: simulate(saveat=[None])),
+        ("saveat", lambda: simulate(saveat={"x": jnp.ones(1)})),
+        ("saveat", lambda: simulate(saveat={"output": 1.0})),
+        ("saveat", lambda: simulate(saveat=diffrax.SaveAt(t1=True))),
+        ("initial_states", lambda: simulate(initial_states=3.0)),
+        ("initial_states", lambda: simulate(initial_states=sx.LIFState(jnp.zeros(3)))),
+        ("initial_states", lambda: simulate(initial_states={"x": sx.LIFState(jnp.zeros(3))})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": jnp.zeros(3)})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": None})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.zeros(2))})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.zeros((4, 3)))})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.full(3, NAN))})),
+        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState("a")})),
+        ("solver", lambda: simulate(solver="tsit5")),
+        ("solver", lambda: simulate(solver=diffrax.Tsit5)),
+        ("dt0", lambda: simulate(dt0=0.0)),
+        ("dt0", lambda: simulate(dt0=-1.0)),
+        ("dt0", lambda: simulate(dt0="a")),
+        ("dt0", lambda: simulate(dt0=NAN)),
+        ("dt0", lambda: simulate(dt0=jnp.ones(2))),
+        ("dt0", lambda: simulate(solver=diffrax.Euler())),
+        ("rtol", lambda: simulate(rtol=0.0)),
+        ("rtol", lambda: simulate(rtol="a")),
+        ("rtol", lambda: simulate(rtol=jnp.ones(2))),
+        ("rtol", lambda: simulate(rtol=1e-3, dt0=1.0, solver=diffrax.Euler())),
+        ("atol", lambda: simulate(atol=-1.0)),
+        ("atol", lambda: simulate(atol=NAN)),
+        ("max_spikes", lambda: simulate(max_spikes=0)),
+        ("max_spikes", lambda: simulate(max_spikes=2.0)),
+        ("max_spikes", lambda: simulate(max_spikes=None)),
+        ("max_spikes", lambda: simulate(max_spikes={"x": 3})),
+        ("max_spikes", lambda: simulate(max_spikes={})),
+        ("max_spikes['output']", lambda: simulate(max_spikes={"output": 0})),
+        ("max_steps", lambda: simulate(max_steps=0)),
+        ("max_steps", lambda: simulate(max_steps=None)),
+        ("max_steps", lambda: simulate(max_steps=1e3)),
+        ("adjoint", lambda: simulate(adjoint="direct")),
+        ("adjoint", lambda: simulate(adjoint=diffrax.DirectAdjoint())),
+        ("adjoint", lambda: simulate(adjoint=sx.DiscreteAdjoint)),
+        ("throw", lambda: simulate(throw=None)),
+        ("throw", lambda: simulate(throw=1)),
+    ],
+}
+TABLE = [
+    pytest.param(name, call, id=f"{where}-{name}-{number}")
+    for where, calls in CALLS.items()
+    for number, (name, call) in enumerate(calls)
+]
+
+
+@pytest.mark.parametrize("name, call", TABLE)
+def test_rubbish_raises_our_error(name, call):
+    with pytest.raises((TypeError, ValueError), match=rf"^`\.?{re.escape(name)}[^`]*` must be .*; got ") as caught:
+        call()
+    assert type(caught.value) in (TypeError, ValueError)
+
+
+class Silent(sx.AbstractNeuron):
+    """A neuron that forgets to say what an arrival does to it."""
+
+    synapse: sx.AbstractSynapse = sx.DeltaSynapse()
+
+    def initial_state(self):
+        return jnp.asarray(0.0)
+
+    def dynamics(self, t, state, drive):
+        return -state
+
+    def spike_condition(self, t, state):
+        return state - 1.0
+
+    def reset(self, t, state):
+        return jnp.zeros_like(state)
+
+
+def test_a_delta_synapse_needs_receive():
+    network = sx.sequential(2, sx.Layer(Silent(), 3, weights=sx.init.constant(1.0)), key=KEY)
+    with pytest.raises(TypeError, match="`synapse` must be a filter .*Define `receive"):
+        simulate(network)
+
+
+def test_errors_name_a_remedy():
+    with pytest.raises(ValueError, match="Euler estimates no error.*"):
+        simulate(solver=diffrax.Euler())
+    with pytest.raises(TypeError, match=re.escape("Write an instance, for example `sx.LIF()`.")):
+        sx.Layer(sx.LIF, 3)

@@ -1,0 +1,132 @@
+"""Spike trains and lists of events: two forms of the same thing."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from .helpers import random_inputs, single_layer
+
+
+def same_trains(one, other):
+    """Equal, up to the number of empty places."""
+    one, other = np.asarray(one.times), np.asarray(other.times)
+    k = max(one.shape[-1], other.shape[-1])
+
+    def padded(times):
+        return np.pad(times, [(0, 0)] * (times.ndim - 1) + [(0, k - times.shape[-1])], constant_values=np.inf)
+
+    np.testing.assert_array_equal(padded(one), padded(other))
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_round_trip(batch, dtype):
+    spikes = random_inputs(0, (*batch, 4, 5), 30.0, dtype, silent=0.4)
+    events = spikes.events()
+    assert events.times.shape == events.channels.shape == (*batch, 20)
+    assert events.times.dtype == dtype and jnp.issubdtype(events.channels.dtype, jnp.integer)
+    same_trains(sx.Spikes.from_events(events.times, events.channels, 4), spikes)
+    assert int(jnp.sum(spikes.count)) == int(jnp.sum(jnp.isfinite(events.times)))
+
+
+def test_events_are_sorted_and_know_their_channels(dtype):
+    events = sx.Spikes(jnp.asarray([[1.0, 5.0], [3.0, np.inf], [2.0, 4.0]], dtype)).events()
+    np.testing.assert_array_equal(events.times, [1.0, 2.0, 3.0, 4.0, 5.0, np.inf])
+    np.testing.assert_array_equal(events.channels[:5], [0, 2, 1, 2, 0])
+
+
+def test_events_in_any_order(dtype):
+    times, channels = jnp.asarray([5.0, 1.0, np.inf, 3.0], dtype), jnp.asarray([0, 0, 1, 2])
+    spikes = sx.Spikes.from_events(times, channels, 3)
+    np.testing.assert_array_equal(spikes.times, [[1.0, 5.0], [np.inf, np.inf], [3.0, np.inf]])
+    np.testing.assert_array_equal(spikes.count, [2, 0, 1])
+    wide = sx.Spikes.from_events(times, channels, 3, max_spikes=4)
+    assert wide.times.shape == (3, 4)
+    same_trains(wide, spikes)
+
+
+def test_no_events_at_all(dtype):
+    silent = sx.Spikes.from_events(jnp.full(3, jnp.inf, dtype), jnp.zeros(3, int), 2)
+    assert silent.times.shape == (2, 1) and int(jnp.sum(silent.count)) == 0
+    empty = sx.Spikes.from_events(jnp.zeros(0, dtype), jnp.zeros(0, int), 2)
+    assert empty.times.shape == (2, 1) and int(jnp.sum(empty.count)) == 0
+
+
+def test_a_full_channel_is_an_error(dtype):
+    times, channels = jnp.asarray([1.0, 2.0, 3.0], dtype), jnp.zeros(3, int)
+    with pytest.raises(RuntimeError, match="Raise `max_spikes`"):
+        sx.Spikes.from_events(times, channels, 2, max_spikes=2)
+    convert = eqx.filter_jit(lambda times: sx.Spikes.from_events(times, channels, 2, max_spikes=2))
+    with pytest.raises(RuntimeError, match="Raise `max_spikes`"):
+        jax.block_until_ready(convert(times))
+    assert convert(times.at[2].set(jnp.inf)).times.shape == (2, 2)
+
+
+def test_gradients_pass_through_the_conversion(dtype):
+    channels = jnp.asarray([1, 0, 1])
+
+    def last(times):
+        return sx.Spikes.from_events(times, channels, 2, max_spikes=2).times[1, 1]
+
+    np.testing.assert_array_equal(jax.grad(last)(jnp.asarray([5.0, 2.0, 3.0], dtype)), [1.0, 0.0, 0.0])
+
+
+def test_first_spike(dtype):
+    spikes = sx.Spikes(jnp.asarray([[[1.0, 2.0], [np.inf, np.inf]]], dtype))
+    np.testing.assert_array_equal(sx.first_spike(spikes), [[1.0, np.inf]])
+
+
+def test_lists_and_integers_become_times():
+    spikes = sx.Spikes([[1, 2], [3, 4]])
+    assert jnp.issubdtype(spikes.times.dtype, jnp.floating)
+    np.testing.assert_array_equal(spikes.times, [[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.fixture(scope="module")
+def network(dtype):
+    return single_layer(sx.LIF(), np.array([[5.0, 3.0, 4.0], [4.0, 6.0, -1.0]]), dtype)
+
+
+def simulated(network, inputs):
+    saveat = jnp.asarray([5.0, 2.0], network.dtype)
+    return sx.simulate(network, inputs, 20.0, saveat=saveat, dt0=0.5, max_spikes=6)
+
+
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
+def test_batch_axes(network, dtype, batch):
+    """Any leading axes; each sample as if it were alone."""
+    times = random_inputs(1, (6, 2, 3), 15.0, dtype).times
+    inputs = sx.Spikes(times[0] if batch == () else times.reshape(*batch, 2, 3))
+    solution = simulated(network, inputs)
+    assert solution.spikes["output"].times.shape == (*batch, 3, 6)
+    assert solution.states["output"].v.shape == solution.drives["output"].shape == (*batch, 2, 3)
+    stats = solution.stats["output"]
+    assert (solution.result == sx.RESULTS.successful).shape == batch
+    assert stats.spikes.shape == stats.most_spikes.shape == stats.rejected_steps.shape == batch
+    assert sx.first_spike(solution.spikes["output"]).shape == (*batch, 3)
+    assert int(jnp.sum(solution.spikes["output"].count)) > 0
+    alone = simulated(network, sx.Spikes(times[0])).spikes["output"].times
+    first = solution.spikes["output"].times.reshape(-1, 3, 6)[0]
+    np.testing.assert_allclose(first, alone, rtol=1e-6)
+
+
+def test_events_as_inputs(network, dtype):
+    spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
+    by_spikes, by_events = simulated(network, spikes), simulated(network, spikes.events())
+    np.testing.assert_array_equal(by_spikes.spikes["output"].times, by_events.spikes["output"].times)
+    called = network(spikes, t1=20.0, dt0=0.5, max_spikes=6)
+    np.testing.assert_array_equal(called.times, by_spikes.spikes["output"].times)
+
+
+def test_several_inputs(network, dtype):
+    """Channels split over two inputs, or in one: the same arrivals."""
+    spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
+    weight = network.connections[0].weight
+    connections = [sx.Dense("x", "output", weight[:1]), sx.Dense("y", "output", weight[1:])]
+    split = sx.Network(network.layers, connections, {"x": 1, "y": 1}, "output")
+    inputs = {"x": sx.Spikes(spikes.times[:, :1]), "y": sx.Spikes(spikes.times[:, 1:])}
+    one, other = simulated(network, spikes), simulated(split, inputs)
+    np.testing.assert_array_equal(one.spikes["output"].times, other.spikes["output"].times)
