@@ -22,8 +22,7 @@ def first_spike_cross_entropy(
 
     $$ L = -\log \frac{e^{-t_l / \tau_0}}{\sum_k e^{-t_k / \tau_0}} + \alpha\, (e^{t_l / \tau_1} - 1), $$
 
-    where the sum is over the label and all outputs that spike: a silent wrong output leaves the sum, as the first
-    spike's winner need not fear it.
+    where the sum is over the label and all outputs that spike: a wrong output that is silent leaves the sum.
 
     **A silent label** counts as a spike at `t_silent`, a constant. The loss is then finite and large, and pushes the
     outputs that did spike to later times; but no gradient of a spike time can make the silent neuron spike. If many

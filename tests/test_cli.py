@@ -1,4 +1,4 @@
-"""The command line: a tiny run with all that it writes, and bad options."""
+"""The command line as a process of its own: a tiny run with all that it writes, and complaints without a traceback."""
 
 import json
 import os
@@ -11,19 +11,17 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from spikax import __main__ as command, demo
-
 
 def run(directory, *options):
-    """`python -m spikax` with these options, in this directory."""
+    """`python -m spikax train yin-yang` with these options, in this directory."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, "-m", "spikax", *options]
+    arguments = [sys.executable, "-m", "spikax", "train", "yin-yang", *options]
     return subprocess.run(arguments, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow
 def test_a_tiny_run(tmp_path):
-    done = run(tmp_path, "train", "yin-yang", "--epochs", "1", "--hidden", "10", "--out", "here")
+    done = run(tmp_path, "--epochs", "1", "--hidden", "10", "--out", "here")
     assert done.returncode == 0, done.stderr
     assert "Test accuracy" in done.stdout
     pictures = ["learning-curve.png", "decision-map.png", "raster.png"]
@@ -36,62 +34,20 @@ def test_a_tiny_run(tmp_path):
     assert result["settings"]["hidden"] == 10 and result["best_epoch"] == 1
 
 
-def test_a_saved_network_loads_again(tmp_path):
-    settings = demo.Settings(hidden=4, seed=3)
-    network = demo.build(settings)
-    demo.save(tmp_path, network, settings)
-    loaded, same = demo.load(tmp_path)
-    assert same == settings
-    for one, other in zip(network.connections, loaded.connections, strict=True):
-        assert (one.weight == other.weight).all()
-
-
 @pytest.mark.parametrize(
-    "option, value, message",
+    "options, message",
     [
-        ("--hidden", "0", "`hidden` must be at least 1; got 0"),
-        ("--epochs", "-1", "`epochs` must be at least 1; got -1"),
-        ("--seed", "-1", "`seed` must be at least 0; got -1"),
-        ("--batch-size", "0", "`batch_size` must be at least 1; got 0"),
-        ("--batch-size", "9999", "`batch_size` must be at most 5000"),
-        ("--learning-rate", "0", "`learning_rate` must be positive; got 0.0"),
-        ("--learning-rate", "nan", "`learning_rate` must be finite; got nan"),
+        (["--hidden", "0"], "`hidden` must be at least 1; got 0"),
+        (["--learning-rate", "nan"], "`learning_rate` must be finite; got nan"),
+        (["--batch-size", "9999"], "`batch_size` must be at most 5000"),
+        (["--out", "file/below"], "file"),
+        (["--hiden", "3"], "unrecognized arguments"),
     ],
 )
-def test_bad_values(tmp_path, capsys, option, value, message):
-    status = command.main(["train", "yin-yang", option, value, "--out", str(tmp_path)])
-    printed = capsys.readouterr()
-    assert status == 2
-    assert message in printed.err and "Traceback" not in printed.err
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ([], "the following arguments are required"),
-        (["train"], "the following arguments are required"),
-        (["train", "mnist"], "invalid choice: 'mnist'"),
-        (["train", "yin-yang", "--hidden", "many"], "invalid int value: 'many'"),
-        (["train", "yin-yang", "--neuron", "rat"], "invalid choice: 'rat'"),
-        (["train", "yin-yang", "--hiden", "3"], "unrecognized arguments"),
-    ],
-)
-def test_bad_arguments(capsys, arguments, message):
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_directory_that_cannot_be_written(tmp_path):
+def test_complaints(tmp_path, options, message):
     (tmp_path / "file").write_text("")
-    done = run(tmp_path, "train", "yin-yang", "--out", "file/below")
+    done = run(tmp_path, *options)
     assert done.returncode == 2
-    assert done.stderr.startswith("python -m spikax: ") and "Traceback" not in done.stderr
-
-
-def test_help(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        command.main(["train", "yin-yang", "--help"])
-    assert stopped.value.code == 0
-    assert "--hidden N" in capsys.readouterr().out
+    assert message in done.stderr and "Traceback" not in done.stderr
+    # Whatever is wrong is found before the training begins.
+    assert "compiling" not in done.stderr

@@ -23,12 +23,15 @@ def over_units(function: Callable, neuron: AbstractNeuron, *arguments: PyTree[Ar
     """
     parameters, rest = eqx.partition(neuron, eqx.is_array)
     axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
+    shape = jax.tree.leaves(arguments)[0].shape[:3]
 
     def one(parameters, *arguments):
         return function(eqx.combine(parameters, rest), *arguments)
 
-    in_axes = (axes, *(0,) * len(arguments))
-    return jax.vmap(jax.vmap(jax.vmap(one, in_axes), in_axes), in_axes)(parameters, *arguments)
+    # One axis in place of three: JAX traces through a single `vmap`.
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]) if leaf.ndim else leaf, (parameters, arguments))
+    mapped = jax.vmap(one, in_axes=(axes, *(0,) * len(arguments)))(flat[0], *flat[1])
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), mapped)
 
 
 def select(where: Bool[Array, "batch units neurons"], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
