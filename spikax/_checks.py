@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def require(
@@ -22,7 +23,7 @@ def require_instance(value: Any, kind: type | tuple[type, ...], name: str, expec
 
 def known(value: Any) -> np.ndarray | None:
     """The numbers in `value` where they are known now; None while it is traced."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
         return None
     return np.asarray(value)
 
