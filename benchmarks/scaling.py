@@ -34,7 +34,7 @@ def seconds(batch: int, hidden: int, spikes: int, repeats: int = 9) -> float:
     network = sx.sequential(
         5,
         sx.Layer(sx.LIF(), hidden, weights=sx.init.uniform(0.0, 20.0 / spikes)),
-        sx.Layer(sx.LIF(), 3, weights=sx.init.uniform(0.0, 60.0 / hidden)),
+        sx.Layer(sx.LIF(), 3, weights=sx.init.uniform(0.0, 30.0 / hidden)),
         key=jax.random.key(0),
     )
     inputs = sx.Spikes(np.sort(rng.uniform(0.0, T1, (batch, 5, spikes // 5)), axis=-1).astype(np.float32))
@@ -42,7 +42,7 @@ def seconds(batch: int, hidden: int, spikes: int, repeats: int = 9) -> float:
     @eqx.filter_jit
     @eqx.filter_grad
     def gradient(network):
-        spikes = network(inputs, T1, max_spikes={"hidden": 4, "output": 8}, max_steps=4096)
+        spikes = network(inputs, T1, max_spikes={"hidden": 8, "output": 16}, max_steps=4096)
         return jnp.mean(jnp.minimum(sx.first_spike(spikes), T1))
 
     def once() -> float:

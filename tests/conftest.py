@@ -7,6 +7,8 @@ in float32 while JAX's default is float64, where a stray default float or a weak
 import os
 
 import jax
+import jax.numpy as jnp
+import pytest
 
 
 MODES = ("float32", "float64", "mixed")
@@ -15,9 +17,6 @@ if MODE not in MODES:
     raise ValueError(f"`SPIKAX_TEST_DTYPE` must be one of {MODES}; got {MODE!r}.")
 jax.config.update("jax_enable_x64", MODE != "float32")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-
-import jax.numpy as jnp
-import pytest
 
 
 def pytest_configure(config):

@@ -205,7 +205,7 @@ def test_the_state_after_an_instantaneous_spike_depends_on_its_arrival():
 
 
 def test_gradients_of_many_resets_in_closed_form():
-    """LIF with constant drive: the k-th spike is at k tau ln((b - r) / (b - 1)), and each parameter moves all of them."""
+    """LIF with constant drive b: the k-th spike is at k tau ln(b / (b - threshold)); each parameter moves them all."""
     rates = np.arange(1.0, 6.0)
 
     def spikes(bias, tau, threshold):

@@ -152,7 +152,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     progress = loop.start(problem, settings)
     row = loop.row_of(progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
-    length = min(max(memory // size, 16), settings.max_steps)
+    length = _segment_length(problem, settings, memory // size)
     rows = (
         jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row)
         if stores or ts is not None
@@ -182,6 +182,16 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     finished = loop.is_finished(progress, problem.t1)
     outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
     return outcome, _Tape(problem.arrivals, rows, iterations, progress) if stores else None
+
+
+def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
+    """How many iterations a segment has, given how many rows there is room for."""
+    if settings.max_steps <= room:
+        return settings.max_steps
+    # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need, with
+    # an iteration for every arrival, four for a spike, and some for the steps in between.
+    likely = problem.arrivals.times.shape[1] + 4 * settings.max_spikes + 32
+    return min(max(min(room, likely), 16), settings.max_steps)
 
 
 class _Sums(eqx.Module):
