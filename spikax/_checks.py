@@ -28,6 +28,18 @@ def known(value: Any) -> np.ndarray | None:
     return np.asarray(value)
 
 
+def as_array(value: Any, name: str) -> Any:
+    """`value` as an array of NumPy or JAX; raises `TypeError` where it is none."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    require(bool(np.issubdtype(array.dtype, np.number)), name, "an array of numbers", value, error=TypeError)
+    return array
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a real number or a floating-point array of them."""
     if isinstance(value, bool):

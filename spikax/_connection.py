@@ -5,8 +5,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ._checks import require, require_instance
+from ._checks import known, require, require_instance
 
 
 class Dense(eqx.Module):
@@ -31,6 +32,8 @@ class Dense(eqx.Module):
         for leaf in leaves:
             is_float = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
             require(is_float, "weight", "a floating-point array of JAX", leaf, "Wrap it in `jnp.asarray`.", TypeError)
+            numbers = known(leaf)
+            require(numbers is None or not np.any(np.isnan(numbers)), "weight", "free of NaN", leaf)
             require(leaf.ndim == 2, "weight", "of shape (sources, targets)", leaf)
             require(leaf.shape == leaves[0].shape, "weight", f"of one shape in all ports, {leaves[0].shape}", leaf)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from ._checks import require, require_count, require_instance
+from ._checks import as_array, require, require_count, require_instance
 from ._connection import Dense
 from ._neuron import AbstractNeuron
 from ._spikes import Events, Spikes
@@ -61,12 +61,15 @@ class Network(eqx.Module):
     """
 
     layers: dict[str, Layer]
-    connections: tuple[Dense, ...] = eqx.field(converter=tuple)
+    connections: tuple[Dense, ...] = eqx.field(converter=lambda connections: _listed(connections))
     inputs: dict[str, int] = eqx.field(static=True, converter=lambda n: _input_sizes(n))
     output: str = eqx.field(static=True)
 
     def __check_init__(self):
         require_instance(self.layers, dict, "layers", "a dictionary of layers")
+        require(len(self.layers) > 0, "layers", "at least one layer", self.layers)
+        require(len(self.inputs) > 0, "inputs", "at least one input", self.inputs)
+        require_instance(self.output, str, "output", "the name of a layer")
         for name, layer in self.layers.items():
             require_instance(layer, Layer, f"layers[{name!r}]", "a `sx.Layer`")
             require(name not in self.inputs, "layers", "named otherwise than the inputs", name)
@@ -139,7 +142,9 @@ def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
     require(len(layers) > 0, "layers", "at least one `sx.Layer`", layers)
     for layer in layers:
         require_instance(layer, Layer, "layers", "`sx.Layer` objects")
-    is_key = isinstance(key, jax.Array) and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape == (2,))
+    is_key = isinstance(key, jax.Array) and (
+        key.shape == () if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.shape == (2,)
+    )
     require(is_key, "key", "a random key", key, "For example `jax.random.key(0)`.", TypeError)
     names = _names(layers)
     sizes = [inputs, *(layer.size for layer in layers)]
@@ -166,10 +171,17 @@ def _draw(layer: Layer, name: str, shape: tuple[int, int], key: PRNGKeyArray) ->
     entries, structure = jax.tree.flatten(layer.weights)
     drawn = []
     for number, entry in enumerate(entries):
-        weight = entry(jax.random.fold_in(key, number), shape) if callable(entry) else jnp.asarray(entry)
+        drawn_or_given = entry(jax.random.fold_in(key, number), shape) if callable(entry) else entry
+        weight = jnp.asarray(as_array(drawn_or_given, "weights"))
         require(jnp.shape(weight) == shape, "weights", f"of shape {shape} for the layer `{name}`", weight, hint)
         drawn.append(weight)
     return jax.tree.unflatten(structure, drawn)
+
+
+def _listed(connections: Any) -> tuple[Dense, ...]:
+    is_list = isinstance(connections, list | tuple)
+    require(is_list, "connections", "a list of connections", connections, error=TypeError)
+    return tuple(connections)
 
 
 def _input_sizes(inputs: int | Mapping[str, int]) -> dict[str, int]:

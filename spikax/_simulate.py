@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from ._checks import known, require, require_count, require_finite, require_instance, require_positive
+from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
 from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint, Inputs, Outcome
 from ._engine.control import StepControl
 from ._engine.loop import Settings
@@ -161,7 +161,7 @@ def _layer_inputs(network: Network, name: str, trains: dict[str, Array], plan: _
     state = own
     if name in plan.initial_states:
         given = cast(plan.initial_states[name], dtype)
-        state = jax.tree.map(lambda given, own: _as_state(given, own), given, own)
+        state = jax.tree.map(lambda given, own: _as_state(given, own, name), given, own)
     return Inputs(neuron, weight, times, state, plan.t0, plan.t1)
 
 
@@ -174,7 +174,7 @@ def _report(outcome: Outcome, capacity: int, invalid: Bool[Array, " batch"], bat
     result = jax.vmap(_ending)(too_many, unfinished, stuck, invalid)
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
-        spikes=jnp.sum(count, axis=1).reshape(batch),
+        spikes=jnp.sum(count, axis=1, dtype=count.dtype).reshape(batch),
         most_spikes=jnp.max(count, axis=1).reshape(batch),
         iterations=outcome.iterations,
         rejected_steps=outcome.rejected.reshape(batch),
@@ -240,12 +240,17 @@ def _public(leaf: Array, batch: tuple[int, ...]) -> Array:
     return moved.reshape(*batch, *moved.shape[1:])
 
 
-def _as_state(given: Array, own: Array) -> Array:
+def _as_state(given: Array, own: Array, name: str) -> Array:
     """From (), (neurons,) or (*batch, neurons) to (batch, neurons, 1)."""
     trailing = own.ndim - 3
     leading = given.ndim - trailing
     inner = given.shape[leading:]
-    flat = given.reshape(-1, given.shape[leading - 1], 1, *inner) if leading > 0 else given
+    neurons = own.shape[1]
+    samples = math.prod(given.shape[: leading - 1])
+    fits = leading == 0 or (given.shape[leading - 1] == neurons and samples in (1, own.shape[0]))
+    expectation = f"of shape (), ({neurons},) or (*batch, {neurons}), for {own.shape[0]} samples"
+    require(fits, f"initial_states[{name!r}]", expectation, given)
+    flat = given.reshape(samples, neurons, 1, *inner) if leading > 0 else given
     return jnp.broadcast_to(flat, own.shape)
 
 
@@ -272,7 +277,7 @@ def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes]:
 def _check_span(t0: Any, t1: Any, sources: dict[str, Spikes]) -> None:
     for name, value in (("t0", t0), ("t1", t1)):
         require_finite(float(value) if isinstance(value, int) and not isinstance(value, bool) else value, name)
-        require(jnp.ndim(value) == 0, name, "one number", value, "All samples share it.")
+        require(np.ndim(value) == 0, name, "one number", value, "All samples share it.")
     start, end = known(t0), known(t1)
     if start is None or end is None:
         return
@@ -289,11 +294,12 @@ def _saved_times(network: Network, saveat: Any, t0: Any, t1: Any) -> dict[str, A
     by_layer = dict(saveat) if isinstance(saveat, Mapping) else dict.fromkeys(network.layers, saveat)
     for name, ts in by_layer.items():
         require(name in network.layers, "saveat", f"for layers among {list(network.layers)}", name)
-        is_list = isinstance(ts, list | tuple | np.ndarray | jax.Array) and jnp.ndim(ts) == 1
-        require(is_list, "saveat", "times of shape (times,)", ts, error=TypeError)
-        span = known(t0), known(t1), known(ts)
+        ts = as_array(ts, "saveat")
+        require(np.ndim(ts) == 1, "saveat", "times of shape (times,)", ts, error=TypeError)
+        # In the float type of the simulation, where a rounded `t1` is still `t1`.
+        span = [known(part) for part in (t0, t1, ts)]
         if all(part is not None for part in span):
-            start, end, when = span
+            start, end, when = (np.asarray(part, network.dtype) for part in span)
             inside = bool(np.all((when >= start) & (when <= end)))
             require(inside, "saveat", f"between t0 = {float(start)} and t1 = {float(end)}", ts)
     return by_layer
@@ -306,7 +312,10 @@ def _checked_states(network: Network, initial_states: Any) -> dict[str, Any]:
         require(name in network.layers, "initial_states", f"for layers among {list(network.layers)}", name)
         own = jax.tree.structure(network.layers[name].neuron.initial_state())
         same = jax.tree.structure(state) == own
-        require(same, f"initial_states[{name!r}]", f"of the structure {own}", jax.tree.structure(state))
+        argument = f"initial_states[{name!r}]"
+        require(same, argument, f"of the structure {own}", jax.tree.structure(state))
+        for leaf in jax.tree.leaves(state):
+            require_finite(as_array(leaf, argument), argument)
     return dict(states)
 
 
@@ -320,6 +329,7 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
     for name, value in (("dt0", dt0), ("rtol", rtol), ("atol", atol)):
         if value is not None:
             require_positive(value, name)
+            require(np.ndim(value) == 0, name, "one number", value)
     order = make_stepper(_checked_solver(solver)).error_order
     is_fixed = rtol is None and atol is None and (dt0 is not None or order is None)
     if is_fixed:

@@ -1,5 +1,6 @@
 """Spike trains, as padded arrays and as lists of events."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -8,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._checks import known, require, require_count, require_instance
+from ._checks import as_array, known, require, require_count, require_instance
 
 
 def _times(value: Any) -> Array:
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    array = as_array(value, "times")
     is_number = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     require(bool(is_number), "times", "an array of real numbers", value, error=TypeError)
     return jnp.asarray(array) if np.issubdtype(array.dtype, np.floating) else jnp.asarray(array, jnp.result_type(float))
@@ -31,7 +32,7 @@ class Events(eqx.Module):
     """
 
     times: Float[Array, "*batch events"] = eqx.field(converter=_times)
-    channels: Int[Array, "*batch events"] = eqx.field(converter=jnp.asarray)
+    channels: Int[Array, "*batch events"] = eqx.field(converter=lambda value: jnp.asarray(as_array(value, "channels")))
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
@@ -85,12 +86,12 @@ class Spikes(eqx.Module):
         An event that finds its channel full raises an error; none is dropped.
         """
         require_count(n, "n")
-        order = jnp.argsort(_times(times), axis=-1)
-        events = Events(
-            jnp.take_along_axis(_times(times), order, axis=-1),
-            jnp.take_along_axis(jnp.asarray(channels), order, axis=-1),
-            n,
-        )
+        times, channels = _times(times), jnp.asarray(as_array(channels, "channels"))
+        require(times.ndim >= 1, "times", "of shape (*batch, events)", times)
+        require(channels.shape == times.shape, "channels", f"of the shape of `times`, {times.shape}", channels)
+        order = jnp.argsort(times, axis=-1)
+        ordered, channels = (jnp.take_along_axis(part, order, axis=-1) for part in (times, channels))
+        events = Events(ordered, channels, n)
         place = _places(events)
         largest = jnp.max(jnp.where(jnp.isfinite(events.times), place + 1, 0), initial=0)
         if max_spikes is None:
@@ -101,8 +102,8 @@ class Spikes(eqx.Module):
         require_count(max_spikes, "max_spikes")
         message = f"A channel holds more events than `max_spikes={max_spikes}`. Raise `max_spikes`."
         ordered = eqx.error_if(events.times, largest > max_spikes, message)
-        *batch, _ = ordered.shape
-        flat = [part.reshape(-1, ordered.shape[-1]) for part in (ordered, events.channels, place)]
+        *batch, length = ordered.shape
+        flat = [part.reshape(math.prod(batch), length) for part in (ordered, events.channels, place)]
         sample = jnp.arange(flat[0].shape[0])[:, None]
         empty = jnp.full((flat[0].shape[0], n, max_spikes), jnp.inf, ordered.dtype)
         # Padding, with its time `inf`, goes where it changes nothing.

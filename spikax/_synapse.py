@@ -133,7 +133,8 @@ def is_synapse(node: Any) -> bool:
 def require_synapse(synapse: Any) -> None:
     """Raises `TypeError` unless `synapse` is a synapse or a dictionary of them."""
     ports = jax.tree.leaves(synapse, is_leaf=is_synapse)
-    holds = len(ports) > 0 and all(map(is_synapse, ports))
+    is_named = isinstance(synapse, dict) and len(synapse) > 0
+    holds = is_synapse(synapse) or (is_named and all(map(is_synapse, ports)))
     hint = "For example `sx.ExpSynapse(tau=5.0)`."
     require(holds, "synapse", "a synapse, or a dictionary of synapses", synapse, hint, TypeError)
 

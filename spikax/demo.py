@@ -92,6 +92,8 @@ class Settings:
         for name in ("hidden", "epochs", "batch_size", "max_spikes"):
             require_count(getattr(self, name), name)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
+        samples = SIZES["training"]
+        require(self.batch_size <= samples, "batch_size", f"at most {samples}, the training data", self.batch_size)
         for name in ("learning_rate", "clip", "duration"):
             require_positive(getattr(self, name), name)
         require(self.duration > 30.0, "duration", "above 30, where the inputs end", self.duration)

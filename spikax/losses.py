@@ -59,7 +59,8 @@ def first_spike_cross_entropy(
     require_finite(alpha, "alpha")
     times = jnp.asarray(times)
     spikes = jnp.isfinite(times)
-    is_label = jnp.arange(times.shape[-1]) == jnp.asarray(labels)[..., None]
+    labels = jnp.asarray(labels)[..., None]
+    is_label = jnp.arange(times.shape[-1], dtype=labels.dtype) == labels
     # No `inf` enters the arithmetic, as its gradient would be NaN even where it is not chosen.
     finite = jnp.where(spikes, times, t_silent)
     label_time = jnp.sum(finite, axis=-1, where=is_label)

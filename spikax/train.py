@@ -87,6 +87,10 @@ def fit(
     require_instance(optimizer, optax.GradientTransformation, "optimizer", "an Optax optimiser")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         require_count(value, name)
+    require(callable(objective), "objective", "a function", objective, error=TypeError)
+    require(on_epoch is None or callable(on_epoch), "on_epoch", "a function", on_epoch, error=TypeError)
+    require_instance(seed, int, "seed", "an integer")
+    require(seed >= 0, "seed", "at least 0", seed)
     n = _samples(training, "training")
     _samples(validation, "validation")
     require(batch_size <= n, "batch_size", f"at most {n}, the number of training samples", batch_size)
@@ -161,7 +165,10 @@ def _measures_of(network: Any, objective: Objective, data: Any, rows: np.ndarray
 def _samples(data: Any, name: str) -> int:
     is_pair = isinstance(data, tuple) and len(data) == 2
     require(is_pair, name, "a pair (inputs, targets)", data, error=TypeError)
-    sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(data)}
+    leaves = jax.tree.leaves(data)
+    has_samples = len(leaves) > 0 and all(jnp.ndim(leaf) > 0 for leaf in leaves)
+    require(has_samples, name, "arrays with samples along their first axis", data)
+    sizes = {jnp.shape(leaf)[0] for leaf in leaves}
     require(len(sizes) == 1, name, "arrays with as many inputs as targets", sizes)
     return sizes.pop()
 

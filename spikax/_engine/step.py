@@ -65,9 +65,13 @@ class DiffraxStepper(AbstractStepper):
         term = diffrax.ODETerm(lambda elapsed, x, args: field(elapsed, x))
         start = jnp.zeros_like(h)
         memory = self.solver.init(term, start, h, state, None)
-        end, error, _, _, _ = self.solver.step(term, start, h, state, None, memory, False)
+        end, error, _, _, result = self.solver.step(term, start, h, state, None, memory, False)
         error = jax.tree.map(jnp.zeros_like, state) if error is None else error
-        return Step(end, field(start, state), field(h, end), error)
+        first, last = field(start, state), field(h, end)
+        # A step whose implicit equations were not solved is no step: the loop tries a shorter one.
+        solved = result == diffrax.RESULTS.successful
+        end = jax.tree.map(lambda leaf: jnp.where(solved, leaf, jnp.nan), end)
+        return Step(end, first, last, error)
 
 
 def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
@@ -80,6 +84,9 @@ def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
         nodes, weights, errors = (tuple(part.tolist()) for part in (tableau.c, tableau.b_sol, tableau.b_error))
         stages = tuple(tuple(row.tolist()) for row in tableau.a_lower)
         return UnrolledStepper(nodes, stages, weights, errors, bool(tableau.fsal), order)
+    if getattr(solver, "scan_kind", "bounded") is None:
+        # The default way over the stages of an implicit method cannot be differentiated twice over.
+        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
     return DiffraxStepper(solver, order)
 
 
