@@ -19,7 +19,7 @@ demo: .venv/cli.stamp
 test: test-float32 test-float64 test-mixed
 
 test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
-	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest
+	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -61,6 +61,8 @@ def simulate(
     - `initial_states`: the states at `t0`, by the name of the layer, in place of the neurons' own; leaves of shape
       `()`, `(neurons,)` or `(*batch, neurons)`.
     - `solver`: any Diffrax solver. Explicit Runge–Kutta methods are fastest. By default `diffrax.Tsit5()`.
+      An implicit one needs a root finder that converges, such as `optimistix.Newton(rtol=1e-10, atol=1e-12)`: a step
+      whose equations it does not solve is tried again, shorter.
     - `dt0`: with tolerances, the length of the first step; without, that of every step. No step passes an arrival.
     - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-5 in
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the

@@ -70,7 +70,7 @@ def test_too_small_a_capacity_is_an_error():
 @pytest.mark.slow
 def test_a_run_writes_what_it_promises(monkeypatch, tmp_path, capsys):
     for part in demo.SIZES:
-        monkeypatch.setitem(demo.SIZES, part, 40)
+        monkeypatch.setitem(demo.SIZES, part, 60)
     # Optax's Adam mixes types.
     with jax.numpy_dtype_promotion("standard"):
         status = main(
