@@ -23,7 +23,7 @@ test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 benchmark: .venv/cli.stamp
 	$(BIN)/python benchmarks/yin_yang.py
