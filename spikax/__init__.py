@@ -3,6 +3,7 @@
 from . import datasets as datasets, encode as encode, init as init, losses as losses, train as train
 from ._connection import Dense as Dense
 from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
+from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
 from ._network import Layer as Layer, Network as Network, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._results import RESULTS as RESULTS
@@ -18,6 +19,7 @@ from ._synapse import (
     Synapse as Synapse,
 )
 from ._types import Scalar as Scalar
+from ._until import FirstSpikes as FirstSpikes
 from .neurons import (
     EIF as EIF,
     EIFState as EIFState,

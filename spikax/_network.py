@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from ._checks import as_array, require, require_count, require_instance
 from ._connection import Dense
-from ._neuron import AbstractNeuron
+from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 
@@ -41,6 +41,8 @@ class Layer(eqx.Module):
             fits = leaf.ndim == 0 or leaf.shape[0] == self.size
             expectation = f"of shape () or ({self.size}, ...), one entry per neuron"
             require(fits, "neuron" + jax.tree_util.keystr(path), expectation, leaf)
+        if self.neuron.is_linear:
+            require_linear(self.neuron)
         require(self.name is None or isinstance(self.name, str), "name", "a string", self.name, error=TypeError)
 
 

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ._synapse import is_impulsive, Synapse
+from ._checks import known, require
+from ._synapse import drive_of, initial_filters, is_impulsive, is_synapse, Synapse
 from ._types import State, Weight
 
 
@@ -62,6 +66,15 @@ class AbstractNeuron(eqx.Module):
             "got `sx.DeltaSynapse()`. Define `receive(t, state, weight)` to say what an arrival does to the state."
         )
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether `dynamics` and `spike_condition` are linear in state and drive, up to constants; not so by default.
+
+        A neuron that says so can be simulated in closed form, without a solver. Its reset may be anything that takes
+        the condition below zero. A layer checks the claim against the methods.
+        """
+        return False
+
     def internal_events(self) -> tuple[Event, ...]:
         """Further events, which emit no spike: a dendritic spike, the end of a refractory period, a kink."""
         return ()
@@ -75,3 +88,32 @@ def events_of(neuron: AbstractNeuron) -> tuple[Event, ...]:
 def stops_at_arrivals(neuron: AbstractNeuron) -> bool:
     """Whether an arrival may change the membrane at once."""
     return is_impulsive(neuron.synapse)
+
+
+def require_linear(neuron: AbstractNeuron) -> None:
+    """Raises `ValueError` if a neuron claims to be linear and its methods are not, as far as its parameters are known.
+
+    A function f is linear up to a constant if f(p) + f(q) = f(p + q) + f(0), here at random points and four times.
+    """
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    if any(known(leaf) is None for leaf in jax.tree.leaves(parameters)):
+        return
+    one = eqx.combine(jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, parameters), rest)
+    weight = jax.tree.map(lambda _: jnp.zeros(()), one.synapse, is_leaf=is_synapse)
+    zero = (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, weight)))
+    zero = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), zero)
+    rng = np.random.default_rng(0)
+
+    def values(t, point):
+        state, drive = jax.tree.map(jnp.asarray, point)
+        t = jnp.asarray(t)
+        return jax.tree.leaves((one.dynamics(t, state, drive), one.spike_condition(t, state)))
+
+    first, second = (jax.tree.map(lambda x: x + rng.uniform(0.1, 2.0, x.shape), zero) for _ in range(2))
+    both = jax.tree.map(np.add, first, second)
+    points = ((0.0, first), (1.0, second), (2.0, both), (3.0, zero))
+    for p, q, sum_, rest in zip(*(values(*point) for point in points), strict=True):
+        size = np.abs(p) + np.abs(q) + np.abs(sum_) + np.abs(rest)
+        holds = bool(np.all(np.abs(p + q - sum_ - rest) <= 1e-4 * size))
+        hint = f"`dynamics` and `spike_condition` of {type(neuron).__name__} are not linear in state and drive."
+        require(holds, "is_linear", "False", True, hint)

@@ -17,12 +17,13 @@ from ._engine.control import StepControl
 from ._engine.loop import Settings
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
+from ._method import AbstractMethod, EventLoop, ParallelInTime
 from ._network import Network
-from ._observe import observe
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
+from ._until import checked_quota, FirstSpikes
 
 
 def simulate(
@@ -39,7 +40,9 @@ def simulate(
     atol: float | None = None,
     max_spikes: int | Mapping[str, int] = 8,
     max_steps: int = 1024,
+    until: FirstSpikes | None = None,
     adjoint: AbstractAdjoint | None = None,
+    method: AbstractMethod | None = None,
     throw: bool = True,
 ) -> Solution:
     """Simulates a network from `t0` to `t1`.
@@ -68,8 +71,13 @@ def simulate(
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the
       derivative, as in Diffrax.
     - `max_spikes`: how many spikes of a neuron can be recorded; one number, or a dictionary by name of layer.
-    - `max_steps`: how often the event loop of a layer may run.
-    - `adjoint`: how to differentiate; by default [`spikax.DiscreteAdjoint`][].
+    - `max_steps`: how often the event loop of a layer may run; parallel in time, how many passes it may take.
+    - `until`: when the simulation may end before `t1`, for example [`spikax.FirstSpikes`][]: at the first spikes of
+      the outputs.
+    - `adjoint`: how the event loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
+    - `method`: how the spikes are found: [`spikax.ParallelInTime`][], for linear neurons, or [`spikax.EventLoop`][].
+      By default each layer takes the first that suits its neurons, or the event loop where a `solver`, `dt0`, `rtol`
+      or `atol` is given. `Solution.stats` reports the choice.
     - `throw`: whether to raise an error if the simulation of a sample fails. Otherwise `Solution.result` tells, and
       the other samples stay valid.
 
@@ -86,16 +94,19 @@ def simulate(
     require_instance(throw, bool, "throw", "True or False")
     require_count(max_steps, "max_steps")
     dtype = network.dtype
+    times = {name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
     plan = _Plan(
         t0=jnp.asarray(t0, dtype),
         t1=jnp.asarray(t1, dtype),
-        times={name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()},
+        times=times,
         initial_states=_checked_states(network, initial_states),
         stepper=make_stepper(_checked_solver(solver)),
         control=_control(solver, dt0, rtol, atol, t0, t1, dtype),
         capacity=_capacity(network, max_spikes),
         max_steps=int(max_steps),
+        quota=checked_quota(until, network, list(times)),
         adjoint=adjoint,
+        methods=_methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol))),
     )
     solution = _run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
@@ -112,7 +123,9 @@ class _Plan(eqx.Module):
     control: StepControl
     capacity: dict[str, int] = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    quota: dict[str, int] = eqx.field(static=True)
     adjoint: AbstractAdjoint
+    methods: dict[str, AbstractMethod]
 
 
 @eqx.filter_jit
@@ -126,15 +139,14 @@ def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
     for name in network.order():
         given = _layer_inputs(network, name, trains, plan)
         capacity, ts = plan.capacity[name], plan.times.get(name)
-        settings = Settings(plan.stepper, plan.control, capacity, plan.max_steps)
+        settings = Settings(plan.stepper, plan.control, capacity, plan.max_steps, plan.quota.get(name))
         with jax.named_scope(f"layer {name}"):
-            outcome = plan.adjoint.simulate(given, settings, ts)
-            if ts is not None:
-                saved = observe(given.neuron, plan.stepper, outcome.found, ts)
+            outcome, saved = plan.methods[name].simulate(given, settings, plan.adjoint, ts)
+            if saved is not None:
                 states[name], drives[name] = jax.tree.map(lambda leaf: _public(leaf, batch), saved)
         trains[name] = jnp.moveaxis(outcome.trains[..., 0], 0, -1)
         spikes[name] = Spikes(trains[name].reshape(*batch, *trains[name].shape[1:]))
-        results[name], stats[name] = _report(outcome, capacity, invalid, batch)
+        results[name], stats[name] = _report(outcome, capacity, invalid, batch, plan.methods[name])
     return Solution(spikes, states or None, drives or None, _overall(results), results, stats)
 
 
@@ -167,7 +179,9 @@ def _layer_inputs(network: Network, name: str, trains: dict[str, Array], plan: _
     return Inputs(neuron, weight, times, state, plan.t0, plan.t1)
 
 
-def _report(outcome: Outcome, capacity: int, invalid: Bool[Array, " batch"], batch: tuple[int, ...]):
+def _report(
+    outcome: Outcome, capacity: int, invalid: Bool[Array, " batch"], batch: tuple[int, ...], method: AbstractMethod
+):
     """How each sample ended in one layer, and what it took."""
     count = outcome.count[..., 0]
     too_many = jnp.any(count > capacity, axis=1)
@@ -180,6 +194,7 @@ def _report(outcome: Outcome, capacity: int, invalid: Bool[Array, " batch"], bat
         most_spikes=jnp.max(count, axis=1).reshape(batch),
         iterations=outcome.iterations,
         rejected_steps=outcome.rejected.reshape(batch),
+        method=type(method).__name__,
     )
     return result, stats
 
@@ -345,6 +360,27 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
     atol = atol if atol is not None else rtol
     h0 = dt0 if dt0 is not None else (t1 - t0) / 64
     return StepControl(jnp.asarray(h0, dtype), float(rtol), float(atol), order)
+
+
+def _methods(network: Network, method: AbstractMethod | None, has_solver: bool) -> dict[str, AbstractMethod]:
+    """The method of each layer: the given one, or the fastest of those that suit."""
+    if method is None:
+        # Who asks for a solver or its tolerances asks for the loop that uses them.
+        choice = [EventLoop()] if has_solver else [ParallelInTime(), EventLoop()]
+    else:
+        require_instance(method, AbstractMethod, "method", "a method", "For example `sx.EventLoop()`.")
+        hint = "`solver`, `dt0`, `rtol` and `atol` are for the event loop."
+        is_loop = isinstance(method, EventLoop)
+        require(is_loop or not has_solver, "method", "`sx.EventLoop()` where a solver is given", method, hint)
+        choice = [method]
+    methods = {}
+    for name, layer in network.layers.items():
+        suitable = [method for method in choice if method.suits(layer.neuron)]
+        kind = type(layer.neuron).__name__
+        hint = f"`{name}` has {kind} neurons. Leave `method` out, and each layer takes the fastest that suits it."
+        require(len(suitable) > 0, "method", f"one that suits the layer `{name}`", method, hint)
+        methods[name] = suitable[0]
+    return methods
 
 
 def _capacity(network: Network, max_spikes: Any) -> dict[str, int]:

@@ -36,6 +36,7 @@ class Settings(eqx.Module):
     control: StepControl
     max_spikes: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    quota: int | None = eqx.field(static=True, default=None)  # how many spikes a neuron is simulated for
 
 
 class Problem(eqx.Module):

@@ -52,6 +52,10 @@ class LIF(AbstractNeuron):
         require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
         require_synapse(self.synapse)
 
+    @property
+    def is_linear(self):
+        return True
+
     def initial_state(self):
         return LIFState(v=jnp.asarray(self.v_rest))
 
@@ -91,6 +95,10 @@ class LI(AbstractNeuron):
         require_finite(self.v_rest, "v_rest")
         require_finite(self.bias, "bias")
         require_synapse(self.synapse)
+
+    @property
+    def is_linear(self):
+        return True
 
     def initial_state(self):
         return LIFState(v=jnp.asarray(self.v_rest))

@@ -1,0 +1,196 @@
+"""The motion of a linear neuron between arrivals, in closed form.
+
+A membrane with one variable v, driven by one exponential filter x, follows
+
+    v' = -rate v + gain x + push,      x' = -decay x,
+
+and spikes as slope v + offset rises through zero. All of it is read off the neuron's own methods.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._neuron import AbstractNeuron, stops_at_arrivals
+from .._synapse import drive_of, evolve_filters, filters_after_arrival, initial_filters, is_synapse
+from .units import cast, over_units
+
+
+class Affine(eqx.Module):
+    """The neurons of a layer; each coefficient has the shape `()` where they share it, else `(batch, units)`."""
+
+    neuron: AbstractNeuron
+    structure: Any = eqx.field(static=True)  # of the neuron's state
+
+    rate: Array
+    gain: Array
+    push: Array
+    decay: Array
+    kick: Array  # what an arrival of weight one adds to x
+    slope: Array
+    offset: Array
+
+    def speed(self, v: Array, x: Array) -> Array:
+        """v' at a state."""
+        return -self.rate * v + self.gain * x + self.push
+
+    def condition(self, v: Array) -> Array:
+        """The spike condition."""
+        return self.slope * v + self.offset
+
+    def reset(self, t: Array, v: Array) -> Array:
+        """v right after a spike."""
+
+        def one(neuron, t, v):
+            return jax.tree.leaves(cast(neuron.reset(t, self.structure.unflatten([v])), v.dtype))[0]
+
+        return over_units(one, self.neuron, t[..., None], v[..., None])[..., 0]
+
+    def factors(self, s: Array) -> tuple[Array, Array, Array, Array]:
+        """What a time s without arrivals does: v becomes `keep v + pass x + add`, and x becomes `fade x`."""
+        keep, fade = jnp.exp(-self.rate * s), jnp.exp(-self.decay * s)
+        # Symmetric in both, and written so that no exponent is positive.
+        ahead = self.decay - self.rate
+        slow, gap = jnp.where(ahead >= 0, keep, fade), jnp.where(ahead >= 0, ahead, -ahead)
+        passed = self.gain * slow * ramp(gap, s)
+        return keep, passed, self.push * ramp(self.rate, s), fade
+
+    def after(self, v: Array, x: Array, s: Array) -> tuple[Array, Array]:
+        """The state after a time s without arrivals."""
+        keep, passed, added, fade = self.factors(s)
+        return keep * v + passed * x + added, fade * x
+
+    def keep(self, s: Array) -> Array:
+        """What is left after a time s of a change of v."""
+        return jnp.exp(-self.rate * s)
+
+    def rise(self, x: Array, d: Array, h: Array) -> Array:
+        """How far v, which moves at the speed d now, goes on in this direction within a time h, at most.
+
+        With the wait w of `peak` and y = (decay - rate) w, v turns at s = -log(1 - y) w / y <= w (1 - y/2) / (1 - y).
+        Until then v' is below d (1 - u/s) at the time u, as it is a convex function times a decay; so v moves by
+        d s / 2 at most. No transcendental function is needed for this.
+        """
+        down = self.decay * self.gain * x
+        wait = d / jnp.where(down == 0.0, 1.0, down)
+        y = (self.decay - self.rate) * wait
+        turns = y < 1.0
+        s = wait * (1.0 - 0.5 * y) / jnp.where(turns, 1.0 - y, 1.0)
+        return 0.5 * d * jnp.where(turns, jnp.minimum(s, h), h)
+
+    def peak(self, v: Array, x: Array, d: Array) -> tuple[Array, Array]:
+        """When v, which moves at the speed d now, turns, and v there; only where it does, at a later time.
+
+        v' vanishes where 1 - exp(-(decay - rate) s) = (decay - rate) d / (decay gain x).
+        """
+        down = self.decay * self.gain * x
+        wait = d / jnp.where(down == 0.0, 1.0, down)
+        ahead = self.decay - self.rate
+        y = jnp.minimum(ahead * wait, 1.0 - jnp.finfo(v.dtype).epsneg)
+        s = jnp.where(ahead == 0.0, wait, -jnp.log1p(-y) * _inverse(ahead))
+        lost = -jnp.expm1(-self.rate * s)
+        added = self.push * jnp.where(self.rate == 0.0, s, lost * _inverse(self.rate))
+        return s, (v + self.gain * x * wait) * (1.0 - lost) + added
+
+
+def _inverse(x: Array) -> Array:
+    """1 / x, and 1 in place of 1 / 0, which is not used."""
+    return 1.0 / jnp.where(x == 0.0, 1.0, x)
+
+
+@jax.custom_jvp
+def ramp(rate: Array, s: Array) -> Array:
+    """(1 - exp(-rate s)) / rate, which is s where the rate is zero."""
+    x = rate * s
+    is_tiny = jnp.abs(x) < jnp.finfo(x.dtype).tiny
+    return s * jnp.where(is_tiny, 1.0, -jnp.expm1(-x) / jnp.where(is_tiny, 1.0, x))
+
+
+@ramp.defjvp
+def _ramp_jvp(primals, tangents):
+    rate, s = primals
+    x = rate * s
+    # The derivative to the rate is s² times (exp(-x) (1 + x) - 1) / x². Where that cancels, it is the sum of
+    # -(-x)^n / (n! (n + 2)), of which 13 terms are exact in float64.
+    near = jnp.abs(x) < 0.5
+    small = jnp.where(near, x, 0.0)
+    terms, power = jnp.zeros_like(x), jnp.ones_like(x)
+    for n in range(13):
+        terms -= power / (n + 2)
+        power *= -small / (n + 1)
+    large = jnp.where(near, 1.0, x)
+    bend = jnp.where(near, terms, (jnp.exp(-large) * (1.0 + large) - 1.0) / large**2)
+    return ramp(rate, s), s**2 * bend * tangents[0] + jnp.exp(-x) * tangents[1]
+
+
+def is_affine(neuron: AbstractNeuron) -> bool:
+    """Whether the motion of a neuron has the closed form of this module."""
+    if not neuron.is_linear or neuron.internal_events() or stops_at_arrivals(neuron):
+        return False
+    weight = jax.tree.map(lambda _: jnp.zeros(()), neuron.synapse, is_leaf=is_synapse)
+    filters = jax.eval_shape(lambda: initial_filters(neuron.synapse, weight))
+    # A linear filter with a single state is an exponential one.
+    parts = [jax.tree.leaves(part) for part in (jax.eval_shape(neuron.initial_state), weight, filters)]
+    return all(len(leaves) == 1 for leaves in parts)
+
+
+def affine_of(neuron: AbstractNeuron, state: PyTree[Array], weight: PyTree[Array], t: Array) -> Affine:
+    """The coefficients of a layer, whose parameters have the axes `(batch, units, 1)` where they are not shared."""
+    zero, one = jnp.zeros_like(t), jnp.ones_like(t)
+    of_state, of_weight = jax.tree.structure(state), jax.tree.structure(weight)
+    start = initial_filters(neuron.synapse, of_weight.unflatten([zero]))
+    of_filter = jax.tree.structure(start)
+
+    def field(neuron, v, x):
+        drive = drive_of(neuron.synapse, of_filter.unflatten([x]))
+        (slope,) = jax.tree.leaves(neuron.dynamics(t, of_state.unflatten([v]), drive))
+        return jnp.asarray(slope, t.dtype)
+
+    def faded(neuron, s):
+        return jax.tree.leaves(evolve_filters(neuron.synapse, of_filter.unflatten([one]), s))[0]
+
+    def kicked(neuron, w):
+        filters = of_filter.unflatten([zero])
+        return jax.tree.leaves(filters_after_arrival(neuron.synapse, filters, of_weight.unflatten([w])))[0]
+
+    def condition(neuron, v):
+        return jnp.asarray(neuron.spike_condition(t, of_state.unflatten([v])), t.dtype)
+
+    def to(function, *arguments):
+        """A function of the neuron: the derivative of `function` to its argument that is a one."""
+        point = tuple(zero for _ in arguments)
+        return lambda neuron: jax.jvp(lambda *at: function(neuron, *at), point, arguments)[1]
+
+    coefficients = [
+        to(lambda *at: -field(*at), one, zero),
+        to(field, zero, one),
+        lambda neuron: field(neuron, zero, zero),
+        to(lambda *at: -faded(*at), one),
+        to(kicked, one),
+        to(condition, one),
+        lambda neuron: condition(neuron, zero),
+    ]
+    return Affine(neuron, of_state, *(_shared(coefficient, neuron) for coefficient in coefficients))
+
+
+def _shared(function: Callable[[AbstractNeuron], Array], neuron: AbstractNeuron) -> Array:
+    """`function` of every neuron: of shape `()` if it is the same for all, else `(batch, units)`."""
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    if all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters)):
+        return function(neuron)
+    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
+    shape = next(leaf.shape[:2] for leaf in jax.tree.leaves(parameters) if leaf.ndim)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]) if leaf.ndim else leaf, parameters)
+
+    def one(parameters):
+        return function(eqx.combine(parameters, rest))
+
+    try:
+        # JAX refuses this where the result depends on a parameter that differs between neurons.
+        return jax.vmap(one, (axes,), out_axes=None)(flat)
+    except ValueError:
+        return jax.vmap(one, (axes,))(flat).reshape(shape)

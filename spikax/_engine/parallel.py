@@ -1,0 +1,248 @@
+"""Linear neurons, parallel in time: all arrivals of a block at once, one pass per own spike, and the derivative of it.
+
+Without its own spikes a linear neuron moves freely: its state at all knots (the arrivals, and the start of the block)
+is a linear recurrence. A spike at T adds a change that fades by itself,
+
+    v(t) = v_free(t) + change exp(-rate (t - T)),      change = reset(v(T)) - v_free(T).
+
+Blocks bound the memory; the run ends with the last one that holds arrivals. The derivative walks the blocks backwards.
+Each is computed again as a differentiable map, in which the spikes are known: nothing of their search is repeated.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._neuron import AbstractNeuron
+from .._synapse import is_synapse
+from .affine import Affine, affine_of
+from .arrivals import in_order
+from .knots import Edge, free_motion, Knots
+from .passes import is_wanted, Record, search, Stretch
+from .replay import replay
+from .units import indices
+
+
+class Given(eqx.Module):
+    """What the spikes of a layer of linear neurons depend on."""
+
+    neuron: AbstractNeuron
+    weight: Float[Array, "sources units"]
+    times: Float[Array, "batch sources k"]
+    state: PyTree[Array]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+    def start(self) -> tuple[Affine, Edge]:
+        """The neurons, and where they stand at `t0`."""
+        weight = jax.tree.map(lambda _: self.weight, self.neuron.synapse, is_leaf=is_synapse)
+        affine = affine_of(self.neuron, self.state, weight, self.t0)
+        (v,) = jax.tree.leaves(self.state)
+        return affine, Edge(jnp.full(v.shape[0], self.t0), v, jnp.zeros_like(v))
+
+
+class Limits(eqx.Module):
+    """How far a simulation goes."""
+
+    max_spikes: int = eqx.field(static=True)  # that are recorded, of each neuron
+    quota: int = eqx.field(static=True)  # after which a neuron is left alone
+
+
+class Found(eqx.Module):
+    """The spikes of a layer of linear neurons, and their states at the times that were asked for."""
+
+    times: Float[Array, "spikes batch units"]
+    saved: tuple[Float[Array, "ts batch units"], Float[Array, "ts batch units"]] | None  # v and x
+    count: Int[Array, "batch units"]
+    finite: Bool[Array, "batch units"]
+    passes: Int[Array, ""]
+
+
+def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+    """Simulates the neurons of a layer."""
+    floats, rest = eqx.partition(given, eqx.is_inexact_array)
+    others, static = eqx.partition((rest, ts), eqx.is_array)
+
+    def unpack(floats, others):
+        rest, ts = eqx.combine(others, static)
+        return eqx.combine(floats, rest), ts
+
+    def run(floats, others):
+        given, ts = unpack(floats, others)
+        return _run(given, limits, ts)
+
+    @jax.custom_vjp
+    def found(floats, others):
+        return run(floats, others).found()
+
+    def forward(floats, others):
+        end = run(floats, others)
+        return end.found(), (floats, others, end)
+
+    def backward(residual, cotangent):
+        floats, others, end = residual
+        bar = _walk_back(*unpack(floats, others), end, cotangent)
+        return eqx.filter(bar, eqx.is_inexact_array), None
+
+    found.defvjp(forward, backward)
+    return found(floats, others)
+
+
+class _Arrivals(eqx.Module):
+    """All arrivals in order, in blocks. What comes after `t1`, and padding, stands at `t1` and has no source."""
+
+    times: Float[Array, "blocks arrivals batch"]
+    source: Int[Array, "blocks arrivals batch"]
+    needed: Int[Array, ""]  # so many blocks hold arrivals, and one that leads to `t1`
+
+    @classmethod
+    def of(cls, given: Given, length: int) -> "_Arrivals":
+        ordered = in_order(given.times)
+        batch, total = ordered.times.shape
+        padding = ((0, 0), (0, -total % length))
+        times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
+        arrives = times <= given.t1
+        source = jnp.where(arrives, jnp.pad(ordered.spike, padding) // ordered.k, given.weight.shape[0])
+        times = jnp.where(arrives, times, given.t1)
+        times, source = (jnp.moveaxis(part.reshape(batch, -1, length), 0, -1) for part in (times, source))
+        most = jnp.max(jnp.sum(arrives, axis=1, dtype=jnp.int32))
+        return cls(times, source, most // length + 1)
+
+
+class _Run(eqx.Module):
+    """A simulation on its way through the blocks."""
+
+    block: Int[Array, ""]
+    passes: Int[Array, ""]
+    edge: Edge
+    count: Int[Array, "batch units"]
+    record: Record
+    edges: Edge  # before each block
+    counts: Int[Array, "blocks batch units"]
+    saved: tuple[Array, Array] | None
+
+    def found(self) -> Found:
+        return Found(self.record.t, self.saved, self.count, jnp.isfinite(self.edge.v), self.passes)
+
+
+def _block_length(given: Given) -> int:
+    """How many arrivals a block has: few enough for its arrays to stay in the cache."""
+    arrivals = given.times.shape[1] * given.times.shape[2] + 1
+    units = given.times.shape[0] * given.weight.shape[1]
+    return min(arrivals, max(8, min(64, 2**19 // units)))
+
+
+def _block(affine: Affine, edge: Edge, weight: Array, times: Array, source: Array) -> Knots:
+    """The free motion in a block."""
+    arriving = weight.at[source].get(mode="fill", fill_value=0.0)
+    return free_motion(affine, edge, jnp.concatenate([edge.t[None], times]), arriving)
+
+
+def _run(given: Given, limits: Limits, ts: Array | None) -> _Run:
+    affine, edge = given.start()
+    arrivals = _Arrivals.of(given, _block_length(given))
+    total, length, _ = arrivals.times.shape
+    # Between few arrivals the bound is loose, and the passes for what it takes for a crossing cost more than it saves.
+    look = Stretch.may_cross if total * length > 64 else Stretch.crosses
+
+    def goes_on(run: _Run) -> Array:
+        return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.quota))
+
+    def one_block(run: _Run) -> _Run:
+        i = run.block
+        knots = _block(affine, run.edge, given.weight, arrivals.times[i], arrivals.source[i])
+        end = search(affine, knots, run.count, run.record, limits.quota, look)
+        saved = run.saved
+        if saved is not None:
+            parts = _saved_in(affine, knots, end.record, run.count, end.count, ts, i == arrivals.needed - 1)
+            saved = jax.tree.map(jnp.add, saved, parts)
+        edges = jax.tree.map(lambda rows, row: rows.at[i].set(row), run.edges, run.edge)
+        counts = run.counts.at[i].set(run.count)
+        edge = knots.leave(affine, end.change)
+        return _Run(i + 1, run.passes + end.passes, edge, end.count, end.record, edges, counts, saved)
+
+    shape, dtype = edge.v.shape, edge.v.dtype
+    rows = jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape), leaf.dtype), (edge, jnp.zeros(shape, jnp.int32)))
+    saved = None if ts is None else (jnp.zeros((len(ts), *shape), dtype),) * 2
+    record = Record.empty(limits.max_spikes, shape, dtype)
+    start = _Run(jnp.int32(0), jnp.int32(0), edge, jnp.zeros(shape, jnp.int32), record, *rows, saved)
+    return lax.while_loop(goes_on, one_block, start)
+
+
+def _saved_in(
+    affine: Affine, knots: Knots, record: Record, first: Array, after: Array, ts: Array, is_last: Array
+) -> tuple[Array, Array]:
+    """The states v and x at those of the times `ts` that lie in this block, and zero for the others.
+
+    The spikes of the block have the numbers from `first` up to `after`.
+    """
+    number = indices(record.t.shape[0])[:, None, None]
+    is_here = (number >= first) & (number < after)
+
+    def at(t):
+        inside = ((t >= knots.t[0]) & ((t < knots.t[-1]) | is_last))[:, None]
+        place = jnp.maximum(jnp.sum(knots.t <= t, axis=0, dtype=jnp.int32) - 1, 0)
+        place = jnp.broadcast_to(place[:, None], first.shape)
+        latest = first - 1 + jnp.sum(is_here & (record.t <= t), axis=0, dtype=jnp.int32)
+        change = record.change(latest, first, knots.start(first.shape))
+        t = jnp.where(inside, t, knots.t[0][:, None])
+        v, x = knots.at(place).free(affine, t)
+        return jnp.where(inside, v + change.at(affine, t), 0.0), jnp.where(inside, x, 0.0)
+
+    return jax.vmap(at)(ts)
+
+
+class _Walk(eqx.Module):
+    """The walk back through the blocks, with the cotangents gathered so far."""
+
+    block: Int[Array, ""]
+    after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
+    edge: Edge
+    floats: PyTree[Array]  # of the neurons and the weights
+    times: Float[Array, "blocks arrivals batch"]
+
+
+def _walk_back(given: Given, ts: Array | None, end: _Run, bar: Found) -> Given:
+    """The cotangent of `given`, from those of the spike times and of the saved states."""
+    (affine, edge), pull_start = eqx.filter_vjp(Given.start, given)
+    arrivals = _Arrivals.of(given, _block_length(given))
+    floats, static = eqx.partition((affine, given.weight), eqx.is_inexact_array)
+
+    def one_block(walk: _Walk) -> _Walk:
+        i = walk.block - 1
+        edge, first = jax.tree.map(lambda rows: rows[i], (end.edges, end.counts))
+
+        def block(floats, edge, times):
+            affine, weight = eqx.combine(floats, static)
+            knots = _block(affine, edge, weight, times, arrivals.source[i])
+            record = replay(affine, knots, end.record, first, walk.after)
+            change = record.change(walk.after - 1, first, knots.start(first.shape))
+            is_last = i == arrivals.needed - 1
+            saved = None if ts is None else _saved_in(affine, knots, record, first, walk.after, ts, is_last)
+            return knots.leave(affine, change), record.t, saved
+
+        _, pull = jax.vjp(block, floats, edge, arrivals.times[i])
+        floats_bar, edge_bar, times_bar = pull((walk.edge, bar.times, bar.saved))
+        sums = jax.tree.map(jnp.add, walk.floats, floats_bar)
+        return _Walk(i, first, edge_bar, sums, walk.times.at[i].set(times_bar))
+
+    zeros = jax.tree.map(jnp.zeros_like, (edge, floats, arrivals.times))
+    walk = lax.while_loop(lambda walk: walk.block > 0, one_block, _Walk(end.block, end.count, *zeros))
+    affine_bar, weight_bar = walk.floats
+    (start_bar,) = pull_start((affine_bar, walk.edge))
+    times_bar = _unsorted(given, walk.times)
+    return Given(start_bar.neuron, weight_bar, times_bar, start_bar.state, start_bar.t0, jnp.zeros_like(given.t1))
+
+
+def _unsorted(given: Given, bar: Float[Array, "blocks arrivals batch"]) -> Float[Array, "batch sources k"]:
+    """The cotangent of the spike times of the sources, from that of the arrivals in order."""
+    ordered = in_order(given.times)
+    batch, total = ordered.times.shape
+    bar = jnp.moveaxis(bar, -1, 0).reshape(batch, -1)[:, :total]
+    bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
+    flat = jnp.zeros((batch, math.prod(given.times.shape[1:])), bar.dtype)
+    return flat.at[indices(batch)[:, None], ordered.spike].add(bar).reshape(given.times.shape)

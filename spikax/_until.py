@@ -1,0 +1,44 @@
+"""When a simulation may end before its time."""
+
+import equinox as eqx
+
+from ._checks import require, require_instance
+from ._network import Network
+
+
+class FirstSpikes(eqx.Module):
+    """The neurons of a layer are simulated up to their first spike, and no further.
+
+    Their first spikes are those of the full simulation, with the same gradients; later ones are missing. No neuron
+    is held up by another: a layer ends when its last neuron has spiked, or at `t1`.
+
+    **Arguments:**
+
+    - `layer`: the name of the layer; by default the output of the network.
+    """
+
+    layer: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        require(self.layer is None or isinstance(self.layer, str), "layer", "a string", self.layer, error=TypeError)
+
+    def quota(self, network: Network) -> dict[str, int]:
+        """How many spikes each neuron of a layer is simulated for, by the name of the layer."""
+        name = network.output if self.layer is None else self.layer
+        require(name in network.layers, "until", f"for a layer among {list(network.layers)}", name)
+        listeners = [connection.target for connection in network.connections if connection.source == name]
+        hint = "The spikes that it would miss are needed there."
+        require(not listeners, "until", "for a layer to which no other listens", listeners, hint)
+        return {name: 1}
+
+
+def checked_quota(until: FirstSpikes | None, network: Network, saved: list[str]) -> dict[str, int]:
+    """The quotas that `until` sets, where no state is saved that would need more."""
+    if until is None:
+        return {}
+    require_instance(until, FirstSpikes, "until", "an `sx.FirstSpikes`", "For example `sx.FirstSpikes()`.")
+    quota = until.quota(network)
+    both = sorted(set(quota) & set(saved))
+    hint = "Its states after the first spikes would be missing: give `saveat` for other layers, or no `until`."
+    require(not both, "saveat", "given for layers that `until` does not end", both, hint)
+    return quota

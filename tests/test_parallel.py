@@ -1,0 +1,295 @@
+"""Linear neurons, parallel in time: against the event loop, finite differences, and themselves in float32."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from .helpers import cast, finite_sum, random_inputs, single_layer, worst_derivative
+from .test_gradients import assert_exact, case, graded
+
+
+T1 = 30.0
+SAVED = (21.1, 0.0, 5.0, 12.3, T1)
+exact = pytest.mark.float64
+
+
+class Custom(sx.AbstractNeuron):
+    """v' = -rate v + I / 10 + push, with a threshold from either side."""
+
+    rate: float = 0.05
+    push: float = 0.0
+    sign: float = 1.0
+    after: float = 0.0
+    synapse: sx.Synapse = sx.ExpSynapse(4.0)
+
+    @property
+    def is_linear(self):
+        return True
+
+    def initial_state(self):
+        return sx.LIFState(jnp.asarray(0.0))
+
+    def dynamics(self, t, state, drive):
+        return sx.LIFState(0.1 * self.sign * drive - self.rate * state.v + self.push)
+
+    def spike_condition(self, t, state):
+        return self.sign * state.v - 1.0
+
+    def reset(self, t, state):
+        return sx.LIFState(state.v - self.sign + self.after)
+
+
+def both(neuron, weight, times, states=None, **options):
+    """The simulation by passes, and by the event loop with an error below 1e-12 in each step."""
+    network = single_layer(neuron, weight, jnp.float64)
+    states = None if states is None else {"output": sx.LIFState(states)}
+    options = {"initial_states": states, "saveat": jnp.asarray(SAVED), "max_spikes": 60, "max_steps": 20_000} | options
+    inputs = sx.Spikes(jnp.asarray(times))
+    passes = sx.simulate(network, inputs, T1, method=sx.ParallelInTime(), **options)
+    return passes, sx.simulate(network, inputs, T1, rtol=1e-12, atol=1e-12, **options)
+
+
+def assert_same(passes, loop, tolerance=1e-9, spikes=1):
+    assert (passes.stats["output"].method, loop.stats["output"].method) == ("ParallelInTime", "EventLoop")
+    found, expected = passes.spikes["output"].times, loop.spikes["output"].times
+    assert np.array_equal(passes.spikes["output"].count, loop.spikes["output"].count)
+    assert int(passes.spikes["output"].count.sum()) >= spikes
+    happened = np.isfinite(expected)
+    assert np.max(np.abs(found[happened] - expected[happened]), initial=0.0) < tolerance
+    np.testing.assert_allclose(passes.states["output"].v, loop.states["output"].v, atol=tolerance)
+    np.testing.assert_allclose(passes.drives["output"], loop.drives["output"], atol=tolerance)
+
+
+def arrivals(seed=0, batch=3, sources=4, each=5, until=40.0):
+    return random_inputs(seed, (batch, sources, each), until, jnp.float64, silent=0.1).times
+
+
+@exact
+@pytest.mark.parametrize("tau_mem, tau_syn", [(20.0, 5.0), (5.0, 5.0), (5.0, 5.0001), (3.0, 7.0), (20.0, 0.1)])
+def test_the_same_as_the_loop(tau_mem, tau_syn):
+    weight = np.random.default_rng(1).uniform(-1.0, 2.5, (4, 5)) * tau_mem / min(tau_mem, tau_syn) * 0.5
+    neuron = sx.LIF(tau_mem, 0.05, 1.0, -0.1, 0.1, sx.ExpSynapse(tau_syn))
+    assert_same(*both(neuron, weight, arrivals()), spikes=20)
+
+
+@exact
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        sx.LIF(v_rest=-65.0, v_threshold=-50.0, v_reset=-70.0, bias=18.0),
+        sx.LI(bias=0.3),
+        Custom(rate=0.0),
+        Custom(rate=0.0, push=0.2),
+        Custom(rate=-0.02),
+        Custom(sign=-1.0),
+        Custom(after=0.4),
+    ],
+    ids=["millivolts", "leaky-integrator", "no-leak", "ramp", "growing", "from-above", "by-subtraction"],
+)
+def test_other_neurons(neuron):
+    weight = np.random.default_rng(2).uniform(-1.0, 6.0, (4, 3))
+    assert_same(*both(neuron, weight, arrivals(seed=2)), spikes=0 if isinstance(neuron, sx.LI) else 5)
+
+
+@exact
+def test_many_arrivals_in_several_blocks():
+    weight = np.random.default_rng(3).uniform(-1.0, 1.6, (20, 2))
+    times = arrivals(seed=3, batch=2, sources=20, each=12)
+    assert_same(*both(sx.LIF(), weight, times), spikes=10)
+
+
+@exact
+def test_simultaneous_arrivals_and_spikes_on_the_edges_of_blocks():
+    times = np.sort(np.round(arrivals(seed=4, batch=2, sources=20, each=12)), axis=-1)
+    assert_same(*both(sx.LIF(), np.full((20, 2), 0.7), times), spikes=10)
+
+
+@exact
+def test_starting_above_the_threshold():
+    start = jnp.asarray([[1.5, 0.2], [1.0, 0.999]])
+    passes, loop = both(sx.LIF(), np.full((4, 2), 2.0), arrivals(batch=2), start)
+    assert_same(passes, loop)
+    assert passes.spikes["output"].times[0, 0, 0] == 0.0
+
+
+@exact
+def test_a_peak_between_two_arrivals_is_not_missed():
+    """One arrival, whose weight takes the membrane just above, or just not to, the threshold, and down again."""
+    # With tau_mem = 2 tau_syn the membrane peaks at w / 4.
+    weight = np.array([[4.0 * (1.0 + x) for x in (1e-3, 1e-6, 1e-9, -1e-9, -1e-3)]])
+    neuron = sx.LIF(synapse=sx.ExpSynapse(10.0))
+    for method in (sx.ParallelInTime(), sx.EventLoop()):
+        inputs = sx.Spikes(jnp.asarray([[[2.0]]]))
+        spikes = single_layer(neuron, weight, jnp.float64)(inputs, 60.0, method=method)
+        assert spikes.count[0].tolist() == [1, 1, 1, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def by_passes():
+    return graded(case("lif", "exp"), method=sx.ParallelInTime())
+
+
+@exact
+def test_every_parameter(by_passes):
+    assert_exact(*by_passes)
+
+
+@exact
+def test_every_parameter_in_its_other_shape():
+    assert_exact(*graded(case("lif", "exp", flip=True), method=sx.ParallelInTime()))
+
+
+@exact
+@pytest.mark.parametrize("name", ["equal time constants", "many arrivals"])
+def test_gradients_of_other_inputs(name):
+    network, inputs, states = case("lif", "exp", n=3)
+    if name == "equal time constants":
+        neuron = sx.LIF(*(jnp.asarray(x) for x in (5.0, 0.05, 1.0, -0.1, 0.1)), sx.ExpSynapse(jnp.asarray(5.0)))
+        network = single_layer(neuron, 0.25 * network.connections[0].weight, jnp.float64)
+        network = eqx.tree_at(lambda n: n.layers["output"].neuron.v_reset, network, jnp.full(3, -0.1))
+    else:
+        rng = np.random.default_rng(5)
+        inputs = random_inputs(5, (2, 20, 12), T1, jnp.float64)
+        network = single_layer(network.layers["output"].neuron, 0.2 * rng.uniform(-0.8, 1.4, (20, 3)), jnp.float64)
+    assert_exact(*graded((network, inputs, states), method=sx.ParallelInTime()), spikes=1.0)
+
+
+@exact
+def test_gradient_of_a_spike_at_once():
+    """The first spike comes with the start, and later ones depend on the reset alone."""
+    start = jnp.asarray([[1.3, 1.2]])
+    network = single_layer(sx.LIF(v_reset=jnp.asarray(0.1)), np.full((2, 2), 5.0), jnp.float64)
+    inputs = random_inputs(0, (1, 2, 3), 20.0, jnp.float64)
+    function, arrays = graded((network, inputs, {"output": sx.LIFState(start)}), method=sx.ParallelInTime())
+    _, count, gradient = function(arrays)
+    assert count.min() >= 2
+    assert jnp.max(jnp.abs(gradient[2]["output"].v)) < 1e-12
+    errors = worst_derivative(function, arrays)
+    errors.pop("[2]['output'].v")  # zero against the rounding of a difference
+    assert max(errors.values()) < 1e-6, errors
+
+
+@exact
+def test_two_layers_have_the_gradients_of_the_loop():
+    sizes = {6: sx.init.uniform(1.0, 4.0), 2: sx.init.uniform(0.2, 1.5)}
+    layers = [sx.Layer(sx.LIF(), size, weights=weights) for size, weights in sizes.items()]
+    network = cast(sx.sequential(4, *layers, key=jax.random.key(0)), jnp.float64)
+    inputs = random_inputs(7, (3, 4, 2), 20.0, jnp.float64)
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(network, **options):
+        solution = sx.simulate(network, inputs, T1, saveat=jnp.asarray([25.0]), max_spikes=16, **options)
+        times = solution.spikes["output"].times
+        factors = jnp.linspace(0.5, 1.0, times.size).reshape(times.shape)
+        return finite_sum(times, factors) + jnp.sum(solution.states["output"].v)
+
+    passes, loop = gradient(network), gradient(network, rtol=1e-12, atol=1e-12)
+    for one, other in zip(jax.tree.leaves(passes), jax.tree.leaves(loop), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9)
+        assert np.any(one != 0.0)
+
+
+def test_long_and_dense_input_in_single_precision():
+    """A thousand time constants and three thousand arrivals: the float's digits stay, and nothing overflows."""
+    rng = np.random.default_rng(8)
+    times = np.sort(rng.uniform(0.0, 5000.0, (1, 10, 300)), axis=-1)
+    weight = rng.uniform(0.3, 1.5, (10, 2))
+    neuron = sx.LIF(tau_mem=5.0, synapse=sx.ExpSynapse(2.0))
+    found = {}
+    for dtype in (jnp.float32, jnp.float64) if jax.config.read("jax_enable_x64") else (jnp.float32,):
+        network = single_layer(neuron, weight, dtype)
+        inputs = sx.Spikes(jnp.asarray(times, dtype))
+        solution = sx.simulate(network, inputs, 5000.0, saveat=[4999.0], max_spikes=800)
+        assert solution.stats["output"].method == "ParallelInTime"
+        assert solution.spikes["output"].times.dtype == dtype
+        assert jnp.isfinite(solution.states["output"].v).all()
+        found[dtype] = solution.spikes["output"]
+    assert int(found[jnp.float32].count.min()) > 50
+    if len(found) == 2:
+        single, double = (np.asarray(spikes.times, np.float64) for spikes in found.values())
+        happened = np.isfinite(double)
+        assert np.array_equal(np.isfinite(single), happened)
+        # A float32 near 5000 resolves 5e-4; arrivals are rounded to it too.
+        assert np.max(np.abs(single[happened] - double[happened])) < 2e-2
+        assert np.median(np.abs(single[happened] - double[happened])) < 1e-3
+
+
+def test_the_choice_of_a_method(dtype):
+    inputs = random_inputs(0, (2, 3), 10.0, dtype)
+
+    def method(neuron, **options):
+        network = single_layer(neuron, np.ones((2, 1)), dtype)
+        return sx.simulate(network, inputs, 10.0, **options).stats["output"].method
+
+    assert method(sx.LIF()) == method(sx.LI()) == "ParallelInTime"
+    assert method(sx.LIF(), dt0=1.0) == method(sx.LIF(), rtol=1e-4) == "EventLoop"
+    assert method(sx.LIF(), method=sx.EventLoop()) == "EventLoop"
+    assert method(sx.LIF(synapse=sx.DeltaSynapse())) == method(sx.LIF(synapse=sx.AlphaSynapse())) == "EventLoop"
+    assert method(sx.QIF()) == "EventLoop"
+    with pytest.raises(ValueError, match=r"`method` must be one that suits the layer `output`.*QIF"):
+        method(sx.QIF(), method=sx.ParallelInTime())
+    with pytest.raises(ValueError, match="`method` must be `sx.EventLoop"):
+        method(sx.LIF(), method=sx.ParallelInTime(), rtol=1e-3)
+    with pytest.raises(TypeError, match="`method` must be a method"):
+        method(sx.LIF(), method="loop")
+
+
+def test_a_false_claim_to_be_linear():
+    class Quadratic(Custom):
+        def dynamics(self, t, state, drive):
+            return sx.LIFState(drive - state.v**2)
+
+    class Shifting(Custom):
+        def spike_condition(self, t, state):
+            return state.v - 1.0 - jnp.sin(t)
+
+    for neuron in (Quadratic(), Shifting()):
+        with pytest.raises(ValueError, match="`is_linear` must be False"):
+            sx.Layer(neuron, 2)
+
+
+@pytest.mark.parametrize("method", [sx.ParallelInTime(), sx.EventLoop()], ids=["passes", "loop"])
+def test_until_the_first_spikes(dtype, method):
+    network = single_layer(sx.LIF(), np.random.default_rng(0).uniform(1.0, 5.0, (4, 3)), dtype)
+    inputs = random_inputs(0, (2, 4, 3), 25.0, dtype)
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad(has_aux=True)
+    def first(network, **options):
+        solution = sx.simulate(network, inputs, 25.0, method=method, max_spikes=16, **options)
+        times = sx.first_spike(solution.spikes["output"])
+        return jnp.sum(jnp.where(times < jnp.inf, times, 25.0)), solution
+
+    (value, solution), gradient = first(network, until=sx.FirstSpikes())
+    (full_value, full), full_gradient = first(network)
+    assert value == full_value and int(jnp.max(full.spikes["output"].count)) > 1
+    assert int(jnp.max(solution.spikes["output"].count)) == 1
+    assert bool(jnp.all(solution.result == sx.RESULTS.successful))
+    np.testing.assert_allclose(gradient.connections[0].weight, full_gradient.connections[0].weight, rtol=1e-5)
+
+
+def test_until_is_checked(dtype):
+    layers = [sx.Layer(sx.LIF(), 2, weights=sx.init.normal(1.0, 0.1)) for _ in range(2)]
+    network, inputs = sx.sequential(2, *layers, key=jax.random.key(0)), random_inputs(0, (2, 3), 10.0, jnp.float32)
+    for options, error, message in (
+        ({"until": "all"}, TypeError, "`until` must be"),
+        ({"until": sx.FirstSpikes("nowhere")}, ValueError, "`until` must be for a layer among"),
+        ({"until": sx.FirstSpikes("hidden")}, ValueError, "no other listens"),
+        ({"until": sx.FirstSpikes(), "saveat": [1.0]}, ValueError, "`saveat` must be"),
+    ):
+        with pytest.raises(error, match=message):
+            sx.simulate(network, inputs, 10.0, **options)
+
+
+def test_a_neuron_that_spikes_without_end_spoils_no_other_sample(dtype):
+    """Its reset leaves it above the threshold; only what sets it off is reported."""
+    network = single_layer(Custom(after=1.0), np.array([[30.0]]), dtype)
+    inputs = sx.Spikes(jnp.asarray([[[2.0]], [[jnp.inf]]], dtype))
+    solution = sx.simulate(network, inputs, 10.0, max_spikes=50, max_steps=40, throw=False)
+    assert (solution.result == sx.RESULTS.max_steps_reached).tolist() == [True, False]
+    assert (solution.result == sx.RESULTS.successful).tolist() == [False, True]
