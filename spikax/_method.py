@@ -1,19 +1,40 @@
 """The ways to simulate a layer."""
 
 import abc
+import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ._checks import require, require_positive
+from ._engine import rates
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
 from ._engine.affine import is_affine
 from ._engine.loop import Settings
 from ._engine.parallel import find_spikes, Given, Limits
-from ._neuron import AbstractNeuron
+from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
 from ._synapse import is_synapse
+
+
+class Route(eqx.Module):
+    """How a method goes about a layer, and why."""
+
+    cells: int = eqx.field(static=True)  # none: the event loop stops at every arrival
+    why: str = eqx.field(static=True)
+
+
+class Task(eqx.Module):
+    """What is known of a layer before it is simulated."""
+
+    neuron: AbstractNeuron
+    duration: float | None = eqx.field(static=True)  # None while it is traced
+    arrivals: int = eqx.field(static=True)  # the places of all spike trains that reach the layer
+    dtype: Any = eqx.field(static=True)
+    has_tolerance: bool = eqx.field(static=True)  # the user gave the length or the error of a step
 
 
 class AbstractMethod(eqx.Module):
@@ -24,6 +45,10 @@ class AbstractMethod(eqx.Module):
         """Whether neurons of this kind can be simulated so."""
 
     @abc.abstractmethod
+    def route(self, task: Task) -> Route:
+        """How the method goes about a layer."""
+
+    @abc.abstractmethod
     def simulate(
         self, inputs: Inputs, settings: Settings, adjoint: AbstractAdjoint, ts: Float[Array, " ts"] | None
     ) -> tuple[Outcome, tuple[PyTree[Array], PyTree[Array]] | None]:
@@ -31,10 +56,37 @@ class AbstractMethod(eqx.Module):
 
 
 class EventLoop(AbstractMethod):
-    """Step after step of an ODE solver: for any neuron."""
+    """Step after step of an ODE solver: for any neuron.
+
+    The loop stops at every arrival, or goes across the arrivals in cells, which suits many arrivals. The cells are
+    equal, and one step across a cell takes in place of the drive the straight line with the same integral and first
+    moment; its error falls with the fourth power of the length. Cells in which the neuron spikes, or may, are gone
+    through from arrival to arrival.
+
+    **Arguments:**
+
+    - `cell`: the length of a cell, in ms; the loop takes the next one that divides the duration. By default a 20th
+      (in float32 an 8th) of the fastest time constant of synapse and membrane, and no cells where they cannot be, or
+      would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where fewer spikes
+      than cells can arrive; where `dt0`, `rtol` or `atol` are given; or where time constants or duration are traced.
+    """
+
+    cell: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.cell is not None:
+            require_positive(self.cell, "cell")
 
     def suits(self, neuron):
         return True
+
+    def route(self, task):
+        if self.cell is None:
+            return _own_route(task)
+        obstacle = _obstacle(task)
+        hint = f"{obstacle} Leave `cell` out, and the loop stops at arrivals where it has to."
+        require(not obstacle, "cell", "None for this layer", self.cell, hint)
+        return Route(max(1, math.ceil(task.duration / self.cell * (1.0 - 1e-9))), "cells of the given length")
 
     def simulate(self, inputs, settings, adjoint, ts):
         outcome = adjoint.simulate(inputs, settings, ts)
@@ -51,6 +103,9 @@ class ParallelInTime(AbstractMethod):
 
     def suits(self, neuron):
         return is_affine(neuron)
+
+    def route(self, task):
+        return Route(0, "in closed form")
 
     def simulate(self, inputs, settings, adjoint, ts):
         (weight,) = jax.tree.leaves(inputs.weight)
@@ -74,3 +129,32 @@ class ParallelInTime(AbstractMethod):
         v, x = (leaf[..., None] for leaf in found.saved)
         drive = jax.tree.map(lambda _: x, inputs.neuron.synapse, is_leaf=is_synapse)
         return outcome, (jax.tree.structure(state).unflatten([v]), drive)
+
+
+def _obstacle(task: Task) -> str:
+    """Why there can be no cells; empty where there can."""
+    if stops_at_arrivals(task.neuron):
+        return "An arrival through a `DeltaSynapse` moves the membrane at once."
+    if any(leaf.ndim > 0 for leaf in jax.tree.leaves(eqx.filter(task.neuron.synapse, eqx.is_array))):
+        return "The filters differ between neurons."
+    if task.duration is None:
+        return "The duration is traced, and the number of cells would depend on it."
+    return ""
+
+
+def _own_route(task: Task) -> Route:
+    """Cells where they are fine enough for the float type, and fewer than the arrivals."""
+    obstacle = _obstacle(task)
+    if obstacle or task.duration is None:
+        return Route(0, obstacle)
+    if task.has_tolerance:
+        return Route(0, "The length or the error of a step is given.")
+    rate = rates.fastest(task.neuron, task.dtype)
+    if rate is None:
+        return Route(0, "The time constants are traced, and the length of cells would depend on them.")
+    finest = task.duration * rate * (20 if task.dtype == jnp.float64 else 8)
+    # Sixteen at a time, so that another duration seldom compiles anew.
+    cells = 16 * math.ceil(min(finest, task.arrivals) / 16)
+    if cells < finest or cells >= task.arrivals:
+        return Route(0, "Fewer spikes than cells can arrive.")
+    return Route(cells, "cells of the default length")

@@ -17,7 +17,7 @@ from ._engine.control import StepControl
 from ._engine.loop import Settings
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
-from ._method import AbstractMethod, EventLoop, ParallelInTime
+from ._method import AbstractMethod, EventLoop, ParallelInTime, Route, Task
 from ._network import Network
 from ._results import RESULTS
 from ._solution import Solution, Stats
@@ -95,6 +95,9 @@ def simulate(
     require_count(max_steps, "max_steps")
     dtype = network.dtype
     times = {name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
+    capacity = _capacity(network, max_spikes)
+    methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)))
+    has_tolerance = any(option is not None for option in (dt0, rtol, atol))
     plan = _Plan(
         t0=jnp.asarray(t0, dtype),
         t1=jnp.asarray(t1, dtype),
@@ -102,11 +105,12 @@ def simulate(
         initial_states=_checked_states(network, initial_states),
         stepper=make_stepper(_checked_solver(solver)),
         control=_control(solver, dt0, rtol, atol, t0, t1, dtype),
-        capacity=_capacity(network, max_spikes),
+        capacity=capacity,
         max_steps=int(max_steps),
         quota=checked_quota(until, network, list(times)),
         adjoint=adjoint,
-        methods=_methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol))),
+        methods=methods,
+        routes=_routes(network, methods, sources, capacity, _duration(t0, t1), has_tolerance),
     )
     solution = _run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
@@ -126,6 +130,7 @@ class _Plan(eqx.Module):
     quota: dict[str, int] = eqx.field(static=True)
     adjoint: AbstractAdjoint
     methods: dict[str, AbstractMethod]
+    routes: dict[str, Route]
 
 
 @eqx.filter_jit
@@ -139,7 +144,14 @@ def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
     for name in network.order():
         given = _layer_inputs(network, name, trains, plan)
         capacity, ts = plan.capacity[name], plan.times.get(name)
-        settings = Settings(plan.stepper, plan.control, capacity, plan.max_steps, plan.quota.get(name))
+        settings = Settings(
+            plan.stepper,
+            plan.control,
+            capacity,
+            plan.max_steps,
+            quota=plan.quota.get(name),
+            cells=plan.routes[name].cells,
+        )
         with jax.named_scope(f"layer {name}"):
             outcome, saved = plan.methods[name].simulate(given, settings, plan.adjoint, ts)
             if saved is not None:
@@ -381,6 +393,33 @@ def _methods(network: Network, method: AbstractMethod | None, has_solver: bool) 
         require(len(suitable) > 0, "method", f"one that suits the layer `{name}`", method, hint)
         methods[name] = suitable[0]
     return methods
+
+
+def _duration(t0: Any, t1: Any) -> float | None:
+    """From `t0` to `t1`, where that is known."""
+    start, end = known(t0), known(t1)
+    return None if start is None or end is None else float(end) - float(start)
+
+
+def _routes(
+    network: Network,
+    methods: dict[str, AbstractMethod],
+    sources: dict[str, Spikes],
+    capacity: dict[str, int],
+    duration: float | None,
+    has_tolerance: bool,
+) -> dict[str, Route]:
+    """How the method of each layer goes about it."""
+    places = capacity | {name: spikes.times.shape[-1] for name, spikes in sources.items()}
+    routes = {}
+    for name, layer in network.layers.items():
+        reaching = [
+            jax.tree.leaves(connection.weight)[0].shape[0] * places[connection.source]
+            for connection in network.incoming(name)
+        ]
+        task = Task(layer.neuron, duration, sum(reaching), network.dtype, has_tolerance)
+        routes[name] = methods[name].route(task)
+    return routes
 
 
 def _capacity(network: Network, max_spikes: Any) -> dict[str, int]:

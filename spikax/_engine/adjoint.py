@@ -6,6 +6,7 @@ g(Φ(y, h)) = 0, so that dh = -(∂g at fixed h) / (∇g · Φ_h), with the deri
 
 import abc
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -16,35 +17,50 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._checks import require_count
 from .._neuron import AbstractNeuron
 from .._synapse import evolve_filters
-from . import loop
+from . import cells as grid, loop
 from .arrivals import Arrivals, in_order
-from .loop import ARRIVED, CAPPED, ENDED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings
+from .cells import Cells, Line, Table
+from .loop import ARRIVED, CAPPED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings, SPANNED
 from .step import conditions, move
-from .units import add_scaled, indices, over_units, spread
+from .units import add_scaled, indices, over_units, select, spread
 
 
-def redo(problem: Problem, settings: Settings, row: Row, point: Point, arrival: Array, weight: PyTree) -> Point:
-    """The accepted point after `point`, as a differentiable map; `row` says what happened."""
+def redo(
+    problem: Problem, settings: Settings, row: Row, point: Point, stop: Array, weight: PyTree, entry: Table | None
+) -> Point:
+    """The accepted point after `point`, as a differentiable map; `row` says what happened.
+
+    A step that was not cut short by an event ended at `stop`. `weight` is that of the arrival there, and `entry` what
+    the table of the cells holds for the cell that it spanned.
+    """
     crossed, capped = row.action == FIRED, row.action == CAPPED
-    landed = (row.action == ARRIVED) | (row.action == ENDED)
-    target = jnp.where(row.action == ARRIVED, arrival, problem.t1)
-    h = jnp.where(landed, jnp.where(landed, target, 0.0) - point.t, jnp.where(crossed | capped, row.h, 0.0))
+    landed, spanned = _landed(row), row.action == SPANNED
+    h = jnp.where(landed, stop - point.t, jnp.where(crossed | capped, row.h, 0.0))
     count = row.fired[0]
+    line = () if entry is None else (Line(spread(spanned, count), entry.mean, entry.rise),)
 
     def end_of(h):
-        def one(neuron, t, state, filters, h):
-            taken = move(neuron, settings.stepper, t, state, filters, h)
+        def one(neuron, t, state, filters, h, *line):
+            taken = move(neuron, settings.stepper, t, state, filters, h, *line)
             return taken.state, evolve_filters(neuron.synapse, filters, h)
 
-        return over_units(one, problem.neuron, spread(point.t, count), point.state, point.filters, spread(h, count))
+        at = spread(point.t, count), point.state, point.filters, spread(h, count)
+        return over_units(one, problem.neuron, *at, *line)
 
     end, slope = jax.jvp(end_of, (h,), (jnp.ones_like(h),))
     slope = lax.stop_gradient(slope)
     shift = _shift(problem, point.t + h, end[0], slope[0], row.fired, crossed)
     state, filters = add_scaled(end, shift, slope)
-    t = jnp.where(landed, target, point.t + h + shift)
+    t = jnp.where(landed, stop, point.t + h + shift)
     state, filters = loop.jump(problem, t, state, filters, row.fired, spread(row.action == ARRIVED, count), weight)
+    if entry is not None:
+        filters = select(spread(spanned, count), entry.filters, filters)
     return Point(t, state, filters)
+
+
+def _landed(row: Row) -> Bool[Array, "batch units 1"]:
+    """Whether the unit went all the way to its stop."""
+    return (row.action >= ARRIVED) & (row.action <= SPANNED)
 
 
 def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Array, crossed: Array) -> Array:
@@ -73,8 +89,8 @@ class Inputs(eqx.Module):
     t0: Float[Array, ""]
     t1: Float[Array, ""]
 
-    def problem(self, arrivals: Arrivals) -> Problem:
-        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1)
+    def problem(self, arrivals: Arrivals, cells: Cells | None) -> Problem:
+        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1, cells)
 
 
 class Outcome(eqx.Module):
@@ -148,7 +164,8 @@ class _Tape(eqx.Module):
 
 def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
     """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows."""
-    problem = inputs.problem(in_order(inputs.times))
+    arrivals = in_order(inputs.times)
+    problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts)[0])
     progress = loop.start(problem, settings)
     row = loop.row_of(progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
@@ -163,7 +180,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
 
     def goes_on(carry):
         iterations, progress, *_ = carry
-        return (iterations < settings.max_steps) & jnp.any(~loop.is_finished(progress, problem.t1))
+        return (iterations < settings.max_steps) & jnp.any(~loop.is_finished(problem, settings, progress))
 
     def segment(carry):
         iterations, progress, trains, rows, found = carry
@@ -179,7 +196,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     if found is not None:
         end = _point(progress)
         found = _choose(end.t <= ts[:, None, None, None], end, found)
-    finished = loop.is_finished(progress, problem.t1)
+    finished = loop.is_finished(problem, settings, progress)
     outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
     return outcome, _Tape(problem.arrivals, rows, iterations, progress) if stores else None
 
@@ -190,8 +207,30 @@ def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
         return settings.max_steps
     # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need, with
     # an iteration for every arrival, four for a spike, and some for the steps in between.
-    likely = problem.arrivals.times.shape[1] + 4 * settings.max_spikes + 32
+    arrivals, spike = problem.arrivals.times.shape[1], 4
+    if settings.cells:
+        # A cell takes one, and a spike besides its four the arrivals of its cell.
+        arrivals, spike = settings.cells, spike + arrivals // settings.cells
+    likely = arrivals + spike * settings.max_spikes + 32
     return min(max(min(room, likely), 16), settings.max_steps)
+
+
+def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | None) -> tuple[Cells | None, Callable]:
+    """The cells, and the pullback of their table to `inputs`."""
+    if not settings.cells:
+        return None, lambda _: _zeros(eqx.filter(inputs, eqx.is_inexact_array))
+    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+
+    def tabulate(floats):
+        given = eqx.combine(floats, rest)
+        ends = grid.ends_of(given.t0, given.t1, settings.cells)
+        return grid.tabulate(given.neuron.synapse, given.weight, given.times, given.t0, ends)
+
+    table, pull, variation = jax.vjp(tabulate, floats, has_aux=True)
+    ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
+    passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times).astype(jnp.int32)
+    watched = grid.watched_cells(inputs.t0, ends, ts)
+    return Cells(ends, table, variation, passed, watched), lambda bar: pull(bar)[0]
 
 
 class _Sums(eqx.Module):
@@ -200,6 +239,8 @@ class _Sums(eqx.Module):
     neuron: AbstractNeuron
     weight: PyTree[Array]
     times: Float[Array, "batch spikes"]
+    t0: Float[Array, "batch units 1"]
+    table: Table | None
 
 
 class _Walk(eqx.Module):
@@ -219,7 +260,8 @@ def _backward(
     parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
     copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
-    problem = eqx.tree_at(lambda p: p.neuron, inputs.problem(tape.arrivals), eqx.combine(copies, rest))
+    cells, pull = _cells(inputs, settings, tape.arrivals, ts)
+    problem = eqx.tree_at(lambda p: p.neuron, inputs.problem(tape.arrivals, cells), eqx.combine(copies, rest))
 
     bar = jax.tree.map(jnp.zeros_like, _point(tape.end))
     waiting = None
@@ -228,7 +270,9 @@ def _backward(
         bar = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), _choose(at_end, found_bar, _zeros(found_bar)))
         waiting = ~at_end
     no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
-    walk = _Walk(jnp.int32(0), bar, tape.end.count, _Sums(_zeros(copies), _zeros(inputs.weight), no_times))
+    no_table = None if cells is None else _zeros(cells.table)
+    sums = _Sums(_zeros(copies), _zeros(inputs.weight), no_times, jnp.zeros_like(tape.end.t), no_table)
+    walk = _Walk(jnp.int32(0), bar, tape.end.count, sums)
 
     def rows_before(iterations, rows):
         """The rows of the segment that ends there; those of the last segment are on the tape."""
@@ -257,7 +301,10 @@ def _backward(
     *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
     times = walk.sums.times.reshape(inputs.times.shape)
-    return Inputs(neuron, walk.sums.weight, times, walk.bar.state, jnp.sum(walk.bar.t), jnp.zeros_like(inputs.t1))
+    t0 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0)
+    by_steps = Inputs(neuron, walk.sums.weight, times, walk.bar.state, t0, jnp.zeros_like(inputs.t1))
+    total = jax.tree.map(jnp.add, by_steps, pull(walk.sums.table))
+    return eqx.tree_at(lambda inputs: inputs.t1, total, jnp.zeros_like(inputs.t1))
 
 
 def _step_back(
@@ -273,18 +320,19 @@ def _step_back(
     bar = eqx.tree_at(lambda bar: bar.t, walk.bar, walk.bar.t + emitted)
 
     arrival, spike = problem.arrivals.at(row.cursor)
-    arrived = row.action == ARRIVED
+    arrived, landed = row.action == ARRIVED, _landed(row)
+    end = problem.t1 if problem.cells is None else problem.cells.ends[row.cell]
+    stop = jnp.where(arrived, arrival, end)
+    entry = None if problem.cells is None else problem.cells.table.at(row.cell)
     weight = loop.weight_of(problem, spike)
     parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
 
-    def forward(parameters, point, arrival, weight):
+    def forward(parameters, point, stop, weight, entry):
         neuron = eqx.combine(parameters, rest)
-        return redo(eqx.tree_at(lambda p: p.neuron, problem, neuron), settings, row, point, arrival, weight)
+        return redo(eqx.tree_at(lambda p: p.neuron, problem, neuron), settings, row, point, stop, weight, entry)
 
-    _, pull = jax.vjp(
-        forward, parameters, Point(row.t, row.state, row.filters), jnp.where(arrived, arrival, 0.0), weight
-    )
-    parameters_bar, point_bar, arrival_bar, weight_bar = pull(bar)
+    _, pull = jax.vjp(forward, parameters, Point(row.t, row.state, row.filters), stop, weight, entry)
+    parameters_bar, point_bar, stop_bar, weight_bar, entry_bar = pull(bar)
     happened = row.action <= FIRED_AT_ONCE
     bar = _choose(happened, point_bar, walk.bar)
     if added is not None:
@@ -301,9 +349,18 @@ def _step_back(
             walk.sums.weight,
             weight_bar,
         ),
-        walk.sums.times.at[batch, spike].add(jnp.where(arrived, arrival_bar, 0.0)),
+        walk.sums.times.at[batch, spike].add(jnp.where(arrived, stop_bar, 0.0)),
+        *_cell_sums(problem, walk.sums, row, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar),
     )
     return _Walk(left, bar, count, sums)
+
+
+def _cell_sums(problem: Problem, sums: _Sums, row: Row, stop_bar: Array, entry_bar: Table | None):
+    """The cotangents of `t0`, through the ends of the cells, and of the table."""
+    if problem.cells is None or sums.table is None or entry_bar is None:
+        return sums.t0, None
+    share = grid.share_of_start(row.cell, problem.cells.ends.shape[0], stop_bar.dtype)
+    return sums.t0 + share * stop_bar, sums.table.add(row.cell, row.action == SPANNED, entry_bar)
 
 
 def _point(at: Progress | Row) -> Point:

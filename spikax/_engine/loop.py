@@ -3,6 +3,9 @@
 One iteration tries one step for every unit. A trial that an event condition crosses, or may cross, is rejected, and a
 search for the crossing begins; when it has converged, the trial is accepted as a spike. Every other trial is accepted
 as a plain step, up to the next arrival or to `t1`.
+
+Where there are cells, a unit at the start of one first tries a single step across it, whatever arrives there. Where
+that step is too long, or an event may happen in the cell, the unit refines the cell: it goes to its end as above.
 """
 
 import equinox as eqx
@@ -15,14 +18,16 @@ from .._held import held
 from .._neuron import AbstractNeuron, events_of, stops_at_arrivals
 from .._synapse import filters_after_arrival, initial_filters
 from .arrivals import Arrivals
+from .cells import Cells, View
 from .control import StepControl
 from .crossing import Ends
-from .step import AbstractStepper, conditions, Trial, try_step
+from .step import AbstractStepper, conditions, sway, Trial, try_step
 from .units import add_scaled, cast, indices, over_units, select, spread
 
 
-# What an iteration did to a unit. The first five move it; all others leave it where it was.
-CAPPED, ARRIVED, ENDED, FIRED, FIRED_AT_ONCE, SEARCHING, CLEARED, TOO_LONG, IDLE = range(9)
+# What an iteration did to a unit. The first six move it; all others leave it where it was. A step has ended at `t1` or
+# at the end of a cell; it has spanned a cell; a cell is refined when the step across it is refused.
+CAPPED, ARRIVED, ENDED, SPANNED, FIRED, FIRED_AT_ONCE, SEARCHING, CLEARED, TOO_LONG, REFINED, IDLE = range(11)
 
 # An event is ready while its condition has been below zero since it last happened, and spent before. It is due when a
 # jump took the condition above zero: then it happens at once.
@@ -37,6 +42,7 @@ class Settings(eqx.Module):
     max_spikes: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     quota: int | None = eqx.field(static=True, default=None)  # how many spikes a neuron is simulated for
+    cells: int = eqx.field(static=True, default=0)  # how many; with none, the loop stops at every arrival
 
 
 class Problem(eqx.Module):
@@ -52,6 +58,7 @@ class Problem(eqx.Module):
     initial_state: PyTree[Array]
     t0: Float[Array, ""]
     t1: Float[Array, ""]
+    cells: Cells | None = None
 
 
 class Point(eqx.Module):
@@ -86,6 +93,8 @@ class Progress(eqx.Module):
     count: Int[Array, "batch units neurons"]  # spikes so far
     rejected: Int[Array, " batch"]  # trials rejected so far
     search: Search
+    cell: Int[Array, "batch units 1"]  # where the unit is: past the start of the cell, or at it
+    refines: Bool[Array, "batch units 1"]  # the unit stops at the arrivals of the cell
 
 
 class Row(eqx.Module):
@@ -98,6 +107,7 @@ class Row(eqx.Module):
     action: Array
     cursor: Array
     fired: Array
+    cell: Array
 
 
 def start(problem: Problem, settings: Settings) -> Progress:
@@ -123,6 +133,9 @@ def start(problem: Problem, settings: Settings) -> Progress:
         count=jnp.zeros(shape, jnp.int32),
         rejected=jnp.zeros(shape[0], jnp.int32),
         search=Search(cursor, 0.0 * t, 0.0 * condition, 0.0 * condition, condition > 0),
+        cell=cursor,
+        # An event that is due waits for the arrivals at `t0`, and no cell goes past it.
+        refines=_any_event(condition > 0) | (True if problem.cells is None else problem.cells.watched[0]),
     )
 
 
@@ -130,13 +143,16 @@ def row_of(progress: Progress) -> Row:
     """A row that starts here, and does nothing."""
     nothing = jnp.full(progress.t.shape, IDLE, jnp.int32)
     never = jnp.zeros(progress.readiness.shape, bool)
-    return Row(progress.t, progress.state, progress.filters, progress.h, nothing, progress.cursor, never)
+    return Row(progress.t, progress.state, progress.filters, progress.h, nothing, progress.cursor, never, progress.cell)
 
 
-def is_finished(progress: Progress, t1: Array) -> Bool[Array, "batch units 1"]:
+def is_finished(problem: Problem, settings: Settings, progress: Progress) -> Bool[Array, "batch units 1"]:
     """Whether a unit has nothing left to do."""
-    at_end = (progress.t >= t1) & (progress.arrival > t1)
-    return is_stuck(progress) | (at_end & ~_any_event(progress.readiness == DUE))
+    at_end = (progress.t >= problem.t1) & (progress.arrival > problem.t1)
+    over = is_stuck(progress) | (at_end & ~_any_event(progress.readiness == DUE))
+    if settings.quota is None:
+        return over
+    return over | jnp.all(progress.count >= settings.quota, axis=2, keepdims=True)
 
 
 def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
@@ -160,7 +176,7 @@ def run(
 
     def goes_on(carry):
         k, progress, *_ = carry
-        return (k < limit) & jnp.any(~is_finished(progress, problem.t1))
+        return (k < limit) & jnp.any(~is_finished(problem, settings, progress))
 
     def body(carry):
         k, progress, trains, rows = carry
@@ -234,7 +250,7 @@ def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progr
     attempt = _attempt(problem, settings, old)
     verdict = _judge(problem, old, attempt)
     new = _advance(problem, settings, old, attempt, verdict)
-    return new, Row(old.t, old.state, old.filters, attempt.h, verdict.action, old.cursor, verdict.fired)
+    return new, Row(old.t, old.state, old.filters, attempt.h, verdict.action, old.cursor, verdict.fired, old.cell)
 
 
 class _Attempt(eqx.Module):
@@ -246,23 +262,30 @@ class _Attempt(eqx.Module):
     trial: Trial
     ends: Ends
     ratio: Float[Array, "batch units 1"]  # the error over the allowed one
+    view: View | None  # the cell
 
 
 def _attempt(problem: Problem, settings: Settings, old: Progress) -> _Attempt:
-    moving = ~is_finished(old, problem.t1) & ~_fires_at_once(old)
+    moving = ~is_finished(problem, settings, old) & ~_fires_at_once(old)
     stop = jnp.minimum(old.arrival, problem.t1)
-    h = jnp.where(old.search.tries > 0, old.search.h, jnp.minimum(old.h, stop - old.t))
+    cap = old.h
+    view = None if problem.cells is None else problem.cells.view(old.cell, moving & ~old.refines)
+    if view is not None:
+        stop = jnp.where(view.whole, view.end, jnp.minimum(stop, view.end))
+        cap = jnp.where(view.whole, view.end - old.t, cap)
+    h = jnp.where(old.search.tries > 0, old.search.h, jnp.minimum(cap, stop - old.t))
     h = held(jnp.where(moving, h, 0.0), old.t)
 
     def one(neuron, *arguments):
         return try_step(neuron, settings.stepper, *arguments)
 
     t, spread_h = spread(old.t, old.count), spread(h, old.count)
-    trial = over_units(one, problem.neuron, t, old.state, old.filters, spread_h)
+    line = () if view is None else (view.line(old.count),)
+    trial = over_units(one, problem.neuron, t, old.state, old.filters, spread_h, *line)
     ratio = settings.control.error_ratio(old.state, trial.state, trial.error)
     g0, d0, g1, d1, size = map(jnp.stack, (trial.g0, trial.d0, trial.g1, trial.d1, trial.size))
     ends = Ends(h + jnp.zeros_like(g0), g0, d0, g1, d1, size)
-    return _Attempt(moving, stop, h, trial, ends, held(ratio, old.t))
+    return _Attempt(moving, stop, h, trial, ends, held(ratio, old.t), view)
 
 
 def _fires_at_once(old: Progress) -> Bool[Array, "batch units 1"]:
@@ -290,12 +313,15 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     fires = (guess.outlook == _FOUND) & (guess.time <= first + instant) & ~peak_first
 
     landed = h >= attempt.stop - old.t
-    arrived = landed & (old.arrival <= problem.t1)
+    arrived = landed & (old.arrival <= attempt.stop)
     searches = (search.tries >= 0) & _any_event(crosses | may_peak)
     action = jnp.where(landed, jnp.where(arrived, ARRIVED, ENDED), CAPPED)
     action = jnp.where(search.tries > 0, CLEARED, action)
     action = jnp.where(searches, jnp.where(_any_event(fires), FIRED, SEARCHING), action)
     action = jnp.where(attempt.ratio <= 1.0, action, TOO_LONG)
+    if attempt.view is not None:
+        spans = (attempt.ratio <= _SLACK) & ~searches & ~_any_event(_may_happen(problem, old, attempt, attempt.view))
+        action = jnp.where(attempt.view.whole, jnp.where(spans, SPANNED, REFINED), action)
     action = jnp.where(attempt.moving, action, jnp.where(_fires_at_once(old), FIRED_AT_ONCE, IDLE))
     action = held(action.astype(h.dtype), old.t).astype(jnp.int32)
     fired = (fires & (action == FIRED)) | ((old.readiness == DUE) & (action == FIRED_AT_ONCE))
@@ -305,6 +331,36 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     next_h = _first(guess.time, jnp.where(peak_first, may_peak, crosses))
     search = Search(tries.astype(jnp.int32), next_h, guess.low, guess.high, guess.above)
     return _Verdict(action, fired, shift, search)
+
+
+# The line errs more than the solver: how far the error of a step across a cell may exceed that of others.
+_SLACK = 10.0
+
+
+def _may_happen(
+    problem: Problem, old: Progress, attempt: _Attempt, view: View
+) -> Bool[Array, "events batch units neurons"]:
+    """Whether an event may happen inside a cell, though the step across it does not show it.
+
+    The step sees the line in place of the drive, and so its condition may be off on the way, and at the end by the
+    error of a higher order. An event stays away where the condition does not come nearer to zero than that.
+    """
+    ends, line = attempt.ends, view.line(old.count)
+    t, h = spread(old.t, old.count), spread(attempt.h, old.count)
+
+    def one(neuron, t, state, end, h, line, variation):
+        nothing = jax.tree.map(jnp.zeros_like, line.mean)
+        start = sway(neuron, t, state, line.drive(jnp.zeros_like(h), h, nothing), h, variation)
+        return start, sway(neuron, t + h, end, line.drive(h, h, nothing), h, variation)
+
+    start, end = over_units(one, problem.neuron, t, old.state, attempt.trial.state, h, line, view.variation)
+    # Twice the larger of both: the sensitivity to the drive changes on the way.
+    margin = 2.0 * jnp.maximum(jnp.stack(start), jnp.stack(end))
+    top = jnp.maximum(ends.g0, ends.g1)
+    top = jnp.where(ends.has_peak(), jnp.maximum(top, ends.peak()[1]), top)
+    # A spent event waits for its condition to fall below zero, after which it may happen again.
+    near = jnp.where(old.readiness == READY, top + margin, margin - jnp.minimum(ends.g0, ends.g1))
+    return (near > 0.0) & (margin > 0.0)
 
 
 # What is known of an event between `low` and `high`, from less to more.
@@ -365,7 +421,7 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
 
 def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict) -> Progress:
     h, trial, action, fired = attempt.h, attempt.trial, verdict.action, verdict.fired
-    arrived, landed = action == ARRIVED, (action == ARRIVED) | (action == ENDED)
+    arrived, landed = action == ARRIVED, (action >= ARRIVED) & (action <= SPANNED)
     t = jnp.where(action == FIRED, jnp.minimum(old.t + h + verdict.shift, attempt.stop), old.t)
     t = held(jnp.where(landed, attempt.stop, jnp.where(action == CAPPED, old.t + h, t)), old.t)
 
@@ -377,13 +433,22 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
 
     wanted = settings.control.next_length(h, attempt.ratio)
-    # A step that an arrival cut short says nothing against longer ones.
+    # A step that its stop cut short says nothing against longer ones.
     wanted = jnp.where(landed, jnp.maximum(old.h, wanted), wanted)
     smallest = 16.0 * jnp.finfo(h.dtype).eps * jnp.maximum(jnp.abs(old.t), jnp.abs(attempt.stop))
     wanted = jnp.where((action == TOO_LONG) & (wanted < smallest), 0.0, wanted)
     was_rejected = (action > FIRED_AT_ONCE) & (action < IDLE)
     cursor = old.cursor + arrived.astype(jnp.int32)
+    if attempt.view is not None:
+        spanned = action == SPANNED
+        cursor = jnp.where(spanned, attempt.view.passed, cursor)
+        filters = select(spread(spanned, old.count), attempt.view.entry.filters, filters)
+        # The trial across a cell has shown how long a step may be, unless an event was in the way.
+        wanted = jnp.where(
+            action == REFINED, jnp.where(attempt.ratio <= _SLACK, old.h, jnp.minimum(old.h, wanted)), wanted
+        )
     arrival, spike = problem.arrivals.at(cursor)
+    cell, refines = _place_in_cells(problem, old, t, arrival, action)
     return Progress(
         t=t,
         state=state,
@@ -391,12 +456,23 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
         cursor=cursor,
         arrival=arrival,
         spike=spike,
-        h=jnp.where((action <= ENDED) | (action == TOO_LONG), wanted, old.h),
+        h=jnp.where((action <= SPANNED) | (action == TOO_LONG) | (action == REFINED), wanted, old.h),
         readiness=jnp.where(action <= FIRED_AT_ONCE, readiness, old.readiness),
         count=old.count + fired[0].astype(jnp.int32),
         rejected=old.rejected + jnp.sum(was_rejected, axis=(1, 2), dtype=jnp.int32),
         search=verdict.search,
+        cell=cell,
+        refines=refines,
     )
+
+
+def _place_in_cells(problem: Problem, old: Progress, t: Array, arrival: Array, action: Array) -> tuple[Array, Array]:
+    """The cell of every unit, and whether the unit refines it."""
+    if problem.cells is None:
+        return old.cell, old.refines
+    leaves = (action <= FIRED_AT_ONCE) & (t >= problem.cells.ends[old.cell]) & (arrival > t)
+    cell = jnp.where(leaves, problem.cells.after(old.cell), old.cell)
+    return cell, jnp.where(leaves, problem.cells.watched[cell], old.refines | (action == REFINED))
 
 
 def _after_jumps(

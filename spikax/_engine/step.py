@@ -14,6 +14,7 @@ from .._held import held
 from .._neuron import AbstractNeuron, events_of
 from .._synapse import drive_of, evolve_filters
 from .._types import State
+from .cells import Line
 
 
 class Step(eqx.Module):
@@ -124,15 +125,17 @@ def move(
     state: State,
     filters: Any,
     h: Array,
+    line: Line | None = None,
     settle: Callable[[Array], Array] = lambda slope: slope,
 ) -> Step:
-    """A step of length `h`, with the drive that the synapse's filters deliver on the way.
+    """A step of length `h`, with the drive that the synapse's filters deliver on the way, or that of the line.
 
     Every slope goes through `settle`, which may not change its value.
     """
 
     def field(elapsed, state):
         drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, elapsed))
+        drive = drive if line is None else line.drive(elapsed, h, drive)
         slope = neuron.dynamics(t + elapsed, state, drive)
         return jax.tree.map(lambda slope, x: settle(jnp.asarray(slope, x.dtype)), slope, state)
 
@@ -144,9 +147,17 @@ def conditions(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, .
     return tuple(jnp.asarray(event.condition(t, state), t.dtype) for event in events_of(neuron))
 
 
-def try_step(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: State, filters: Any, h: Array) -> Trial:
+def try_step(
+    neuron: AbstractNeuron,
+    stepper: AbstractStepper,
+    t: Array,
+    state: State,
+    filters: Any,
+    h: Array,
+    line: Line | None = None,
+) -> Trial:
     """A trial step of one neuron from `t` to `t + h`."""
-    taken = move(neuron, stepper, t, state, filters, h, settle=lambda slope: held(slope, t))
+    taken = move(neuron, stepper, t, state, filters, h, line, settle=lambda slope: held(slope, t))
     end = jax.tree.map(lambda leaf: held(leaf, t), taken.state)
     one = jnp.ones_like(t)
 
@@ -159,3 +170,31 @@ def try_step(neuron: AbstractNeuron, stepper: AbstractStepper, t: Array, state: 
     size = tuple(map(jnp.abs, change))
     evolved, filter_slope = jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (h,), (one,))
     return Trial(end, taken.last_slope, evolved, filter_slope, taken.error, g0, d0, g1, d1, size)
+
+
+def sway(
+    neuron: AbstractNeuron, t: Array, state: State, drive: Any, h: Array, variation: Any
+) -> tuple[Float[Array, ""], ...]:
+    """How far each condition may stray within a cell in which the drive is replaced by its line.
+
+    Let G be the integral of drive minus line from the start of the cell; it vanishes at both ends. For a drive that is
+    a step of height one, |G| is at most h / 12, at the step. Every drive is a sum of steps, and so |G| <= h V / 12
+    with the sum V of all its ups and downs. To first order of h the state strays by G df/ddrive, and the condition g
+    by G ∇g·df/ddrive; h d/dt of that is there for membranes which the drive reaches on a detour.
+    """
+
+    def speed(state):
+        slope = neuron.dynamics(t, state, drive)
+        return jax.jvp(lambda state: conditions(neuron, t, state), (state,), (slope,))[1]
+
+    def along(push):
+        slope = jax.jvp(lambda drive: neuron.dynamics(t, state, drive), (drive,), (push,))[1]
+        direct = jax.jvp(lambda state: conditions(neuron, t, state), (state,), (slope,))[1]
+        later = jax.jvp(speed, (state,), (slope,))[1]
+        return tuple(jnp.abs(now) + h * jnp.abs(then) for now, then in zip(direct, later, strict=True))
+
+    # Each port by itself, since their effects have any sign.
+    leaves, structure = jax.tree.flatten(variation)
+    nothing = [jnp.zeros_like(leaf) for leaf in leaves]
+    parts = [along(structure.unflatten([*nothing[:i], leaf, *nothing[i + 1 :]])) for i, leaf in enumerate(leaves)]
+    return tuple(sum(by_port) * (h / 12.0) for by_port in zip(*parts, strict=True))

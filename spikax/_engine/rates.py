@@ -1,0 +1,77 @@
+"""How fast the variables of a neuron move."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from .._checks import known
+from .._neuron import AbstractNeuron
+from .._synapse import AbstractSynapse, drive_of, initial_filters, is_synapse
+from .units import cast
+
+
+def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
+    """The fastest rate of the synapse and, at its initial state, of the membrane; None while they are traced.
+
+    Parameters of the membrane have the shape `()`, or one value for every neuron; those of the synapse have the first.
+    """
+    if any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(neuron, eqx.is_array))):
+        return None
+    # The numbers are needed now, also inside of a `jit` around the whole simulation.
+    with jax.ensure_compile_time_eval():
+        motions = _motions(neuron, jnp.zeros((), dtype))
+    return max(float(np.max(np.abs(np.linalg.eigvals(np.asarray(motion))))) for motion in motions)
+
+
+@eqx.filter_jit
+def _motions(neuron: AbstractNeuron, zero: Array) -> list[Array]:
+    """The matrices A of x' = A x + ..., of the filters and of the membranes of all neurons."""
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    parameters = jax.tree.map(lambda x: x.astype(zero.dtype) if eqx.is_inexact_array(x) else x, parameters)
+
+    def of(parameters):
+        return _motion_of_membrane(eqx.combine(parameters, rest), zero)
+
+    membranes = of(parameters) if _is_shared(parameters) else _over_neurons(of, parameters)
+    ports = jax.tree.leaves(eqx.combine(parameters, rest).synapse, is_leaf=is_synapse)
+    return [membranes, *(_motion_of_filter(port, zero) for port in ports)]
+
+
+def _is_shared(parameters: AbstractNeuron) -> bool:
+    return all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters))
+
+
+def _over_neurons(of, parameters: AbstractNeuron) -> Array:
+    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
+    return jax.vmap(of, in_axes=(axes,))(parameters)
+
+
+def _motion_of_filter(synapse: AbstractSynapse, zero: Array) -> Array:
+    flat, structured = ravel_pytree(synapse.initial_state(zero))
+
+    def slope(x):
+        def evolved(duration):
+            return ravel_pytree(synapse.evolve(structured(x), duration))[0]
+
+        return jax.jvp(evolved, (zero,), (jnp.ones_like(zero),))[1]
+
+    return jax.jacfwd(slope)(flat)
+
+
+def _motion_of_membrane(neuron: AbstractNeuron, zero: Array) -> Array:
+    drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, _no_weight(neuron, zero)))
+    flat, structured = ravel_pytree(cast(neuron.initial_state(), zero.dtype))
+
+    def slope(x):
+        return ravel_pytree(cast(neuron.dynamics(zero, structured(x), drive), zero.dtype))[0]
+
+    return jax.jacfwd(slope)(flat)
+
+
+def _no_weight(neuron: AbstractNeuron, zero: Array) -> Any:
+    return jax.tree.map(lambda _: zero, neuron.synapse, is_leaf=is_synapse)

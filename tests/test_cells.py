@@ -1,0 +1,292 @@
+"""Steps across the arrivals, in cells, against the loop that stops at each of them."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+from spikax._engine import units
+from spikax._engine.adjoint import DiscreteAdjoint, Inputs
+from spikax._engine.control import StepControl
+from spikax._engine.loop import Settings
+from spikax._engine.step import make_stepper
+
+from .helpers import finite_sum, random_inputs, single_layer
+from .test_gradients import assert_exact, case, graded
+
+
+T1 = 30.0
+SYNAPSES = {"exp": sx.ExpSynapse(5.0), "alpha": sx.AlphaSynapse(3.0)}
+NEURONS = {
+    "lif": (lambda s: sx.LIF(20.0, 0.05, 1.0, -0.1, 0.1, s), 9.0),
+    "qif": (lambda s: sx.QIF(20.0, 0.1, s), 60.0),
+    "eif": (lambda s: sx.EIF(20.0, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1, s), 9.0),
+}
+exact = pytest.mark.float64
+
+
+def noisy(neuron, synapse, sources, dtype, share=1.0, neurons=4, batch=3):
+    """Neurons with one arrival from each of many sources; `share` scales the weights, all together always the same."""
+    make, scale = NEURONS[neuron]
+    weight = np.random.default_rng(0).uniform(-0.15, 1.0, (sources, neurons)) * share * scale * 20 / sources
+    inputs = random_inputs(1, (batch, sources, 1), T1, dtype)
+    return single_layer(make(SYNAPSES[synapse]), weight, dtype), inputs
+
+
+def by_arrivals(network, inputs, dtype, **options):
+    """The same simulation with a stop at every arrival, at tight tolerances."""
+    tolerance = 1e-11 if dtype == jnp.float64 else 1e-6
+    tight = {"rtol": tolerance, "atol": tolerance, "max_steps": 4096, "max_spikes": 20, "method": sx.EventLoop()}
+    return sx.simulate(network, inputs, T1, **(tight | options))
+
+
+def in_cells(network, inputs, cell, **options):
+    return sx.simulate(network, inputs, T1, **({"max_spikes": 20, "method": sx.EventLoop(cell=cell)} | options))
+
+
+def assert_same_spikes(found, expected, tolerance, least=1):
+    found, expected = (np.asarray(sol.spikes["output"].times) for sol in (found, expected))
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    happened = np.isfinite(expected)
+    assert happened.sum() >= least
+    np.testing.assert_allclose(found[happened], expected[happened], rtol=0.0, atol=tolerance)
+
+
+def only_state(sol):
+    return jax.tree.leaves(sol.states["output"])[0]
+
+
+@exact
+@pytest.mark.parametrize("synapse", SYNAPSES)
+@pytest.mark.parametrize("neuron", ["qif", "eif"])
+def test_order(neuron, synapse):
+    """The error of a state falls with the third power of the length of cells, or faster."""
+    network, inputs = noisy(neuron, synapse, 100, jnp.float64, share=0.01 if neuron == "qif" else 0.03)
+    expected = by_arrivals(network, inputs, jnp.float64, saveat=[T1])
+    assert int(expected.stats["output"].most_spikes.max()) == 0  # the error of a spike time is another matter
+    errors = []
+    for cell in (2.0, 1.0, 0.5):
+        found = in_cells(network, inputs, cell, saveat=[T1], dt0=cell)
+        assert int(found.stats["output"].iterations) == round(T1 / cell)
+        errors.append(np.sqrt(np.mean((only_state(found) - only_state(expected)) ** 2)))
+    assert errors[-1] < 1e-6
+    # Where the arrivals lie in the cells matters too, by a factor from one length to the next.
+    assert errors[0] / errors[2] > 8.0**2, errors
+
+
+def shared_filters(neuron, synapse):
+    """The case of the other gradients, with synaptic parameters that all neurons share."""
+    network, inputs, states = case(neuron, synapse)
+    port = jax.tree.map(jnp.mean, network.layers["output"].neuron.synapse)
+    return eqx.tree_at(lambda n: n.layers["output"].neuron.synapse, network, port), inputs, states
+
+
+@exact
+@pytest.mark.parametrize(
+    "neuron, synapse", [pytest.param("lif", "exp", marks=pytest.mark.slow), ("qif", "alpha"), ("eif", "exp")]
+)
+def test_every_parameter(neuron, synapse):
+    assert_exact(*graded(shared_filters(neuron, synapse), dt0=0.5, method=sx.EventLoop(cell=1.0)))
+
+
+@exact
+@pytest.mark.slow
+def test_every_parameter_in_segments_of_the_loop():
+    options = {"dt0": 0.5, "method": sx.EventLoop(cell=1.0)}
+    whole, arrays = graded(shared_filters("qif", "exp"), **options)
+    parts, _ = graded(shared_filters("qif", "exp"), adjoint=sx.DiscreteAdjoint(memory=1), **options)
+    (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
+    assert value == same_value
+    for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
+        np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
+
+
+class TwoPorts(sx.AbstractNeuron):
+    """A current and a conductance, of one shape but in the product with the voltage."""
+
+    tau: jax.Array
+    synapse: sx.Synapse
+
+    def initial_state(self):
+        return sx.LIFState(jnp.zeros_like(self.tau))
+
+    def dynamics(self, t, state, drive):
+        return sx.LIFState((0.2 - state.v * (1.0 + drive["shunt"]) + drive["push"]) / self.tau)
+
+    def spike_condition(self, t, state):
+        return state.v - 1.0
+
+    def reset(self, t, state):
+        return sx.LIFState(jnp.zeros_like(state.v))
+
+
+def two_ports(dtype):
+    synapse = {"push": sx.ExpSynapse(jnp.asarray(4.0, dtype)), "shunt": sx.AlphaSynapse(jnp.asarray(6.0, dtype))}
+    rng = np.random.default_rng(0)
+    weight = {"push": rng.uniform(1.0, 7.0, (4, 2)), "shunt": rng.uniform(0.0, 0.3, (4, 2))}
+    network = single_layer_of_ports(TwoPorts(jnp.asarray(20.0, dtype), synapse), weight, dtype)
+    return network, random_inputs(5, (2, 4, 4), 0.9 * T1, dtype)
+
+
+def single_layer_of_ports(neuron, weight, dtype):
+    weight = jax.tree.map(lambda w: jnp.asarray(w, dtype), weight)
+    connection = sx.Dense("input", "output", weight)
+    return sx.Network({"output": sx.Layer(neuron, 2)}, [connection], {"input": 4}, "output")
+
+
+@exact
+def test_several_ports():
+    network, inputs = two_ports(jnp.float64)
+    tight = by_arrivals(network, inputs, jnp.float64)
+    assert_same_spikes(in_cells(network, inputs, 0.25), tight, 2e-5, least=8)
+    assert_exact(*graded((network, inputs, None), ts=None, dt0=0.5, method=sx.EventLoop(cell=1.0)))
+
+
+@exact
+def test_the_start_moves_the_cells():
+    """`t0` moves the start of every cell, and the gradient knows."""
+    network, inputs = noisy("qif", "exp", 40, jnp.float64, share=0.6)
+    neuron, weight = network.layers["output"].neuron, network.connections[0].weight[..., None]
+    state = sx.QIFState(jnp.full((3, 4, 1), 0.5))
+    control = StepControl(jnp.asarray(0.5), None, None, None)
+    settings = Settings(make_stepper(diffrax.Tsit5()), control, 20, 1024, cells=24)
+
+    @jax.jit
+    def value(t0):
+        given = Inputs(neuron, weight, inputs.times + 1.0, state, t0, jnp.asarray(T1))
+        given = units.cast(given, jnp.float64)
+        trains = DiscreteAdjoint().simulate(given, settings, None).trains
+        return finite_sum(trains, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), trains.shape))
+
+    h = 1e-4
+    numeric = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+    assert abs(jax.grad(value)(0.0) - numeric) < 1e-6 * abs(numeric)
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_spike_times_at_the_default_length(neuron, dtype):
+    network, inputs = noisy(neuron, "exp", 400, dtype, share=0.6)
+    tight = by_arrivals(network, inputs, dtype)
+    found = sx.simulate(network, inputs, T1, max_spikes=20, method=sx.EventLoop())
+    assert_same_spikes(found, tight, 20.0 * (1e-6 if dtype == jnp.float64 else 1e-4), least=30)
+    assert int(found.stats["output"].iterations) < int(tight.stats["output"].iterations)
+
+
+def test_iterations_do_not_grow_with_the_arrivals(dtype):
+    iterations = []
+    for sources in (50, 500):
+        found = in_cells(*noisy("eif", "exp", sources, dtype, share=0.4), 0.5)
+        assert int(found.stats["output"].most_spikes.max()) >= 3
+        iterations.append(int(found.stats["output"].iterations))
+    assert iterations[1] < 1.5 * iterations[0], iterations
+
+
+def pulses(times, weights, dtype, cell=1.0, start=0.0, bias=0.0, method=None, **options):
+    """One LIF neuron under one arrival from each source."""
+    network = single_layer(sx.LIF(bias=bias), np.asarray(weights)[:, None], dtype)
+    inputs = sx.Spikes(jnp.asarray(times, dtype)[:, None])
+    states = {"output": sx.LIFState(jnp.asarray(start, dtype))}
+    method = sx.EventLoop(cell=cell) if method is None else method
+    options = {"max_spikes": 20, "method": method} | options
+    return sx.simulate(network, inputs, T1, initial_states=states, **options)
+
+
+def test_a_spike_that_comes_and_goes_inside_a_cell(dtype, accurate):
+    """Excitation lifts the voltage over the threshold inside a cell; inhibition has it far below at the end.
+
+    With fixed steps nothing else has the cell refined: the step across it peaks below the threshold.
+    """
+    count = []
+    for start in (0.6, 0.65, 0.7, 0.75):
+        arguments = [10.2, 10.5], [24.0, -60.0], dtype, 1.0, start, start
+        found = pulses(*arguments, dt0=0.25)
+        expected = pulses(*arguments, dt0=0.25, method=sx.EventLoop())
+        assert_same_spikes(found, expected, accurate, least=0)
+        count.append(int(found.stats["output"].spikes))
+    assert count == [0, 0, 1, 1]
+
+
+def test_no_spike_is_missed_near_the_threshold(dtype):
+    """Neurons that hover at the threshold, under strong noise that reverses within every cell."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0.0, 3.0, (60, 40))
+    network = single_layer(sx.LIF(bias=0.9), weight, dtype)
+    inputs = random_inputs(2, (2, 60, 1), T1, dtype)
+    tight = by_arrivals(network, inputs, dtype, max_spikes=40)
+    found = in_cells(network, inputs, 1.0, max_spikes=40)
+    same = found.spikes["output"].count == tight.spikes["output"].count
+    # Cells are coarse here, and their error decides what comes as near to the threshold as that.
+    assert float(jnp.mean(same)) > 0.95 and int(jnp.sum(tight.spikes["output"].count)) > 80
+
+
+@pytest.mark.parametrize("saveat", [None, [0.0, 3.0, 3.5, 10.0, T1]])
+def test_arrivals_at_edges(saveat, dtype, accurate):
+    """At `t0`, twice at one edge, at the next, and at `t1`; saved there, at other edges, and inside of a cell."""
+    arguments = [0.0, 3.0, 3.0, 4.0, 3.7, T1], [14.0, 8.0, 6.0, 9.0, 20.0, 5.0], dtype
+    found = pulses(*arguments, saveat=saveat)
+    expected = pulses(*arguments, saveat=saveat, method=sx.EventLoop(), rtol=1e-6, atol=1e-6)
+    assert_same_spikes(found, expected, max(accurate, 1e-4), least=2)
+    if saveat is not None:
+        np.testing.assert_allclose(found.drives["output"], expected.drives["output"], atol=1e-5)
+        np.testing.assert_allclose(only_state(found), only_state(expected), atol=1e-4)
+
+
+@exact
+@pytest.mark.parametrize("at", [0.0, 3.0, T1])
+def test_the_derivative_by_an_arrival_at_an_edge(at):
+    """A difference to the side on which there are cells: at `t0` later, else earlier."""
+    weights = [14.0, 20.0, 30.0]
+
+    def value(time):
+        times = jnp.stack([time, jnp.asarray(4.5), jnp.asarray(6.0)])
+        sol = pulses_of(times, weights)
+        return jnp.sum(only_state(sol)) + jnp.sum(jnp.where(jnp.isfinite(sol.spikes["output"].times), 1.0, 0.0))
+
+    def pulses_of(times, weights):
+        return pulses(times, weights, jnp.float64, saveat=[T1], dt0=0.5, throw=False)
+
+    side = 1e-4 if at == 0.0 else -1e-4
+    value = jax.jit(value)
+    numeric = sum(c * value(at + k * side) for k, c in ((0, -11 / 6), (1, 3.0), (2, -1.5), (3, 1 / 3))) / side
+    assert float(jax.grad(value)(at)) == pytest.approx(float(numeric), rel=1e-6, abs=1e-8)
+
+
+@exact
+def test_saved_states_inside_and_at_edges():
+    network, inputs = noisy("eif", "exp", 100, jnp.float64, share=0.5)
+    ts = [0.0, 0.1, 5.0, 12.34, 12.4, 20.0, T1]
+    found, expected = (
+        in_cells(network, inputs, 0.25, saveat=ts),
+        by_arrivals(network, inputs, jnp.float64, saveat=ts),
+    )
+    np.testing.assert_allclose(only_state(found), only_state(expected), atol=1e-5)
+    np.testing.assert_allclose(found.drives["output"], expected.drives["output"], atol=1e-9)
+
+
+def test_cells_only_where_they_can_be(dtype):
+    delta = single_layer(sx.LIF(synapse=sx.DeltaSynapse()), np.ones((2, 3)), dtype)
+    own = single_layer(sx.LIF(synapse=sx.ExpSynapse(jnp.asarray([4.0, 5.0, 6.0], dtype))), np.ones((2, 3)), dtype)
+    inputs = random_inputs(0, (2, 4), T1, dtype)
+    for network in (delta, own):
+        with pytest.raises(ValueError, match=r"`cell` must be None for this layer; got 1.0\. .* Leave `cell` out"):
+            in_cells(network, inputs, 1.0)
+        assert int(sx.simulate(network, inputs, T1, method=sx.EventLoop()).stats["output"].spikes.sum()) >= 0
+    with pytest.raises(ValueError, match="`cell` must be positive"):
+        sx.EventLoop(cell=-1.0)
+
+
+def test_the_automatic_choice_under_jit(dtype):
+    """The number of cells comes from numbers that are known, though weights and inputs are traced."""
+    network, inputs = noisy("eif", "exp", 300, dtype, share=0.4)
+    arrays, static = eqx.partition(network, eqx.is_array)
+
+    def iterations(arrays, times, **options):
+        sol = sx.simulate(eqx.combine(arrays, static), sx.Spikes(times), T1, max_spikes=20, throw=False, **options)
+        return sol.stats["output"].iterations
+
+    jitted = jax.jit(iterations)(arrays, inputs.times)
+    assert int(jitted) == int(iterations(arrays, inputs.times)) < 300
+    assert int(iterations(arrays, inputs.times, rtol=1e-6)) >= 300
