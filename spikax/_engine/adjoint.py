@@ -6,7 +6,6 @@ g(Φ(y, h)) = 0, so that dh = -(∂g at fixed h) / (∇g · Φ_h), with the deri
 
 import abc
 import math
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -157,6 +156,7 @@ class _Tape(eqx.Module):
     """What the backward pass needs: the rows of the last segment of the simulation, and where it ended."""
 
     arrivals: Arrivals
+    cells: Cells | None
     rows: Row
     iterations: Int[Array, ""]
     end: Progress
@@ -165,7 +165,7 @@ class _Tape(eqx.Module):
 def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
     """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows."""
     arrivals = in_order(inputs.times)
-    problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts)[0])
+    problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts))
     progress = loop.start(problem, settings)
     row = loop.row_of(progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
@@ -198,7 +198,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
         found = _choose(end.t <= ts[:, None, None, None], end, found)
     finished = loop.is_finished(problem, settings, progress)
     outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
-    return outcome, _Tape(problem.arrivals, rows, iterations, progress) if stores else None
+    return outcome, _Tape(problem.arrivals, problem.cells, rows, iterations, progress) if stores else None
 
 
 def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
@@ -215,22 +215,26 @@ def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
     return min(max(min(room, likely), 16), settings.max_steps)
 
 
-def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | None) -> tuple[Cells | None, Callable]:
-    """The cells, and the pullback of their table to `inputs`."""
+def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | None) -> Cells | None:
+    """The cells of a layer, where it has any."""
     if not settings.cells:
-        return None, lambda _: _zeros(eqx.filter(inputs, eqx.is_inexact_array))
-    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-
-    def tabulate(floats):
-        given = eqx.combine(floats, rest)
-        ends = grid.ends_of(given.t0, given.t1, settings.cells)
-        return grid.tabulate(given.neuron.synapse, given.weight, given.times, given.t0, ends)
-
-    table, pull, variation = jax.vjp(tabulate, floats, has_aux=True)
+        return None
+    table, variation = _tabulate(inputs, settings)
     ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
     passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times).astype(jnp.int32)
-    watched = grid.watched_cells(inputs.t0, ends, ts)
-    return Cells(ends, table, variation, passed, watched), lambda bar: pull(bar)[0]
+    return Cells(ends, table, variation, passed, grid.watched_cells(inputs.t0, ends, ts))
+
+
+def _tabulate(inputs: Inputs, settings: Settings) -> tuple[Table, PyTree[Array]]:
+    ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
+    return grid.tabulate(inputs.neuron.synapse, inputs.weight, inputs.times, inputs.t0, ends)
+
+
+def _through_cells(inputs: Inputs, settings: Settings, bar: Table) -> Inputs:
+    """The cotangent of `inputs`, given that of the table."""
+    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+    _, pull, _ = jax.vjp(lambda floats: _tabulate(eqx.combine(floats, rest), settings), floats, has_aux=True)
+    return pull(bar)[0]
 
 
 class _Sums(eqx.Module):
@@ -260,8 +264,8 @@ def _backward(
     parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
     copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
-    cells, pull = _cells(inputs, settings, tape.arrivals, ts)
-    problem = eqx.tree_at(lambda p: p.neuron, inputs.problem(tape.arrivals, cells), eqx.combine(copies, rest))
+    problem = inputs.problem(tape.arrivals, tape.cells)
+    problem = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(copies, rest))
 
     bar = jax.tree.map(jnp.zeros_like, _point(tape.end))
     waiting = None
@@ -270,7 +274,7 @@ def _backward(
         bar = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), _choose(at_end, found_bar, _zeros(found_bar)))
         waiting = ~at_end
     no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
-    no_table = None if cells is None else _zeros(cells.table)
+    no_table = None if tape.cells is None else _zeros(tape.cells.table)
     sums = _Sums(_zeros(copies), _zeros(inputs.weight), no_times, jnp.zeros_like(tape.end.t), no_table)
     walk = _Walk(jnp.int32(0), bar, tape.end.count, sums)
 
@@ -303,7 +307,9 @@ def _backward(
     times = walk.sums.times.reshape(inputs.times.shape)
     t0 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0)
     by_steps = Inputs(neuron, walk.sums.weight, times, walk.bar.state, t0, jnp.zeros_like(inputs.t1))
-    total = jax.tree.map(jnp.add, by_steps, pull(walk.sums.table))
+    if walk.sums.table is None:
+        return by_steps
+    total = jax.tree.map(jnp.add, by_steps, _through_cells(inputs, settings, walk.sums.table))
     return eqx.tree_at(lambda inputs: inputs.t1, total, jnp.zeros_like(inputs.t1))
 
 
