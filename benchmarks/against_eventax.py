@@ -30,29 +30,25 @@ T1 = 30.0
 def build(model: str, saved, dtype) -> sx.Network:
     """The network that the peer saved."""
     weights, bias = jnp.asarray(saved["weights"], dtype), jnp.asarray(saved["bias"], dtype)
-    hidden = bias.size - 3
+    sources, hidden, outputs = saved["sizes"].tolist()
     neuron = {"LIF": sx.LIF, "QIF": sx.QIF}[model]
     layers = {
         "hidden": sx.Layer(neuron(tau_mem=20.0, bias=bias[:hidden], synapse=sx.ExpSynapse(5.0)), hidden),
-        "output": sx.Layer(neuron(tau_mem=20.0, bias=bias[hidden:], synapse=sx.ExpSynapse(5.0)), 3),
+        "output": sx.Layer(neuron(tau_mem=20.0, bias=bias[hidden:], synapse=sx.ExpSynapse(5.0)), outputs),
     }
     connections = [
-        sx.Dense("input", "hidden", weights[hidden + 3 :, :hidden]),
+        sx.Dense("input", "hidden", weights[hidden + outputs :, :hidden]),
         sx.Dense("hidden", "output", weights[:hidden, hidden:]),
     ]
-    return sx.Network(layers, connections, 5, "output")
+    return sx.Network(layers, connections, sources, "output")
 
 
 def first_spikes(network: sx.Network, inputs: sx.Spikes, **options) -> tuple[jax.Array, jax.Array]:
     """The first spikes of the output, and whether all that counts was recorded."""
-    # The output may spike more often than is recorded: only its first spikes are compared.
-    capacity = {"hidden": 4, "output": 1}
-    solution = sx.simulate(network, inputs, T1, max_spikes=capacity, throw=False, **options)
-    end = solution.results["output"]
-    fine = (solution.results["hidden"] == sx.RESULTS.successful) & (
-        (end == sx.RESULTS.successful) | (end == sx.RESULTS.max_spikes_reached)
+    solution = sx.simulate(
+        network, inputs, T1, max_spikes={"hidden": 8, "output": 1}, until=sx.FirstSpikes(), throw=False, **options
     )
-    return sx.first_spike(solution.spikes["output"]), jnp.all(fine)
+    return sx.first_spike(solution.spikes["output"]), jnp.all(solution.result == sx.RESULTS.successful)
 
 
 def checked(times: jax.Array, fine: jax.Array) -> np.ndarray:
@@ -74,7 +70,10 @@ def timed(function, *arguments, repeats: int = 9) -> tuple[float, float]:
     return once(), statistics.median(once() for _ in range(repeats))
 
 
-def measure(model: str, file: str) -> dict:
+METHODS = {"loop": sx.EventLoop(), "parallel": sx.ParallelInTime()}
+
+
+def measure(model: str, method: str, file: str) -> dict:
     """Seconds of the first gradient call, of the forward pass, and of a gradient; and the first spikes."""
     saved = np.load(file)
     network = build(model, saved, jnp.float32)
@@ -83,10 +82,10 @@ def measure(model: str, file: str) -> dict:
     @eqx.filter_jit
     @eqx.filter_value_and_grad
     def gradient(network, inputs):
-        return jnp.mean(jnp.minimum(first_spikes(network, inputs)[0], T1))
+        return jnp.mean(jnp.minimum(first_spikes(network, inputs, method=METHODS[method])[0], T1))
 
     first, seconds = timed(gradient, network, inputs)
-    forward = eqx.filter_jit(first_spikes)
+    forward = eqx.filter_jit(lambda network, inputs: first_spikes(network, inputs, method=METHODS[method]))
     _, forward_seconds = timed(forward, network, inputs)
     np.save(file + ".spikes.npy", checked(*forward(network, inputs)))
     return dict(first=first, forward=forward_seconds, gradient=seconds)
@@ -103,24 +102,25 @@ def reference(model: str, file: str) -> dict:
     return {}
 
 
-def compare(python: str, model: str, hidden: int, batch: int) -> str:
-    """One row of the table."""
+def compare(python: str, model: str, sizes: str, batch: int) -> list[str]:
+    """The rows of a network, one for each method."""
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "network.npz")
-        peer = _run(python, str(PEER), model, str(hidden), str(batch), file)
-        own = _run(sys.executable, __file__, "--measure", model, file)
+        peer = _run(python, str(PEER), model, sizes, str(batch), file)
         _run(sys.executable, __file__, "--reference", model, file)
         exact = np.minimum(np.load(file + ".reference.npy"), T1)
-        errors = [
-            np.abs(np.minimum(times, T1) - exact)
-            for times in (np.load(file)["first_spikes"], np.load(file + ".spikes.npy"))
-        ]
-    cells = [f"{model} 5-{hidden}-3, batch {batch}"]
-    for what in ("gradient", "forward", "first"):
-        cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
-    cells.append(f"{own['gradient'] / own['forward']:.1f}")
-    cells.append(" / ".join(f"{np.max(error):.0e}, {np.median(error):.0e}" for error in errors))
-    return "| " + " | ".join(cells) + " |"
+        rows = []
+        for method in ("parallel", "loop") if model == "LIF" else ("loop",):
+            own = _run(sys.executable, __file__, "--measure", model, method, file)
+            found = (np.load(file)["first_spikes"], np.load(file + ".spikes.npy"))
+            errors = [np.abs(np.minimum(times, T1) - exact) for times in found]
+            cells = [f"{model} {sizes}, batch {batch}", method]
+            for what in ("gradient", "forward", "first"):
+                cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
+            cells.append(f"{own['gradient'] / own['forward']:.1f}")
+            cells.append(" / ".join(f"{np.max(error):.0e}, {np.median(error):.0e}" for error in errors))
+            rows.append("| " + " | ".join(cells) + " |")
+    return rows
 
 
 def _run(*command: str) -> dict:
@@ -141,7 +141,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--eventax", metavar="PYTHON", help="the Python of an environment with eventax==0.1.0")
     parser.add_argument("--models", nargs="+", choices=("LIF", "QIF"), default=("LIF", "QIF"), help="default: both")
-    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", nargs="+", default=("5-120-3", "784-100-10"), help="default: 5-120-3 784-100-10")
+    parser.add_argument("--measure", nargs=3, metavar=("MODEL", "METHOD", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--reference", nargs=2, metavar=("MODEL", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure or arguments.reference:
@@ -152,12 +153,13 @@ def main() -> None:
         parser.error("--eventax is needed: the Python of an environment with eventax==0.1.0")
     print(f"{machine()}\n")
     print(
-        "| network | gradient: Eventax / spikax | forward | first gradient call | gradient / forward "
+        "| network | method | gradient: Eventax / spikax | forward | first gradient call | gradient / forward "
         "| worst, median error (ms) |"
     )
-    print("|---|---|---|---|---|---|")
-    for model in arguments.models:
-        print(compare(arguments.eventax, model, 120, 256), flush=True)
+    print("|---|---|---|---|---|---|---|")
+    for sizes in arguments.sizes:
+        for model in arguments.models:
+            print("\n".join(compare(arguments.eventax, model, sizes, 256 if sizes[0] == "5" else 16)), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Layer(eqx.Module):
             fits = leaf.ndim == 0 or leaf.shape[0] == self.size
             expectation = f"of shape () or ({self.size}, ...), one entry per neuron"
             require(fits, "neuron" + jax.tree_util.keystr(path), expectation, leaf)
-        if self.neuron.is_linear:
+        if self.neuron.is_linear and is_synapse(self.neuron.synapse):
             require_linear(self.neuron)
         require(self.name is None or isinstance(self.name, str), "name", "a string", self.name, error=TypeError)
 

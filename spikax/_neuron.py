@@ -100,14 +100,16 @@ def require_linear(neuron: AbstractNeuron) -> None:
         return
     one = eqx.combine(jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, parameters), rest)
     weight = jax.tree.map(lambda _: jnp.zeros(()), one.synapse, is_leaf=is_synapse)
-    zero = (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, weight)))
-    zero = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), zero)
+    zero = jax.eval_shape(lambda: (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, weight))))
+    zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape), zero)
     rng = np.random.default_rng(0)
 
     def values(t, point):
-        state, drive = jax.tree.map(jnp.asarray, point)
-        t = jnp.asarray(t)
-        return jax.tree.leaves((one.dynamics(t, state, drive), one.spike_condition(t, state)))
+        # The numbers are needed now, also inside of a `jit` around it all.
+        with jax.ensure_compile_time_eval():
+            state, drive = jax.tree.map(jnp.asarray, point)
+            found = one.dynamics(jnp.asarray(t), state, drive), one.spike_condition(jnp.asarray(t), state)
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
 
     first, second = (jax.tree.map(lambda x: x + rng.uniform(0.1, 2.0, x.shape), zero) for _ in range(2))
     both = jax.tree.map(np.add, first, second)

@@ -153,7 +153,7 @@ def test_gradients_of_other_inputs(name):
         network = eqx.tree_at(lambda n: n.layers["output"].neuron.v_reset, network, jnp.full(3, -0.1))
     else:
         rng = np.random.default_rng(5)
-        inputs = random_inputs(5, (2, 20, 12), T1, jnp.float64)
+        inputs = sx.Spikes(1.0 + 0.9 * random_inputs(5, (2, 20, 12), T1, jnp.float64).times)  # off the start
         network = single_layer(network.layers["output"].neuron, 0.2 * rng.uniform(-0.8, 1.4, (20, 3)), jnp.float64)
     assert_exact(*graded((network, inputs, states), method=sx.ParallelInTime()), spikes=1.0)
 

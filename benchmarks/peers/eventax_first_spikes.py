@@ -1,8 +1,8 @@
-"""Times Eventax 0.1.0 on a 5-HIDDEN-3 network, and saves the network with its first output spikes.
+"""Times Eventax 0.1.0 on a network with one hidden layer, and saves the network with its first output spikes.
 
 Runs in an environment of its own, with `pip install eventax==0.1.0`:
 
-    python eventax_first_spikes.py {LIF,QIF} HIDDEN BATCH FILE.npz
+    python eventax_first_spikes.py {LIF,QIF} {5-120-3,784-100-10} BATCH FILE.npz
 """
 
 import json
@@ -20,14 +20,28 @@ from eventax.evnn import FFEvNN
 from eventax.neuron_models import LIF, QIF
 
 
-def build(model: str, hidden: int, t1: float) -> FFEvNN:
+def inputs_of(sources: int, batch: int, t1: float) -> np.ndarray:
+    """Spike times `(batch, sources)`: those of points of the plane, or of 160 channels out of many."""
+    random = np.random.RandomState(0)
+    if sources == 5:
+        points = random.rand(batch, 2)
+        return np.concatenate([points, 1 - points, np.zeros((batch, 1))], axis=1) * t1
+    times = np.full((batch, sources), np.inf)
+    for row in times:
+        row[random.permutation(sources)[:160]] = random.rand(160) * t1 * 2 / 3
+    return times
+
+
+def build(model: str, sizes: list[int], t1: float) -> FFEvNN:
+    # As many arrivals as there are in the wide network need weights as much smaller.
+    share = 1.0 if sizes[0] == 5 else 5 / 160
     options = {
-        "LIF": dict(thresh=1.0, tsyn=5.0, tmem=20.0, blim=0.1, wlim=4.0, wmean=2.0),
-        "QIF": dict(tsyn=5.0, tmem=20.0, blim=1.0, wlim=40.0, wmean=20.0),
+        "LIF": dict(thresh=1.0, tsyn=5.0, tmem=20.0, blim=0.1, wlim=4.0 * share, wmean=2.0 * share),
+        "QIF": dict(tsyn=5.0, tmem=20.0, blim=1.0, wlim=40.0 * share, wmean=20.0 * share),
     }[model]
     return FFEvNN(
-        layers=[hidden, 3],
-        in_size=5,
+        layers=sizes[1:],
+        in_size=sizes[0],
         neuron_model={"LIF": LIF, "QIF": QIF}[model],
         max_solver_time=t1,
         key=jax.random.PRNGKey(0),
@@ -35,7 +49,7 @@ def build(model: str, hidden: int, t1: float) -> FFEvNN:
         solver=diffrax.Euler(),
         solver_stepsize=0.05,
         root_finder=optx.Newton(1e-5, 1e-5, optx.rms_norm),
-        max_event_steps=400,
+        max_event_steps=400 if sizes[0] == 5 else 1000,
         **options,
     )
 
@@ -51,11 +65,11 @@ def timed(function, *arguments, repeats: int = 3) -> tuple[float, float]:
     return once(), statistics.median(once() for _ in range(repeats))
 
 
-def main(model: str, hidden: int, batch: int, file: str, t1: float = 30.0) -> None:
-    points = np.random.RandomState(0).rand(batch, 2)
-    times = np.concatenate([points, 1 - points, np.zeros((batch, 1))], axis=1) * t1
+def main(model: str, network_sizes: str, batch: int, file: str, t1: float = 30.0) -> None:
+    sizes = list(map(int, network_sizes.split("-")))
+    times = inputs_of(sizes[0], batch, t1)
     inputs = jnp.asarray(times[..., None], jnp.float32)
-    network = build(model, hidden, t1)
+    network = build(model, sizes, t1)
     forward = eqx.filter_jit(lambda network, inputs: jax.vmap(network.ttfs)(inputs))
 
     @eqx.filter_jit
@@ -71,10 +85,11 @@ def main(model: str, hidden: int, batch: int, file: str, t1: float = 30.0) -> No
         times=times,
         weights=np.asarray(neurons.weights),
         bias=np.asarray(neurons.ic),
+        sizes=sizes,
         first_spikes=np.asarray(forward(network, inputs)),
     )
     print(json.dumps(dict(first=first_gradient, forward=forward_seconds, gradient=gradient_seconds)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

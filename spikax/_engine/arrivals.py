@@ -29,7 +29,10 @@ def in_order(times: Float[Array, "batch sources k"]) -> Arrivals:
     """Sorts the spikes of all sources by time; equal times keep the order of the sources."""
     batch, sources, k = times.shape
     flat = times.reshape(batch, sources * k)
-    sorted_times, spike = _sort(flat)
+    # In halves, which run side by side: one sort keeps to one core.
+    half = batch // 2
+    halves = [_sort(part) for part in (flat[:half], flat[half:]) if part.shape[0]]
+    sorted_times, spike = (jnp.concatenate(part) for part in zip(*halves, strict=True))
     # One arrival more, which never comes: a cursor past the last arrival rests there.
     never = jnp.full((batch, 1), jnp.inf, flat.dtype)
     return Arrivals(
@@ -50,10 +53,7 @@ def _sort(flat: Array) -> tuple[Array, Array]:
 
     def smallest(size):
         def sort(flat):
-            # In halves, which run side by side: one such call keeps to one core.
-            half = flat.shape[0] // 2
-            parts = [lax.top_k(-part, size) for part in (flat[:half], flat[half:]) if part.shape[0]]
-            negative, order = (jnp.concatenate(part) for part in zip(*parts, strict=True))
+            negative, order = lax.top_k(-flat, size)
             rest = ((0, 0), (0, length - size))
             return jnp.pad(-negative, rest, constant_values=jnp.inf), jnp.pad(order, rest)
 
