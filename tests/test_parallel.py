@@ -219,6 +219,20 @@ def test_long_and_dense_input_in_single_precision():
         assert np.median(np.abs(single[happened] - double[happened])) < 1e-3
 
 
+def test_crossings_among_dense_arrivals_in_single_precision():
+    """Where the condition rounds to either side of zero, the search ends there and nowhere else."""
+    rng = np.random.default_rng(9)
+    inputs = random_inputs(9, (32, 40, 4), T1, jnp.float32)
+    network = single_layer(sx.LIF(), rng.uniform(0.0, 1.0, (40, 8)), jnp.float32)
+    options = {"max_spikes": 40, "max_steps": 4096}
+    found = network(inputs, T1, method=sx.ParallelInTime(), **options).times
+    expected = network(inputs, T1, method=sx.EventLoop(), **options).times
+    happened = np.isfinite(expected)
+    assert np.array_equal(np.isfinite(found), happened) and happened.sum() > 2000
+    errors = np.abs(np.asarray(found)[happened] - np.asarray(expected)[happened])
+    assert np.max(errors) < 5e-3 and np.median(errors) < 1e-5
+
+
 def test_the_choice_of_a_method(dtype):
     inputs = random_inputs(0, (2, 3), 10.0, dtype)
 

@@ -90,17 +90,19 @@ def _root(affine: Affine, stretch: Stretch, happens: Array) -> Array:
         slope = jnp.sqrt(jnp.maximum(d**2 - 2.0 * g * bend, 0.0))
         inner = d + slope
         new = old.s - 2.0 * g / jnp.where(inner > 0, inner, 1.0)
-        halves = (old.tries > 6) & (old.tries % 2 == 1)
-        strays = ~((new >= low) & (new <= high)) | (inner <= 0) | halves
-        new = jnp.where(strays, low + 0.5 * (high - low), new)
+        # With a margin: what rounds g to either side of zero here may round it to the other side there.
+        strays = ~((new >= low - instant) & (new <= high + instant)) | (inner <= 0)
+        halves = strays | ((old.tries > 6) & (old.tries % 2 == 1))
+        new = jnp.where(halves, low + 0.5 * (high - low), jnp.clip(new, low, high))
         # What the parabola leaves out is the third derivative, over six, times the cube of the step.
         step = jnp.abs(new - old.s)
         third = quickness * (jnp.abs(bend) + quickness * jnp.abs(d))
-        is_precise = ~strays & (third * step**3 <= instant * slope)
+        is_precise = ~halves & (third * step**3 <= instant * slope)
         # Beside a peak that barely reaches zero, g is lost in its own rounding over a wide stretch.
-        is_lost = jnp.abs(g) <= jnp.finfo(s.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * v))
+        is_lost = jnp.abs(g) <= jnp.finfo(g.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * v))
         done = is_precise | (step <= instant) | (high - low <= instant) | is_lost
-        return _Bracket(jnp.where(old.searches, new, old.s), low, high, old.searches & ~done, old.tries + 1)
+        reached = jnp.where(old.searches & ~is_lost, new, old.s)
+        return _Bracket(reached, low, high, old.searches & ~done, old.tries + 1)
 
     searches = happens & (rise.g0 < 0) & (rise.h > 0)
     bracket = _Bracket(s, jnp.zeros_like(s), rise.h, searches, jnp.int32(0))
