@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/yin-yang
 
-.PHONY: help demo test test-float32 test-float64 test-mixed lint benchmark clean
+.PHONY: help demo test test-float32 test-float64 test-mixed test-slow lint benchmark clean
 
 help:
 	@echo 'make demo       train a network on the Yin-Yang task, into $(RUN)'
 	@echo 'make test       run the tests in float32, in float64, and in float32 with x64 enabled'
+	@echo 'make test-slow  run the long tests, which the others leave out'
 	@echo 'make lint       check style and types'
 	@echo 'make benchmark  train with five seeds, into benchmarks/yin-yang.md'
 	@echo 'make clean      remove .venv and runs'
@@ -20,6 +21,9 @@ test: test-float32 test-float64 test-mixed
 
 test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
 	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-slow: .venv/test.stamp
+	SPIKAX_TEST_DTYPE=float64 $(BIN)/python -m pytest -n 2 --dist loadscope -m slow
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -124,7 +124,7 @@ class ParallelInTime(AbstractMethod):
             stuck=~found.finite[..., None],
             iterations=found.passes,
         )
-        if ts is None:
+        if found.saved is None:
             return outcome, None
         v, x = (leaf[..., None] for leaf in found.saved)
         drive = jax.tree.map(lambda _: x, inputs.neuron.synapse, is_leaf=is_synapse)

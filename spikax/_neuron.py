@@ -98,7 +98,10 @@ def require_linear(neuron: AbstractNeuron) -> None:
     parameters, rest = eqx.partition(neuron, eqx.is_array)
     if any(known(leaf) is None for leaf in jax.tree.leaves(parameters)):
         return
-    one = eqx.combine(jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, parameters), rest)
+    # Of the first neuron, in the default float type, as the points are.
+    first_of = jax.tree.map(lambda leaf: np.asarray(leaf)[(0,) * min(leaf.ndim, 1)], parameters)
+    floats = jax.tree.map(lambda x: x.astype(jnp.result_type(float)) if eqx.is_inexact_array_like(x) else x, first_of)
+    one = eqx.combine(floats, rest)
     weight = jax.tree.map(lambda _: jnp.zeros(()), one.synapse, is_leaf=is_synapse)
     zero = jax.eval_shape(lambda: (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, weight))))
     zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape), zero)
@@ -114,8 +117,8 @@ def require_linear(neuron: AbstractNeuron) -> None:
     first, second = (jax.tree.map(lambda x: x + rng.uniform(0.1, 2.0, x.shape), zero) for _ in range(2))
     both = jax.tree.map(np.add, first, second)
     points = ((0.0, first), (1.0, second), (2.0, both), (3.0, zero))
-    for p, q, sum_, rest in zip(*(values(*point) for point in points), strict=True):
-        size = np.abs(p) + np.abs(q) + np.abs(sum_) + np.abs(rest)
-        holds = bool(np.all(np.abs(p + q - sum_ - rest) <= 1e-4 * size))
+    for p, q, both_, neither in zip(*(values(*point) for point in points), strict=True):
+        size = np.abs(p) + np.abs(q) + np.abs(both_) + np.abs(neither)
+        holds = bool(np.all(np.abs(p + q - both_ - neither) <= 1e-4 * size))
         hint = f"`dynamics` and `spike_condition` of {type(neuron).__name__} are not linear in state and drive."
         require(holds, "is_linear", "False", True, hint)

@@ -92,6 +92,7 @@ def test_every_parameter(neuron, synapse):
     assert_exact(*graded(shared_filters(neuron, synapse), dt0=0.5, method=sx.EventLoop(cell=1.0)))
 
 
+@pytest.mark.slow
 @exact
 @pytest.mark.slow
 def test_every_parameter_in_segments_of_the_loop():
@@ -137,6 +138,7 @@ def single_layer_of_ports(neuron, weight, dtype):
     return sx.Network({"output": sx.Layer(neuron, 2)}, [connection], {"input": 4}, "output")
 
 
+@pytest.mark.slow
 @exact
 def test_several_ports():
     network, inputs = two_ports(jnp.float64)
