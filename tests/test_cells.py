@@ -92,7 +92,6 @@ def test_every_parameter(neuron, synapse):
     assert_exact(*graded(shared_filters(neuron, synapse), dt0=0.5, method=sx.EventLoop(cell=1.0)))
 
 
-@pytest.mark.slow
 @exact
 @pytest.mark.slow
 def test_every_parameter_in_segments_of_the_loop():
