@@ -106,12 +106,12 @@ def compare(python: str, model: str, sizes: str, batch: int) -> list[str]:
     """The rows of a network, one for each method."""
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "network.npz")
-        peer = _run(python, str(PEER), model, sizes, str(batch), file)
-        _run(sys.executable, __file__, "--reference", model, file)
+        peer = run(python, str(PEER), model, sizes, str(batch), file)
+        run(sys.executable, __file__, "--reference", model, file)
         exact = np.minimum(np.load(file + ".reference.npy"), T1)
         rows = []
         for method in ("parallel", "loop") if model == "LIF" else ("loop",):
-            own = _run(sys.executable, __file__, "--measure", model, method, file)
+            own = run(sys.executable, __file__, "--measure", model, method, file)
             found = (np.load(file)["first_spikes"], np.load(file + ".spikes.npy"))
             errors = [np.abs(np.minimum(times, T1) - exact) for times in found]
             cells = [f"{model} {sizes}, batch {batch}", method]
@@ -123,7 +123,7 @@ def compare(python: str, model: str, sizes: str, batch: int) -> list[str]:
     return rows
 
 
-def _run(*command: str) -> dict:
+def run(*command: str) -> dict:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")

@@ -6,8 +6,6 @@ each the Python of an environment with that package. Prints the tables of `bench
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from against_eventax import machine, timed
+from against_eventax import machine, run, timed
 
 import spikax as sx
 
@@ -50,7 +48,7 @@ def measure(network: sx.Network, times: np.ndarray, t1: float, hidden_spikes: in
 def against_jaxsnn(python: str, batch: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "network.npz")
-        peer = _run(python, str(PEERS / "jaxsnn_gradient.py"), str(batch), file)
+        peer = run(python, str(PEERS / "jaxsnn_gradient.py"), str(batch), file)
         saved = np.load(file)
     # One spike per neuron, as there: after it the membrane is out of reach of the threshold.
     neuron = sx.LIF(tau_mem=10.0, v_reset=-1000.0, synapse=sx.ExpSynapse(5.0))
@@ -61,7 +59,7 @@ def against_jaxsnn(python: str, batch: int) -> str:
 
 
 def against_spyx(python: str, batch: int) -> str:
-    peer = _run(python, str(PEERS / "spyx_gradient.py"), "120", str(batch), "30")
+    peer = run(python, str(PEERS / "spyx_gradient.py"), "120", str(batch), "30")
     random = np.random.RandomState(0)
     weights = [random.uniform(0.0, 4.0, (5, 120)), random.uniform(0.0, 1.0, (120, 3))]
     points = random.rand(batch, 2)
@@ -75,13 +73,6 @@ def _pair(peer: dict, own: dict) -> str:
     for what in ("gradient", "first"):
         cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.2f}**")
     return " | ".join(cells)
-
-
-def _run(*command: str) -> dict:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:

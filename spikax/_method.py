@@ -20,13 +20,6 @@ from ._observe import observe
 from ._synapse import is_synapse
 
 
-class Route(eqx.Module):
-    """How a method goes about a layer, and why."""
-
-    cells: int = eqx.field(static=True)  # none: the event loop stops at every arrival
-    why: str = eqx.field(static=True)
-
-
 class Task(eqx.Module):
     """What is known of a layer before it is simulated."""
 
@@ -45,8 +38,8 @@ class AbstractMethod(eqx.Module):
         """Whether neurons of this kind can be simulated so."""
 
     @abc.abstractmethod
-    def route(self, task: Task) -> Route:
-        """How the method goes about a layer."""
+    def cells(self, task: Task) -> int:
+        """How many cells it goes across in a layer; none where it stops at every arrival, or needs no step."""
 
     @abc.abstractmethod
     def simulate(
@@ -80,13 +73,14 @@ class EventLoop(AbstractMethod):
     def suits(self, neuron):
         return True
 
-    def route(self, task):
+    def cells(self, task):
         if self.cell is None:
-            return _own_route(task)
+            return _own_cells(task)
         obstacle = _obstacle(task)
         hint = f"{obstacle} Leave `cell` out, and the loop stops at arrivals where it has to."
         require(not obstacle, "cell", "None for this layer", self.cell, hint)
-        return Route(max(1, math.ceil(task.duration / self.cell * (1.0 - 1e-9))), "cells of the given length")
+        # The margin is for a quotient that is whole but for its rounding.
+        return max(1, math.ceil(task.duration / self.cell * (1.0 - 1e-9)))
 
     def simulate(self, inputs, settings, adjoint, ts):
         outcome = adjoint.simulate(inputs, settings, ts)
@@ -104,8 +98,8 @@ class ParallelInTime(AbstractMethod):
     def suits(self, neuron):
         return is_affine(neuron)
 
-    def route(self, task):
-        return Route(0, "in closed form")
+    def cells(self, task):
+        return 0
 
     def simulate(self, inputs, settings, adjoint, ts):
         (weight,) = jax.tree.leaves(inputs.weight)
@@ -142,19 +136,14 @@ def _obstacle(task: Task) -> str:
     return ""
 
 
-def _own_route(task: Task) -> Route:
+def _own_cells(task: Task) -> int:
     """Cells where they are fine enough for the float type, and fewer than the arrivals."""
-    obstacle = _obstacle(task)
-    if obstacle or task.duration is None:
-        return Route(0, obstacle)
-    if task.has_tolerance:
-        return Route(0, "The length or the error of a step is given.")
+    if _obstacle(task) or task.duration is None or task.has_tolerance:
+        return 0
     rate = rates.fastest(task.neuron, task.dtype)
     if rate is None:
-        return Route(0, "The time constants are traced, and the length of cells would depend on them.")
+        return 0
     finest = task.duration * rate * (20 if task.dtype == jnp.float64 else 8)
     # Sixteen at a time, so that another duration seldom compiles anew.
     cells = 16 * math.ceil(min(finest, task.arrivals) / 16)
-    if cells < finest or cells >= task.arrivals:
-        return Route(0, "Fewer spikes than cells can arrive.")
-    return Route(cells, "cells of the default length")
+    return cells if finest <= cells < task.arrivals else 0

@@ -15,7 +15,8 @@ class RESULTS(eqx.Enumeration):
         "Raise `max_spikes`; `Solution.stats` holds the number of spikes."
     )
     max_steps_reached = (
-        "The simulation stopped before `t1`, as it had used up `max_steps` iterations of the event loop. "
+        "The simulation stopped before `t1`, as it had used up `max_steps` iterations of the event loop, or as many "
+        "spikes of a neuron. "
         "Raise `max_steps`, or look for a neuron that spikes without end."
     )
     step_too_small = (

@@ -17,7 +17,7 @@ from ._engine.control import StepControl
 from ._engine.loop import Settings
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
-from ._method import AbstractMethod, EventLoop, ParallelInTime, Route, Task
+from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
 from ._results import RESULTS
 from ._solution import Solution, Stats
@@ -66,12 +66,13 @@ def simulate(
     - `solver`: any Diffrax solver. Explicit Runge–Kutta methods are fastest. By default `diffrax.Tsit5()`.
       An implicit one needs a root finder that converges, such as `optimistix.Newton(rtol=1e-10, atol=1e-12)`: a step
       whose equations it does not solve is tried again, shorter.
-    - `dt0`: with tolerances, the length of the first step; without, that of every step. No step passes an arrival.
-    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-5 in
+    - `dt0`: with tolerances, the length of the first step; without, that of every step. No step passes an
+      arrival, but in the cells of `EventLoop`.
+    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-6 in
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the
       derivative, as in Diffrax.
     - `max_spikes`: how many spikes of a neuron can be recorded; one number, or a dictionary by name of layer.
-    - `max_steps`: how often the event loop of a layer may run; parallel in time, how many passes it may take.
+    - `max_steps`: how often the event loop of a layer may run; parallel in time, a neuron has to spike less often.
     - `until`: when the simulation may end before `t1`, for example [`spikax.FirstSpikes`][]: at the first spikes of
       the outputs.
     - `adjoint`: how the event loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
@@ -110,7 +111,7 @@ def simulate(
         quota=checked_quota(until, network, list(times)),
         adjoint=adjoint,
         methods=methods,
-        routes=_routes(network, methods, sources, capacity, _duration(t0, t1), has_tolerance),
+        cells=_cells(network, methods, sources, capacity, _duration(t0, t1), has_tolerance),
     )
     solution = _run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
@@ -130,7 +131,7 @@ class _Plan(eqx.Module):
     quota: dict[str, int] = eqx.field(static=True)
     adjoint: AbstractAdjoint
     methods: dict[str, AbstractMethod]
-    routes: dict[str, Route]
+    cells: dict[str, int] = eqx.field(static=True)
 
 
 @eqx.filter_jit
@@ -150,7 +151,7 @@ def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
             capacity,
             plan.max_steps,
             quota=plan.quota.get(name),
-            cells=plan.routes[name].cells,
+            cells=plan.cells[name],
         )
         with jax.named_scope(f"layer {name}"):
             outcome, saved = plan.methods[name].simulate(given, settings, plan.adjoint, ts)
@@ -367,7 +368,7 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
         return StepControl(jnp.asarray(dt0, dtype), None, None, None)
     hint = f"The solver {type(solver).__name__} estimates no error: give `dt0` alone."
     require(order is not None, "rtol", "None", rtol, hint)
-    default = 1e-9 if dtype == jnp.float64 else 1e-5
+    default = 1e-9 if dtype == jnp.float64 else 1e-6
     rtol = rtol if rtol is not None else (atol if atol is not None else default)
     atol = atol if atol is not None else rtol
     h0 = dt0 if dt0 is not None else (t1 - t0) / 64
@@ -401,25 +402,25 @@ def _duration(t0: Any, t1: Any) -> float | None:
     return None if start is None or end is None else float(end) - float(start)
 
 
-def _routes(
+def _cells(
     network: Network,
     methods: dict[str, AbstractMethod],
     sources: dict[str, Spikes],
     capacity: dict[str, int],
     duration: float | None,
     has_tolerance: bool,
-) -> dict[str, Route]:
-    """How the method of each layer goes about it."""
+) -> dict[str, int]:
+    """How many cells the method of each layer goes across; none where it stops at every arrival."""
     places = capacity | {name: spikes.times.shape[-1] for name, spikes in sources.items()}
-    routes = {}
+    cells = {}
     for name, layer in network.layers.items():
         reaching = [
             jax.tree.leaves(connection.weight)[0].shape[0] * places[connection.source]
             for connection in network.incoming(name)
         ]
         task = Task(layer.neuron, duration, sum(reaching), network.dtype, has_tolerance)
-        routes[name] = methods[name].route(task)
-    return routes
+        cells[name] = methods[name].cells(task)
+    return cells
 
 
 def _capacity(network: Network, max_spikes: Any) -> dict[str, int]:

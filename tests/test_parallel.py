@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import spikax as sx
+from spikax._engine.affine import affine_of
+from spikax._engine.passes import Stretch
 
 from .helpers import cast, finite_sum, random_inputs, single_layer, worst_derivative
 from .test_gradients import assert_exact, case, graded
@@ -100,6 +102,21 @@ def test_many_arrivals_in_several_blocks():
     weight = np.random.default_rng(3).uniform(-1.0, 1.6, (20, 2))
     times = arrivals(seed=3, batch=2, sources=20, each=12)
     assert_same(*both(sx.LIF(), weight, times), spikes=10)
+
+
+@exact
+@pytest.mark.parametrize("rate, decay", [(0.05, 0.2), (0.2, 0.05), (0.1, 0.1), (0.0, 0.2), (-0.3, 0.2)])
+def test_the_bound_of_a_peak_misses_none(rate, decay):
+    rng = np.random.default_rng(11)
+    neuron = Custom(rate=rate, push=-0.6, synapse=sx.ExpSynapse(1.0 / decay))
+    affine = affine_of(neuron, neuron.initial_state(), jnp.zeros(()), jnp.asarray(0.0))
+    n = 100_000
+    v, x, h = map(jnp.asarray, (rng.uniform(-2.0, 1.0, n), rng.uniform(-5.0, 30.0, n), rng.exponential(4.0, n)))
+    stretch = Stretch(jnp.zeros_like(h), v, x, h, affine.after(v, x, h)[0])
+    crosses, may_cross = stretch.crosses(affine), stretch.may_cross(affine)
+    at_a_peak = crosses & (affine.condition(stretch.v_end) < 0)
+    assert int(jnp.sum(at_a_peak)) > 100
+    assert not bool(jnp.any(crosses & ~may_cross))
 
 
 @exact

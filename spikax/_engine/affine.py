@@ -69,33 +69,34 @@ class Affine(eqx.Module):
         """What is left after a time s of a change of v."""
         return jnp.exp(-self.rate * s)
 
-    def rise(self, x: Array, d: Array, h: Array) -> Array:
-        """How far v, which moves at the speed d now, goes on in this direction within a time h, at most.
+    def reach(self, v: Array, x: Array, h: Array) -> Array:
+        """How far v goes on in its direction within a time h, at most; for rate and decay that are not negative.
 
-        With the wait w of `peak` and y = (decay - rate) w, v turns at s = -log(1 - y) w / y <= w (1 - y/2) / (1 - y).
-        Until then v' is below d (1 - u/s) at the time u, as it is a convex function times a decay; so v moves by
-        d s / 2 at most. No transcendental function is needed for this.
+        With the wait w and y of `peak`, v turns at s = -log(1 - y) w / y <= w (1 - y/2) / (1 - y). Until then v' is
+        below v'(0) (1 - u/s) at the time u, as it is a convex function times a decay; so v moves by v'(0) s / 2.
         """
-        down = self.decay * self.gain * x
-        wait = d / jnp.where(down == 0.0, 1.0, down)
-        y = (self.decay - self.rate) * wait
+        d, wait, y = self._turn(v, x)
         turns = y < 1.0
         s = wait * (1.0 - 0.5 * y) / jnp.where(turns, 1.0 - y, 1.0)
         return 0.5 * d * jnp.where(turns, jnp.minimum(s, h), h)
 
-    def peak(self, v: Array, x: Array, d: Array) -> tuple[Array, Array]:
-        """When v, which moves at the speed d now, turns, and v there; only where it does, at a later time.
+    def peak(self, v: Array, x: Array) -> tuple[Array, Array]:
+        """When v turns, and v there; only where it does, at a later time.
 
-        v' vanishes where 1 - exp(-(decay - rate) s) = (decay - rate) d / (decay gain x).
+        v' vanishes where 1 - exp(-(decay - rate) s) = y = (decay - rate) w, with the wait w = v' / (decay gain x).
         """
-        down = self.decay * self.gain * x
-        wait = d / jnp.where(down == 0.0, 1.0, down)
+        _, wait, y = self._turn(v, x)
         ahead = self.decay - self.rate
-        y = jnp.minimum(ahead * wait, 1.0 - jnp.finfo(v.dtype).epsneg)
+        y = jnp.minimum(y, 1.0 - jnp.finfo(v.dtype).epsneg)
         s = jnp.where(ahead == 0.0, wait, -jnp.log1p(-y) * _inverse(ahead))
         lost = -jnp.expm1(-self.rate * s)
         added = self.push * jnp.where(self.rate == 0.0, s, lost * _inverse(self.rate))
         return s, (v + self.gain * x * wait) * (1.0 - lost) + added
+
+    def _turn(self, v: Array, x: Array) -> tuple[Array, Array, Array]:
+        d, down = self.speed(v, x), self.decay * self.gain * x
+        wait = d / jnp.where(down == 0.0, 1.0, down)
+        return d, wait, (self.decay - self.rate) * wait
 
 
 def _inverse(x: Array) -> Array:
@@ -107,7 +108,8 @@ def _inverse(x: Array) -> Array:
 def _scaled(x: Array, y: Array) -> Array:
     """x y, where y is shared by the neurons, on the last axis, or has an entry for each.
 
-    The derivative by a shared y is a product with ones in place of a sum, which is forty times slower on CPUs.
+    The derivative by a shared y is a product with ones in place of a sum: XLA's sum over a short last axis, fused with
+    what leads to it, took 1.4 ms of a gradient of 17 on two CPU cores.
     """
     return x * y
 
@@ -128,6 +130,7 @@ _scaled.defvjp(lambda x, y: (x * y, (x, y)), _scaled_bar)
 def ramp(rate: Array, s: Array) -> Array:
     """(1 - exp(-rate s)) / rate, which is s where the rate is zero."""
     x = rate * s
+    # Below the smallest normal number the quotient would lose its digits; there the limit is exact.
     is_tiny = jnp.abs(x) < jnp.finfo(x.dtype).tiny
     return s * jnp.where(is_tiny, 1.0, -jnp.expm1(-x) / jnp.where(is_tiny, 1.0, x))
 

@@ -29,7 +29,7 @@ class Knots(eqx.Module):
     def at(self, place: Int[Array, "batch units"]) -> "Knot":
         """The knot at a place, of each neuron its own."""
         batch = indices(place.shape[0])[:, None]
-        v, x = (jnp.take_along_axis(part, place[None], axis=0, mode="clip")[0] for part in (self.v, self.x))
+        v, x = (entry(part, place) for part in (self.v, self.x))
         return Knot(self.t[place, batch], v, x)
 
 
@@ -83,4 +83,5 @@ def free_motion(affine: Affine, edge: Edge, t: Array, weight: Array) -> Knots:
 
 
 def entry(rows: Array, number: Array) -> Array:
+    """The row of each neuron's own number; the nearest one where there is none of that number."""
     return jnp.take_along_axis(rows, jnp.clip(number, 0, rows.shape[0] - 1)[None], axis=0)[0]

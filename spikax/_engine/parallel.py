@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._neuron import AbstractNeuron
 from .._synapse import is_synapse
 from .affine import Affine, affine_of
-from .arrivals import in_order
+from .arrivals import Arrivals, in_order
 from .knots import Edge, free_motion, Knots
 from .passes import is_wanted, Record, search, Stretch
 from .replay import replay
@@ -72,20 +72,19 @@ def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) ->
         return eqx.combine(floats, rest), ts
 
     def run(floats, others):
-        given, ts = unpack(floats, others)
-        return _run(given, limits, ts)
+        return _run(*unpack(floats, others), limits)
 
     @jax.custom_vjp
     def found(floats, others):
-        return run(floats, others).found()
+        return run(floats, others)[0].found()
 
     def forward(floats, others):
-        end = run(floats, others)
-        return end.found(), (floats, others, end)
+        end, arrivals = run(floats, others)
+        return end.found(), (floats, others, end, arrivals)
 
     def backward(residual, cotangent):
-        floats, others, end = residual
-        bar = _walk_back(*unpack(floats, others), end, cotangent)
+        floats, others, end, arrivals = residual
+        bar = _walk_back(*unpack(floats, others), end, arrivals, cotangent)
         return eqx.filter(bar, eqx.is_inexact_array), None
 
     found.defvjp(forward, backward)
@@ -98,6 +97,7 @@ class _Arrivals(eqx.Module):
     times: Float[Array, "blocks arrivals batch"]
     source: Int[Array, "blocks arrivals batch"]
     needed: Int[Array, ""]  # so many blocks hold arrivals, and one that leads to `t1`
+    ordered: Arrivals  # as they came
 
     @classmethod
     def of(cls, given: Given, length: int) -> "_Arrivals":
@@ -110,7 +110,7 @@ class _Arrivals(eqx.Module):
         times = jnp.where(arrives, times, given.t1)
         times, source = (jnp.moveaxis(part.reshape(batch, -1, length), 0, -1) for part in (times, source))
         most = jnp.max(jnp.sum(arrives, axis=1, dtype=jnp.int32))
-        return cls(times, source, most // length + 1)
+        return cls(times, source, most // length + 1, ordered)
 
 
 class _Run(eqx.Module):
@@ -142,7 +142,7 @@ def _block(affine: Affine, edge: Edge, weight: Array, times: Array, source: Arra
     return free_motion(affine, edge, jnp.concatenate([edge.t[None], times]), arriving)
 
 
-def _run(given: Given, limits: Limits, ts: Array | None) -> _Run:
+def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
     affine, edge = given.start()
     arrivals = _Arrivals.of(given, _block_length(given))
     total, length, _ = arrivals.times.shape
@@ -170,7 +170,7 @@ def _run(given: Given, limits: Limits, ts: Array | None) -> _Run:
     saved = None if ts is None else (jnp.zeros((len(ts), *shape), dtype),) * 2
     record = Record.empty(limits.max_spikes, shape, dtype)
     start = _Run(jnp.int32(0), jnp.int32(0), edge, jnp.zeros(shape, jnp.int32), record, *rows, saved)
-    return lax.while_loop(goes_on, one_block, start)
+    return lax.while_loop(goes_on, one_block, start), arrivals
 
 
 def _saved_in(
@@ -206,10 +206,9 @@ class _Walk(eqx.Module):
     times: Float[Array, "blocks arrivals batch"]
 
 
-def _walk_back(given: Given, ts: Array | None, end: _Run, bar: Found) -> Given:
+def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found) -> Given:
     """The cotangent of `given`, from those of the spike times and of the saved states."""
     (affine, edge), pull_start = eqx.filter_vjp(Given.start, given)
-    arrivals = _Arrivals.of(given, _block_length(given))
     floats, static = eqx.partition((affine, given.weight), eqx.is_inexact_array)
 
     def one_block(walk: _Walk) -> _Walk:
@@ -234,13 +233,14 @@ def _walk_back(given: Given, ts: Array | None, end: _Run, bar: Found) -> Given:
     walk = lax.while_loop(lambda walk: walk.block > 0, one_block, _Walk(end.block, end.count, *zeros))
     affine_bar, weight_bar = walk.floats
     (start_bar,) = pull_start((affine_bar, walk.edge))
-    times_bar = _unsorted(given, walk.times)
+    times_bar = _unsorted(given, arrivals.ordered, walk.times)
     return Given(start_bar.neuron, weight_bar, times_bar, start_bar.state, start_bar.t0, jnp.zeros_like(given.t1))
 
 
-def _unsorted(given: Given, bar: Float[Array, "blocks arrivals batch"]) -> Float[Array, "batch sources k"]:
+def _unsorted(
+    given: Given, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch"]
+) -> Float[Array, "batch sources k"]:
     """The cotangent of the spike times of the sources, from that of the arrivals in order."""
-    ordered = in_order(given.times)
     batch, total = ordered.times.shape
     bar = jnp.moveaxis(bar, -1, 0).reshape(batch, -1)[:, :total]
     bar = jnp.where(ordered.times <= given.t1, bar, 0.0)

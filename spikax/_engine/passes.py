@@ -28,11 +28,13 @@ class Stretch(eqx.Module):
     end: Array
     v_end: Array
 
-    def speeds(self, affine: Affine) -> tuple[Array, Array]:
-        """The speeds of v at both ends."""
+    def slopes(self, affine: Affine) -> tuple[Array, Array, Array]:
+        """The slopes of the condition at both ends, and whether it turns from rising to falling between them."""
         h = self.end - self.start
         fade = held(jnp.exp(-affine.decay * h), h)
-        return affine.speed(self.v, self.x), affine.speed(self.v_end, self.x * fade)
+        d0 = affine.slope * affine.speed(self.v, self.x)
+        d1 = affine.slope * affine.speed(self.v_end, self.x * fade)
+        return d0, d1, (d0 > 0) & (d1 < 0)
 
     def starts_above(self, affine: Affine) -> Array:
         """Whether the condition is above zero before any motion."""
@@ -40,27 +42,29 @@ class Stretch(eqx.Module):
 
     def crosses(self, affine: Affine) -> Array:
         """Whether the condition is above zero at the start, at the end, or at a peak between them."""
-        d0, d1 = self.speeds(affine)
-        _, v = affine.peak(self.v, self.x, d0)
-        peaks = (affine.slope * d0 > 0) & (affine.slope * d1 < 0) & (affine.condition(v) > 0)
-        return peaks | (affine.condition(self.v_end) >= 0) | self.starts_above(affine)
+        _, _, turns = self.slopes(affine)
+        _, v = affine.peak(self.v, self.x)
+        return self._is_above(affine) | (turns & (affine.condition(v) > 0))
 
     def may_cross(self, affine: Affine) -> Array:
-        """As `crosses`, with a bound in place of the peak: it misses none, and is ten times cheaper."""
-        d0, d1 = self.speeds(affine)
-        turns = (affine.slope * d0 > 0) & (affine.slope * d1 < 0)
-        highest = affine.condition(self.v + affine.rise(self.x, d0, self.end - self.start))
-        rounding = 8.0 * jnp.finfo(d0.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * self.v))
-        return (turns & (highest > -rounding)) | (affine.condition(self.v_end) >= 0) | self.starts_above(affine)
+        """As `crosses`, with a bound in place of the peak: it misses none, and needs no exponential or logarithm."""
+        _, _, turns = self.slopes(affine)
+        highest = affine.condition(self.v + affine.reach(self.v, self.x, self.end - self.start))
+        rounding = 8.0 * jnp.finfo(highest.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * self.v))
+        # The bound holds where nothing grows by itself; elsewhere every stretch that turns is worth a closer look.
+        is_bound = (affine.rate >= 0) & (affine.decay >= 0)
+        return self._is_above(affine) | (turns & ((highest > -rounding) | ~is_bound))
+
+    def _is_above(self, affine: Affine) -> Array:
+        return (affine.condition(self.v_end) >= 0) | self.starts_above(affine)
 
     def rise(self, affine: Affine) -> Ends:
         """The condition from the start to its peak, or, where it has none, to the end."""
-        d0, d1 = self.speeds(affine)
-        peaks = (affine.slope * d0 > 0) & (affine.slope * d1 < 0)
-        s, v = affine.peak(self.v, self.x, d0)
-        h = jnp.where(peaks, jnp.clip(s, 0.0, self.end - self.start), self.end - self.start)
-        g0, g1 = affine.condition(self.v), affine.condition(jnp.where(peaks, v, self.v_end))
-        return Ends(h, g0, affine.slope * d0, g1, jnp.where(peaks, 0.0, affine.slope * d1), g0)
+        d0, d1, turns = self.slopes(affine)
+        s, v = affine.peak(self.v, self.x)
+        h = jnp.where(turns, jnp.clip(s, 0.0, self.end - self.start), self.end - self.start)
+        g0, g1 = affine.condition(self.v), affine.condition(jnp.where(turns, v, self.v_end))
+        return Ends(h, g0, d0, g1, jnp.where(turns, 0.0, d1), g0)
 
 
 class _Bracket(eqx.Module):
@@ -145,7 +149,7 @@ class Search(eqx.Module):
     passes: Int[Array, ""]
     change: Change
     count: Int[Array, "batch units"]
-    record: "Record"
+    record: Record
     happens: Bool[Array, "batch units"]  # whether the next spike is found
     seeks: Bool[Array, "batch units"]  # whether there may be one behind the stretch
     place: Int[Array, "batch units"]  # of the knot before the stretch
@@ -160,7 +164,7 @@ def _ahead(affine: Affine, knots: Knots, quota: int, look: Callable, old: Search
     number = indices(last)[:, None, None]
     later = Stretch(t[:-1], v[:-1], knots.x[:-1], t[1:], v[1:])
     crosses = jnp.where(look(later, affine) & (number > old.place), number, last)
-    # In a scan: a reduction would take in all that leads to it, in a loop that is ten times slower on CPUs.
+    # In a scan: a reduction would take in all that leads to it, and run several times slower on CPUs.
     first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(old.place, last), crosses)
     stays = old.stretch.crosses(affine)
     place = jnp.where(stays, old.place, jnp.minimum(first, last - 1))
@@ -205,7 +209,7 @@ def search(
 ) -> Search:
     """All spikes in a block, of each neuron until it has `quota`; `look` says which stretches are worth a search."""
     place = jnp.zeros(count.shape, jnp.int32)
-    t, end = (jnp.broadcast_to(t[:, None], count.shape) for t in knots.t[:2])
+    t, end = knots.start(count.shape), jnp.broadcast_to(knots.t[1][:, None], count.shape)
     stretch = Stretch(t, knots.v[0], knots.x[0], end, knots.v[1])
 
     def one_pass(search):
