@@ -167,7 +167,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     arrivals = in_order(inputs.times)
     problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts))
     progress = loop.start(problem, settings)
-    row = loop.row_of(progress)
+    row = loop.idle_row(problem, progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
     length = _segment_length(problem, settings, memory // size)
     rows = (

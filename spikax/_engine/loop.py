@@ -107,7 +107,7 @@ class Row(eqx.Module):
     action: Array
     cursor: Array
     fired: Array
-    cell: Array
+    cell: Array | None  # where there are cells
 
 
 def start(problem: Problem, settings: Settings) -> Progress:
@@ -139,11 +139,17 @@ def start(problem: Problem, settings: Settings) -> Progress:
     )
 
 
-def row_of(progress: Progress) -> Row:
+def row_of(problem: Problem, progress: Progress, h: Array, action: Array, fired: Array) -> Row:
+    """What an iteration that started from `progress` did. Many rows are stored, and so each is kept small."""
+    cell = None if problem.cells is None else progress.cell
+    at = progress.t, progress.state, progress.filters
+    return Row(*at, h, action.astype(jnp.int8), progress.cursor, fired, cell)
+
+
+def idle_row(problem: Problem, progress: Progress) -> Row:
     """A row that starts here, and does nothing."""
-    nothing = jnp.full(progress.t.shape, IDLE, jnp.int32)
-    never = jnp.zeros(progress.readiness.shape, bool)
-    return Row(progress.t, progress.state, progress.filters, progress.h, nothing, progress.cursor, never, progress.cell)
+    nothing, never = jnp.full(progress.t.shape, IDLE), jnp.zeros(progress.readiness.shape, bool)
+    return row_of(problem, progress, progress.h, nothing, never)
 
 
 def is_finished(problem: Problem, settings: Settings, progress: Progress) -> Bool[Array, "batch units 1"]:
@@ -250,7 +256,7 @@ def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progr
     attempt = _attempt(problem, settings, old)
     verdict = _judge(problem, old, attempt)
     new = _advance(problem, settings, old, attempt, verdict)
-    return new, Row(old.t, old.state, old.filters, attempt.h, verdict.action, old.cursor, verdict.fired, old.cell)
+    return new, row_of(problem, old, attempt.h, verdict.action, verdict.fired)
 
 
 class _Attempt(eqx.Module):
