@@ -68,7 +68,7 @@ def simulate(
       whose equations it does not solve is tried again, shorter.
     - `dt0`: with tolerances, the length of the first step; without, that of every step. No step passes an
       arrival, but in the cells of `EventLoop`.
-    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-6 in
+    - `rtol`, `atol`: the error that a step may have is `atol + rtol * |state|`. By default 1e-9 in float64 and 1e-5 in
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the
       derivative, as in Diffrax.
     - `max_spikes`: how many spikes of a neuron can be recorded; one number, or a dictionary by name of layer.
@@ -360,7 +360,8 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
         if value is not None:
             require_positive(value, name)
             require(np.ndim(value) == 0, name, "one number", value)
-    order = make_stepper(_checked_solver(solver)).error_order
+    stepper = make_stepper(_checked_solver(solver))
+    order = stepper.error_order
     is_fixed = rtol is None and atol is None and (dt0 is not None or order is None)
     if is_fixed:
         hint = f"The solver {type(solver).__name__} estimates no error, and so cannot choose its steps."
@@ -368,11 +369,11 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
         return StepControl(jnp.asarray(dt0, dtype), None, None, None)
     hint = f"The solver {type(solver).__name__} estimates no error: give `dt0` alone."
     require(order is not None, "rtol", "None", rtol, hint)
-    default = 1e-9 if dtype == jnp.float64 else 1e-6
+    default = 1e-9 if dtype == jnp.float64 else 1e-5
     rtol = rtol if rtol is not None else (atol if atol is not None else default)
     atol = atol if atol is not None else rtol
     h0 = dt0 if dt0 is not None else (t1 - t0) / 64
-    return StepControl(jnp.asarray(h0, dtype), float(rtol), float(atol), order)
+    return StepControl(jnp.asarray(h0, dtype), float(rtol), float(atol), order, stepper.crude_order)
 
 
 def _methods(network: Network, method: AbstractMethod | None, has_solver: bool) -> dict[str, AbstractMethod]:

@@ -254,7 +254,7 @@ def _record(trains: Array, count: Array, row: Row, t: Array) -> Array:
 def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progress, Row]:
     """One trial step of every unit."""
     attempt = _attempt(problem, settings, old)
-    verdict = _judge(problem, old, attempt)
+    verdict = _judge(problem, settings, old, attempt)
     new = _advance(problem, settings, old, attempt, verdict)
     return new, row_of(problem, old, attempt.h, verdict.action, verdict.fired)
 
@@ -308,7 +308,7 @@ class _Verdict(eqx.Module):
     search: Search
 
 
-def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
+def _judge(problem: Problem, settings: Settings, old: Progress, attempt: _Attempt) -> _Verdict:
     h, search = attempt.h, old.search
     # Times closer than this are one instant: what the float can tell apart at the end of the step, with a margin.
     instant = 4.0 * jnp.finfo(h.dtype).eps * (jnp.abs(old.t) + h)
@@ -326,7 +326,8 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     action = jnp.where(searches, jnp.where(_any_event(fires), FIRED, SEARCHING), action)
     action = jnp.where(attempt.ratio <= 1.0, action, TOO_LONG)
     if attempt.view is not None:
-        spans = (attempt.ratio <= _SLACK) & ~searches & ~_any_event(_may_happen(problem, old, attempt, attempt.view))
+        unseen = _any_event(_may_happen(problem, old, attempt, attempt.view))
+        spans = settings.control.across_cell(attempt.ratio) & ~searches & ~unseen
         action = jnp.where(attempt.view.whole, jnp.where(spans, SPANNED, REFINED), action)
     action = jnp.where(attempt.moving, action, jnp.where(_fires_at_once(old), FIRED_AT_ONCE, IDLE))
     action = held(action.astype(h.dtype), old.t).astype(jnp.int32)
@@ -337,10 +338,6 @@ def _judge(problem: Problem, old: Progress, attempt: _Attempt) -> _Verdict:
     next_h = _first(guess.time, jnp.where(peak_first, may_peak, crosses))
     search = Search(tries.astype(jnp.int32), next_h, guess.low, guess.high, guess.above)
     return _Verdict(action, fired, shift, search)
-
-
-# The line errs more than the solver: how far the error of a step across a cell may exceed that of others.
-_SLACK = 10.0
 
 
 def _may_happen(
@@ -450,9 +447,8 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
         cursor = jnp.where(spanned, attempt.view.passed, cursor)
         filters = select(spread(spanned, old.count), attempt.view.entry.filters, filters)
         # The trial across a cell has shown how long a step may be, unless an event was in the way.
-        wanted = jnp.where(
-            action == REFINED, jnp.where(attempt.ratio <= _SLACK, old.h, jnp.minimum(old.h, wanted)), wanted
-        )
+        fits = settings.control.across_cell(attempt.ratio)
+        wanted = jnp.where(action == REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
     arrival, spike = problem.arrivals.at(cursor)
     cell, refines = _place_in_cells(problem, old, t, arrival, action)
     return Progress(

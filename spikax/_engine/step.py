@@ -8,6 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._held import held
@@ -17,19 +18,31 @@ from .._types import State
 from .cells import Line
 
 
+class Error(eqx.Module):
+    """How far a step may be off.
+
+    The estimate is a single number for every variable, and on a long step it may be close to zero by accident. The
+    square of what cruder embedded methods, independent of it, would be off tells that; zero where there are none.
+    """
+
+    estimate: State
+    crude_square: State
+
+
 class Step(eqx.Module):
     """What a step found: the state at its end, the slopes at both ends, and an estimate of its error."""
 
     state: State
     first_slope: State
     last_slope: State
-    error: State
+    error: Error
 
 
 class AbstractStepper(eqx.Module):
     """A solver, reduced to what the engine needs: a single step of a single neuron."""
 
     error_order: eqx.AbstractVar[float | None]
+    crude_order: eqx.AbstractVar[float]
 
     @abc.abstractmethod
     def step(self, field: Callable[[Array, State], State], state: State, h: Float[Array, ""]) -> Step:
@@ -43,8 +56,10 @@ class UnrolledStepper(AbstractStepper):
     stages: tuple[tuple[float, ...], ...] = eqx.field(static=True)
     weights: tuple[float, ...] = eqx.field(static=True)
     error_weights: tuple[float, ...] = eqx.field(static=True)
+    crude_weights: tuple[tuple[float, ...], ...] = eqx.field(static=True)
     ends_with_slope: bool = eqx.field(static=True)  # the last stage is the slope at the end, as in methods with FSAL
     error_order: float | None = eqx.field(static=True)
+    crude_order: float = eqx.field(static=True)
 
     def step(self, field, state, h):
         slopes = [field(jnp.zeros_like(h), state)]
@@ -52,8 +67,11 @@ class UnrolledStepper(AbstractStepper):
             slopes.append(field(node * h, _combine(state, h, stage, slopes)))
         end = _combine(state, h, self.weights, slopes)
         last = slopes[-1] if self.ends_with_slope else field(h, end)
-        error = _combine(jax.tree.map(jnp.zeros_like, state), h, self.error_weights, slopes)
-        return Step(end, slopes[0], last, error)
+        zero = jax.tree.map(jnp.zeros_like, state)
+        estimate = _combine(zero, h, self.error_weights, slopes)
+        crude = [_combine(zero, h, weights, slopes) for weights in self.crude_weights]
+        square = jax.tree.map(lambda zero, *parts: sum((x * x for x in parts), zero), zero, *crude)
+        return Step(end, slopes[0], last, Error(estimate, square))
 
 
 class DiffraxStepper(AbstractStepper):
@@ -61,18 +79,19 @@ class DiffraxStepper(AbstractStepper):
 
     solver: diffrax.AbstractSolver
     error_order: float | None = eqx.field(static=True)
+    crude_order: float = eqx.field(static=True, default=1.0)
 
     def step(self, field, state, h):
         term = diffrax.ODETerm(lambda elapsed, x, args: field(elapsed, x))
         start = jnp.zeros_like(h)
         memory = self.solver.init(term, start, h, state, None)
         end, error, _, _, result = self.solver.step(term, start, h, state, None, memory, False)
-        error = jax.tree.map(jnp.zeros_like, state) if error is None else error
+        zero = jax.tree.map(jnp.zeros_like, state)
         first, last = field(start, state), field(h, end)
         # A step whose implicit equations were not solved is no step: the loop tries a shorter one.
         solved = result == diffrax.RESULTS.successful
         end = jax.tree.map(lambda leaf: jnp.where(solved, leaf, jnp.nan), end)
-        return Step(end, first, last, error)
+        return Step(end, first, last, Error(zero if error is None else error, zero))
 
 
 def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
@@ -84,11 +103,32 @@ def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
     if isinstance(solver, diffrax.AbstractERK) and isinstance(tableau, diffrax.ButcherTableau):
         nodes, weights, errors = (tuple(part.tolist()) for part in (tableau.c, tableau.b_sol, tableau.b_error))
         stages = tuple(tuple(row.tolist()) for row in tableau.a_lower)
-        return UnrolledStepper(nodes, stages, weights, errors, bool(tableau.fsal), order)
+        crude, crude_order = _crude_weights(tableau, order)
+        return UnrolledStepper(nodes, stages, weights, errors, crude, bool(tableau.fsal), order, crude_order)
     if getattr(solver, "scan_kind", "bounded") is None:
         # The default way over the stages of an implicit method cannot be differentiated twice over.
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
     return DiffraxStepper(solver, order)
+
+
+def _crude_weights(tableau: diffrax.ButcherTableau, order: float | None) -> tuple[tuple[tuple[float, ...], ...], float]:
+    """Up to two weightings of the stages, orthogonal to the error's and to each other, and the order of their errors.
+
+    An embedded method of order 3 has to fulfil four conditions, one of order 1 a single one. The differences of two
+    such methods are the null space of the conditions.
+    """
+    if order is None or order < 3:
+        return (), 1.0
+    matrix = np.zeros((tableau.num_stages, tableau.num_stages))
+    for i, row in enumerate(tableau.a_lower):
+        matrix[i + 1, : len(row)] = row
+    nodes = np.concatenate([[0.0], tableau.c])
+    conditions = [np.ones_like(nodes), nodes, nodes**2, matrix @ nodes]
+    reached = min(int(order) - 2, 3)
+    conditions = np.stack([*conditions[: (1, 2, 4)[reached - 1]], tableau.b_error])
+    _, sizes, directions = np.linalg.svd(conditions)
+    rank = int(np.sum(sizes > 1e-10 * sizes[0]))
+    return tuple(tuple(row) for row in directions[rank : rank + 2].tolist()), reached + 1.0
 
 
 def _combine(state: State, h: Array, weights: tuple[float, ...], slopes: list[State]) -> State:
@@ -110,7 +150,7 @@ class Trial(eqx.Module):
     slope: State
     filters: Any
     filter_slope: Any
-    error: State
+    error: Error
     g0: tuple[Array, ...]
     d0: tuple[Array, ...]
     g1: tuple[Array, ...]
