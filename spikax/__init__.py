@@ -21,6 +21,9 @@ from ._synapse import (
 from ._types import Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
 from .neurons import (
+    EGRU as EGRU,
+    EGRUPayload as EGRUPayload,
+    EGRUState as EGRUState,
     EIF as EIF,
     EIFState as EIFState,
     LI as LI,

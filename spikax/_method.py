@@ -13,7 +13,7 @@ from ._checks import require, require_positive
 from ._engine import rates
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
 from ._engine.affine import is_affine
-from ._engine.loop import Settings
+from ._engine.loop import Settings, Trains
 from ._engine.parallel import find_spikes, Given, Limits
 from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
@@ -110,7 +110,7 @@ class ParallelInTime(AbstractMethod):
         found = find_spikes(given, Limits(settings.max_spikes, quota), ts)
         finished = (found.count < settings.max_steps) | (quota < settings.max_steps)
         outcome = Outcome(
-            trains=found.times[..., None],
+            trains=Trains(found.times[..., None], None),
             found=None,
             count=found.count[..., None],
             rejected=jnp.zeros(found.count.shape[0], jnp.int32),

@@ -66,6 +66,17 @@ class AbstractNeuron(eqx.Module):
             "got `sx.DeltaSynapse()`. Define `receive(t, state, weight)` to say what an arrival does to the state."
         )
 
+    def payload(self, t: Float[Array, ""], state: State, drive: Any) -> Any:
+        """What a spike carries to its targets, read right before the reset: numbers in any structure; here nothing."""
+        return None
+
+    def gain(self, payload: Any) -> Any:
+        """By what the weight of an arrival with this payload is multiplied; here by one.
+
+        A number for every port of the synapse, in the structure of the synapse. It depends on the payload alone.
+        """
+        return None
+
     @property
     def is_linear(self) -> bool:
         """Whether `dynamics` and `spike_condition` are linear in state and drive, up to constants; not so by default.
@@ -88,6 +99,12 @@ def events_of(neuron: AbstractNeuron) -> tuple[Event, ...]:
 def stops_at_arrivals(neuron: AbstractNeuron) -> bool:
     """Whether an arrival may change the membrane at once."""
     return is_impulsive(neuron.synapse)
+
+
+def is_plain(neuron: AbstractNeuron) -> bool:
+    """Whether a neuron's spikes carry nothing, and all arrivals count with their weights."""
+    kind = type(neuron)
+    return kind.payload is AbstractNeuron.payload and kind.gain is AbstractNeuron.gain
 
 
 def require_linear(neuron: AbstractNeuron) -> None:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
 from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint, Inputs, Outcome
@@ -19,6 +19,7 @@ from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
+from ._neuron import AbstractNeuron
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
@@ -141,9 +142,12 @@ def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
     invalid = jnp.stack([jnp.any(~(t >= plan.t0), axis=(1, 2)) for t in trains.values()]).any(axis=0)
     # The samples with invalid times run without any input, and are reported.
     trains = {name: jnp.where(invalid[:, None, None], jnp.inf, times) for name, times in trains.items()}
+    payloads = {
+        name: jax.tree.map(lambda leaf: _flat(leaf, plan.t0.dtype), spikes.payload) for name, spikes in sources.items()
+    }
     spikes, states, drives, results, stats = {}, {}, {}, {}, {}
     for name in network.order():
-        given = _layer_inputs(network, name, trains, plan)
+        given = _layer_inputs(network, name, trains, payloads, plan)
         capacity, ts = plan.capacity[name], plan.times.get(name)
         settings = Settings(
             plan.stepper,
@@ -157,21 +161,27 @@ def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
             outcome, saved = plan.methods[name].simulate(given, settings, plan.adjoint, ts)
             if saved is not None:
                 states[name], drives[name] = jax.tree.map(lambda leaf: _public(leaf, batch), saved)
-        trains[name] = jnp.moveaxis(outcome.trains[..., 0], 0, -1)
-        spikes[name] = Spikes(trains[name].reshape(*batch, *trains[name].shape[1:]))
+        found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[..., 0], 0, -1), outcome.trains)
+        trains[name], payloads[name] = found.times, found.payload
+        found = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+        spikes[name] = Spikes(found.times, found.payload)
         results[name], stats[name] = _report(outcome, capacity, invalid, batch, plan.methods[name])
     return Solution(spikes, states or None, drives or None, _overall(results), results, stats)
 
 
-def _layer_inputs(network: Network, name: str, trains: dict[str, Array], plan: _Plan) -> Inputs:
+def _layer_inputs(
+    network: Network, name: str, trains: dict[str, Array], payloads: dict[str, PyTree[Array]], plan: _Plan
+) -> Inputs:
     layer, dtype = network.layers[name], plan.t0.dtype
     batch = next(iter(trains.values())).shape[0]
     shape = (batch, layer.size, 1)
     connections = network.incoming(name)
+    gains = None
     if connections:
         k = max(trains[connection.source].shape[2] for connection in connections)
         padded = [_padded(trains[connection.source], k) for connection in connections]
         times = jnp.concatenate(padded, axis=1)
+        gains = _gains(layer.neuron, [payloads[c.source] for c in connections], [trains[c.source] for c in connections])
         weights = [connection.weight for connection in connections]
     else:
         times = jnp.full((batch, 1, 1), jnp.inf, dtype)
@@ -189,7 +199,31 @@ def _layer_inputs(network: Network, name: str, trains: dict[str, Array], plan: _
     if name in plan.initial_states:
         given = cast(plan.initial_states[name], dtype)
         state = jax.tree.map(lambda given, own: _as_state(given, own, name), given, own)
-    return Inputs(neuron, weight, times, state, plan.t0, plan.t1)
+    return Inputs(neuron, weight, times, state, plan.t0, plan.t1, gains)
+
+
+def _gains(neuron: AbstractNeuron, payloads: list[PyTree[Array]], trains: list[Array]) -> PyTree[Array] | None:
+    """By what the weight of every spike that reaches a layer is multiplied; None where it is one everywhere.
+
+    The spikes of a source without payload count with their weights.
+    """
+    gains = [None if payload is None else neuron.gain(payload) for payload in payloads]
+    if all(gain is None for gain in gains):
+        return None
+    ports = jax.tree.structure(neuron.synapse, is_leaf=is_synapse)
+    for gain in gains:
+        fits = gain is None or jax.tree.structure(gain) == ports
+        hint = f"`gain` of {type(neuron).__name__} gives one factor for every port of its synapse."
+        require(fits, "gain(payload)", f"of the structure of the synapse, {ports}", jax.tree.structure(gain), hint)
+    k = max(times.shape[2] for times in trains)
+
+    def factors(gain, times):
+        gain = ports.unflatten([jnp.ones(())] * ports.num_leaves) if gain is None else gain
+        gain = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, times.dtype), times.shape), gain)
+        return jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, k - leaf.shape[2]))), gain)
+
+    each = [factors(gain, times) for gain, times in zip(gains, trains, strict=True)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *each)
 
 
 def _report(

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
-from ._checks import as_array, known, require, require_count, require_instance
+from ._checks import as_array, known, require, require_count, require_finite, require_instance
 
 
 def _times(value: Any) -> Array:
@@ -54,17 +54,24 @@ class Spikes(eqx.Module):
     **Arguments:**
 
     - `times`: shape `(*batch, n, k)`: the spike times of each neuron, ascending, `inf` where there is no spike.
+    - `payload`: what the spikes carry, if anything: arrays of this shape, in any structure; of no meaning, but finite,
+      where there is no spike.
 
     Raises `TypeError` or `ValueError` for anything else, as far as the values are known.
     """
 
     times: Float[Array, "*batch n k"] = eqx.field(converter=_times)
+    payload: PyTree[Float[Array, "*batch n k"]] = None
 
     def __check_init__(self):
         shape_is_right = self.times.ndim >= 2 and self.times.shape[-2] > 0 and self.times.shape[-1] > 0
         hint = "One spike per neuron still needs its own axis: `times[..., None]`."
         require(shape_is_right, "times", "of shape (*batch, n, k), neither n nor k zero", self.times, hint)
         _require_ascending(self.times, "Sort the spikes of each neuron, with `inf` last.")
+        for leaf in jax.tree.leaves(self.payload):
+            require_finite(leaf, "payload")
+            same = jnp.shape(leaf) == self.times.shape
+            require(same, "payload", f"of the shape of `times`, {self.times.shape}", leaf)
 
     @property
     def count(self) -> Int[Array, "*batch n"]:
@@ -111,7 +118,7 @@ class Spikes(eqx.Module):
         return Spikes(filled.reshape(*batch, n, max_spikes))
 
     def events(self) -> Events:
-        """All spikes of each sample in one list, sorted by time; shape `(*batch, n * k)`."""
+        """All spikes of each sample in one list, sorted by time, without their payloads; shape `(*batch, n * k)`."""
         *batch, n, k = self.times.shape
         flat = self.times.reshape(*batch, n * k)
         order = jnp.argsort(flat, axis=-1)

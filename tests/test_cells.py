@@ -159,7 +159,7 @@ def test_the_start_moves_the_cells():
     def value(t0):
         given = Inputs(neuron, weight, inputs.times + 1.0, state, t0, jnp.asarray(T1))
         given = units.cast(given, jnp.float64)
-        trains = DiscreteAdjoint().simulate(given, settings, None).trains
+        trains = DiscreteAdjoint().simulate(given, settings, None).trains.times
         return finite_sum(trains, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), trains.shape))
 
     h = 1e-4

@@ -19,15 +19,15 @@ from .._synapse import evolve_filters
 from . import cells as grid, loop
 from .arrivals import Arrivals, in_order
 from .cells import Cells, Line, Table
-from .loop import ARRIVED, CAPPED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings, SPANNED
+from .loop import ARRIVED, CAPPED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings, SPANNED, Trains
 from .step import conditions, move
 from .units import add_scaled, indices, over_units, select, spread
 
 
 def redo(
     problem: Problem, settings: Settings, row: Row, point: Point, stop: Array, weight: PyTree, entry: Table | None
-) -> Point:
-    """The accepted point after `point`, as a differentiable map; `row` says what happened.
+) -> tuple[Point, PyTree]:
+    """The accepted point after `point` and what a spike there carries, as a differentiable map; `row` says what happened.
 
     A step that was not cut short by an event ended at `stop`. `weight` is that of the arrival there, and `entry` what
     the table of the cells holds for the cell that it spanned.
@@ -51,10 +51,11 @@ def redo(
     shift = _shift(problem, point.t + h, end[0], slope[0], row.fired, crossed)
     state, filters = add_scaled(end, shift, slope)
     t = jnp.where(landed, stop, point.t + h + shift)
+    payload = loop.payload_of(problem, t, state, filters)
     state, filters = loop.jump(problem, t, state, filters, row.fired, spread(row.action == ARRIVED, count), weight)
     if entry is not None:
         filters = select(spread(spanned, count), entry.filters, filters)
-    return Point(t, state, filters)
+    return Point(t, state, filters), payload
 
 
 def _landed(row: Row) -> Bool[Array, "batch units 1"]:
@@ -87,15 +88,16 @@ class Inputs(eqx.Module):
     initial_state: PyTree[Array]
     t0: Float[Array, ""]
     t1: Float[Array, ""]
+    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, sources, k)`
 
     def problem(self, arrivals: Arrivals, cells: Cells | None) -> Problem:
-        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1, cells)
+        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1, cells, self.gains)
 
 
 class Outcome(eqx.Module):
     """What the simulation of a layer gives."""
 
-    trains: Float[Array, "spikes batch units neurons"]
+    trains: Trains
     found: Point | None  # the accepted point before each time of `ts`
     count: Int[Array, "batch units neurons"]
     rejected: Int[Array, " batch"]
@@ -176,7 +178,7 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
         else None
     )
     found = None if ts is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (len(ts), *x.shape)), _point(progress))
-    trains = jnp.full((settings.max_spikes, *progress.count.shape), jnp.inf, progress.t.dtype)
+    trains = loop.empty_trains(problem, progress, settings.max_spikes)
 
     def goes_on(carry):
         iterations, progress, *_ = carry
@@ -227,7 +229,7 @@ def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | N
 
 def _tabulate(inputs: Inputs, settings: Settings) -> tuple[Table, PyTree[Array]]:
     ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
-    return grid.tabulate(inputs.neuron.synapse, inputs.weight, inputs.times, inputs.t0, ends)
+    return grid.tabulate(inputs.neuron.synapse, inputs.weight, inputs.gains, inputs.times, inputs.t0, ends)
 
 
 def _through_cells(inputs: Inputs, settings: Settings, bar: Table) -> Inputs:
@@ -244,6 +246,7 @@ class _Sums(eqx.Module):
     weight: PyTree[Array]
     times: Float[Array, "batch spikes"]
     t0: Float[Array, "batch units 1"]
+    gains: PyTree[Array] | None
     table: Table | None
 
 
@@ -257,9 +260,9 @@ class _Walk(eqx.Module):
 
 
 def _backward(
-    inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, trains_bar: Array, found_bar: Point | None
+    inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, trains_bar: Trains, found_bar: Point | None
 ) -> Inputs:
-    """The cotangent of `inputs`, given those of the spike times and of the accepted points before `ts`."""
+    """The cotangent of `inputs`, given those of the spikes and of the accepted points before `ts`."""
     shape, length = tape.end.count.shape, tape.rows.t.shape[0]
     parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
@@ -275,7 +278,9 @@ def _backward(
         waiting = ~at_end
     no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
     no_table = None if tape.cells is None else _zeros(tape.cells.table)
-    sums = _Sums(_zeros(copies), _zeros(inputs.weight), no_times, jnp.zeros_like(tape.end.t), no_table)
+    sums = _Sums(
+        _zeros(copies), _zeros(inputs.weight), no_times, jnp.zeros_like(tape.end.t), _zeros(inputs.gains), no_table
+    )
     walk = _Walk(jnp.int32(0), bar, tape.end.count, sums)
 
     def rows_before(iterations, rows):
@@ -283,8 +288,9 @@ def _backward(
         if length >= settings.max_steps:
             return rows
         again = jnp.where(iterations == tape.iterations, 0, iterations)
-        nothing = jnp.zeros((0, *shape), trains_bar.dtype)
-        return loop.run(problem, settings, loop.start(problem, settings), nothing, rows, jnp.int32(0), again)[2]
+        start = loop.start(problem, settings)
+        nothing = loop.empty_trains(problem, start, 0)
+        return loop.run(problem, settings, start, nothing, rows, jnp.int32(0), again)[2]
 
     def segment(carry):
         iterations, rows, waiting, walk = carry
@@ -306,7 +312,7 @@ def _backward(
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
     times = walk.sums.times.reshape(inputs.times.shape)
     t0 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0)
-    by_steps = Inputs(neuron, walk.sums.weight, times, walk.bar.state, t0, jnp.zeros_like(inputs.t1))
+    by_steps = Inputs(neuron, walk.sums.weight, times, walk.bar.state, t0, jnp.zeros_like(inputs.t1), walk.sums.gains)
     if walk.sums.table is None:
         return by_steps
     total = jax.tree.map(jnp.add, by_steps, _through_cells(inputs, settings, walk.sums.table))
@@ -314,31 +320,29 @@ def _backward(
 
 
 def _step_back(
-    problem: Problem, settings: Settings, rows: Row, added: Point | None, trains_bar: Array, walk: _Walk
+    problem: Problem, settings: Settings, rows: Row, added: Point | None, trains_bar: Trains, walk: _Walk
 ) -> _Walk:
     """The walk over one row: the cotangent after it becomes the one before it."""
     left = walk.left - 1
     row = jax.tree.map(lambda rows: rows[left], rows)
     count = walk.count - row.fired[0].astype(jnp.int32)
-    recorded = row.fired[0] & (count < trains_bar.shape[0])
-    emitted = jnp.take_along_axis(trains_bar, count[None], axis=0, mode="clip")[0]
-    emitted = jnp.sum(jnp.where(recorded, emitted, 0.0), axis=2, keepdims=True)
-    bar = eqx.tree_at(lambda bar: bar.t, walk.bar, walk.bar.t + emitted)
+    emitted = _emitted(trains_bar, count, row)
+    bar = eqx.tree_at(lambda bar: bar.t, walk.bar, walk.bar.t + jnp.sum(emitted.times, axis=2, keepdims=True))
 
     arrival, spike = problem.arrivals.at(row.cursor)
     arrived, landed = row.action == ARRIVED, _landed(row)
     end = problem.t1 if problem.cells is None else problem.cells.ends[row.cell]
     stop = jnp.where(arrived, arrival, end)
     entry = None if problem.cells is None else problem.cells.table.at(row.cell)
-    weight = loop.weight_of(problem, spike)
+    weight, gain = loop.weight_of(problem, spike)
     parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
 
-    def forward(parameters, point, stop, weight, entry):
-        neuron = eqx.combine(parameters, rest)
-        return redo(eqx.tree_at(lambda p: p.neuron, problem, neuron), settings, row, point, stop, weight, entry)
+    def forward(parameters, point, stop, weight, gain, entry):
+        moved = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(parameters, rest))
+        return redo(moved, settings, row, point, stop, loop.scaled(weight, gain), entry)
 
-    _, pull = jax.vjp(forward, parameters, Point(row.t, row.state, row.filters), stop, weight, entry)
-    parameters_bar, point_bar, stop_bar, weight_bar, entry_bar = pull(bar)
+    _, pull = jax.vjp(forward, parameters, Point(row.t, row.state, row.filters), stop, weight, gain, entry)
+    parameters_bar, point_bar, stop_bar, weight_bar, gain_bar, entry_bar = pull((bar, emitted.payload))
     happened = row.action <= FIRED_AT_ONCE
     bar = _choose(happened, point_bar, walk.bar)
     if added is not None:
@@ -347,18 +351,31 @@ def _step_back(
     batch, units, neurons = (
         indices(n).reshape(s) for n, s in zip(count.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
     )
-    source = spike // problem.arrivals.k
+    source, place = spike // problem.arrivals.k, spike % problem.arrivals.k
+
+    def add(where, sums, bars):
+        return jax.tree.map(lambda sum, bar: sum.at[where].add(jnp.where(arrived, bar, 0.0)), sums, bars)
+
+    t0, table = _cell_sums(problem, walk.sums, row, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar)
     sums = _Sums(
         jax.tree.map(jnp.add, walk.sums.neuron, _choose(happened, parameters_bar, _zeros(parameters_bar))),
-        jax.tree.map(
-            lambda sum, bar: sum.at[source, units, neurons].add(jnp.where(arrived, bar, 0.0)),
-            walk.sums.weight,
-            weight_bar,
-        ),
-        walk.sums.times.at[batch, spike].add(jnp.where(arrived, stop_bar, 0.0)),
-        *_cell_sums(problem, walk.sums, row, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar),
+        add((source, units, neurons), walk.sums.weight, weight_bar),
+        add((batch, spike), walk.sums.times, stop_bar),
+        t0,
+        add((batch, source, place), walk.sums.gains, gain_bar),
+        table,
     )
     return _Walk(left, bar, count, sums)
+
+
+def _emitted(trains_bar: Trains, count: Int[Array, "batch units neurons"], row: Row) -> Trains:
+    """The cotangent of the spike that the row emitted, number `count`."""
+    recorded = row.fired[0] & (count < trains_bar.times.shape[0])
+
+    def leaf(bar):
+        return jnp.where(recorded, jnp.take_along_axis(bar, count[None], axis=0, mode="clip")[0], 0.0)
+
+    return jax.tree.map(leaf, trains_bar)
 
 
 def _cell_sums(problem: Problem, sums: _Sums, row: Row, stop_bar: Array, entry_bar: Table | None):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .._neuron import AbstractNeuron, stops_at_arrivals
+from .._neuron import AbstractNeuron, is_plain, stops_at_arrivals
 from .._synapse import AbstractSynapse, drive_of, evolve_filters, filters_after_arrival, initial_filters
 from .units import cast, over_units
 
@@ -154,7 +154,7 @@ def _ramp_jvp(primals, tangents):
 
 def is_affine(neuron: AbstractNeuron) -> bool:
     """Whether the motion of a neuron has the closed form of this module."""
-    if not neuron.is_linear or neuron.internal_events() or stops_at_arrivals(neuron):
+    if not neuron.is_linear or neuron.internal_events() or stops_at_arrivals(neuron) or not is_plain(neuron):
         return False
     synapse = neuron.synapse
     if not isinstance(synapse, AbstractSynapse):

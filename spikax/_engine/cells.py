@@ -122,27 +122,38 @@ def watched_cells(t0: Array, ends: Float[Array, " cells"], ts: Float[Array, " ts
 
 
 def tabulate(
-    synapse: Synapse, weight: PyTree[Array], times: Float[Array, "batch sources k"], t0: Array, ends: Array
+    synapse: Synapse,
+    weight: PyTree[Array],
+    gains: PyTree[Array] | None,
+    times: Float[Array, "batch sources k"],
+    t0: Array,
+    ends: Array,
 ) -> tuple[Table, PyTree[Array]]:
     """The table of a layer, and the variation of the drive in each cell.
 
-    The parameters of `synapse` have the shape `()`; the weights have the axes `(sources, units, neurons)`.
+    The parameters of `synapse` have the shape `()`; the weights have the axes `(sources, units, neurons)`,
+    and their factors, if any, those of `times`.
     """
+    if gains is None:
+        gains = jax.tree.map(lambda _: jnp.ones((), times.dtype), synapse, is_leaf=is_synapse)
     length = ends - _starts(t0, ends)
     cell = jnp.searchsorted(ends, times, side="left").astype(jnp.int32)
     comes = cell < ends.shape[0]
     cell = jnp.where(comes, cell, 0)
     age = jnp.where(comes, ends[cell] - jnp.where(comes, times, 0.0), 0.0)
 
-    def port(synapse, weight):
-        unit = over_units(_unit_response, synapse, age, length[cell])
-        kernel, variation = jax.tree.map(lambda x: _by_cell(jnp.where(comes, x, 0.0), cell, ends.shape[0]), unit)
+    def port(synapse, weight, gain):
+        def by_cell(scale, response):
+            return jax.tree.map(lambda x: _by_cell(jnp.where(comes, scale * x, 0.0), cell, ends.shape[0]), response)
+
+        response, variation = over_units(_unit_response, synapse, age, length[cell])
+        kernel, variation = by_cell(gain, response), by_cell(jnp.abs(gain), variation)
         arrived = jax.tree.map(lambda x: _weighted(x, weight), kernel)
         varied = jax.tree.map(lambda x: _weighted(lax.stop_gradient(x), jnp.abs(lax.stop_gradient(weight))), variation)
         rest, rest_variation = _rest(synapse, arrived.filters, length)
         return jax.tree.map(jnp.add, (arrived, varied), (rest, lax.stop_gradient(rest_variation)))
 
-    ports = jax.tree.map(port, synapse, weight, is_leaf=is_synapse)
+    ports = jax.tree.map(port, synapse, weight, gains, is_leaf=is_synapse)
 
     def part(which):
         return jax.tree.map(which, ports, is_leaf=lambda node: isinstance(node, tuple))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._held import held
 from .._neuron import AbstractNeuron, events_of, stops_at_arrivals
-from .._synapse import filters_after_arrival, initial_filters
+from .._synapse import drive_of, filters_after_arrival, initial_filters
 from .arrivals import Arrivals
 from .cells import Cells, View
 from .control import StepControl
@@ -59,6 +59,7 @@ class Problem(eqx.Module):
     t0: Float[Array, ""]
     t1: Float[Array, ""]
     cells: Cells | None = None
+    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, sources, k)`
 
 
 class Point(eqx.Module):
@@ -95,6 +96,13 @@ class Progress(eqx.Module):
     search: Search
     cell: Int[Array, "batch units 1"]  # where the unit is: past the start of the cell, or at it
     refines: Bool[Array, "batch units 1"]  # the unit stops at the arrivals of the cell
+
+
+class Trains(eqx.Module):
+    """The spikes of all neurons, and what they carry."""
+
+    times: Float[Array, "spikes batch units neurons"]
+    payload: PyTree[Array]
 
 
 class Row(eqx.Module):
@@ -139,6 +147,23 @@ def start(problem: Problem, settings: Settings) -> Progress:
     )
 
 
+def empty_trains(problem: Problem, progress: Progress, capacity: int) -> Trains:
+    """Trains with places for that many spikes of each neuron, none of which has happened."""
+    payload = payload_of(problem, progress.t, progress.state, progress.filters)
+    times = jnp.full((capacity, *progress.count.shape), jnp.inf, progress.t.dtype)
+    return Trains(times, jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), payload))
+
+
+def payload_of(problem: Problem, t: Array, state: PyTree, filters: PyTree) -> PyTree:
+    """What a spike of each neuron carries that happens at this point."""
+
+    def one(neuron, t, state, filters):
+        return cast(neuron.payload(t, state, drive_of(neuron.synapse, filters)), t.dtype)
+
+    shape = jax.tree.leaves(state)[0].shape[:3]
+    return over_units(one, problem.neuron, jnp.broadcast_to(t, shape), state, filters)
+
+
 def row_of(problem: Problem, progress: Progress, h: Array, action: Array, fired: Array) -> Row:
     """What an iteration that started from `progress` did. Many rows are stored, and so each is kept small."""
     cell = None if problem.cells is None else progress.cell
@@ -170,14 +195,14 @@ def run(
     problem: Problem,
     settings: Settings,
     progress: Progress,
-    trains: Array,
+    trains: Trains,
     rows: Row | None,
     first: Array,
     limit: Array,
-) -> tuple[Progress, Array, Row | None, Array]:
+) -> tuple[Progress, Trains, Row | None, Array]:
     """Iterates, from number `first` up to number `limit`; `rows`, if given, hold the latest iterations.
 
-    Returns the progress, the spike times, the rows, and the number of the next iteration.
+    Returns the progress, the spikes, the rows, and the number of the next iteration.
     """
 
     def goes_on(carry):
@@ -186,8 +211,8 @@ def run(
 
     def body(carry):
         k, progress, trains, rows = carry
-        new, row = _iterate(problem, settings, progress)
-        trains = _record(trains, progress.count, row, new.t)
+        new, row, spike = _iterate(problem, settings, progress)
+        trains = _record(trains, progress.count, row, spike)
         if rows is not None:
             place = k % rows.t.shape[0]
             rows = jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, place, 0), rows, row)
@@ -197,8 +222,8 @@ def run(
     return progress, trains, rows, k
 
 
-def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> PyTree[Array]:
-    """The weights with which a spike of the sources reaches each neuron."""
+def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyTree[Array], PyTree[Array] | None]:
+    """The weights with which a spike of the sources reaches each neuron, and their factors where there are any."""
     units = indices(spike.shape[1])[None, :, None]
     source = spike // problem.arrivals.k
 
@@ -206,7 +231,16 @@ def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> PyTree[Ar
         neurons = indices(weight.shape[2])
         return weight.at[source, units, neurons].get(mode="promise_in_bounds")
 
-    return jax.tree.map(leaf, problem.weight)
+    def factor(gain):
+        batch = indices(spike.shape[0])[:, None, None]
+        return gain.reshape(gain.shape[0], -1).at[batch, spike].get(mode="promise_in_bounds")
+
+    return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
+
+
+def scaled(weight: PyTree[Array], gain: PyTree[Array] | None) -> PyTree[Array]:
+    """The weights times their factors."""
+    return weight if gain is None else jax.tree.map(jnp.multiply, weight, gain)
 
 
 def jump(problem: Problem, t: Array, state: PyTree, filters: PyTree, fired: Array, arrived: Array, weight: PyTree):
@@ -246,17 +280,18 @@ def _first(times: Array, where: Array) -> Float[Array, "batch units 1"]:
     return jnp.min(jnp.where(where, times, jnp.inf), axis=(0, 3))[..., None]
 
 
-def _record(trains: Array, count: Array, row: Row, t: Array) -> Array:
-    place = indices(trains.shape[0])[:, None, None, None]
-    return jnp.where((place == count) & row.fired[0], t, trains)
+def _record(trains: Trains, count: Array, row: Row, spike: Trains) -> Trains:
+    place = indices(trains.times.shape[0])[:, None, None, None]
+    here = (place == count) & row.fired[0]
+    return jax.tree.map(lambda train, one: jnp.where(here, one, train), trains, spike)
 
 
-def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progress, Row]:
-    """One trial step of every unit."""
+def _iterate(problem: Problem, settings: Settings, old: Progress) -> tuple[Progress, Row, Trains]:
+    """One trial step of every unit; and what a spike in it would be."""
     attempt = _attempt(problem, settings, old)
     verdict = _judge(problem, settings, old, attempt)
-    new = _advance(problem, settings, old, attempt, verdict)
-    return new, row_of(problem, old, attempt.h, verdict.action, verdict.fired)
+    new, spike = _advance(problem, settings, old, attempt, verdict)
+    return new, row_of(problem, old, attempt.h, verdict.action, verdict.fired), spike
 
 
 class _Attempt(eqx.Module):
@@ -422,7 +457,9 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
     return _Guess(time, outlook, low, high, above)
 
 
-def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict) -> Progress:
+def _advance(
+    problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict
+) -> tuple[Progress, Trains]:
     h, trial, action, fired = attempt.h, attempt.trial, verdict.action, verdict.fired
     arrived, landed = action == ARRIVED, (action >= ARRIVED) & (action <= SPANNED)
     t = jnp.where(action == FIRED, jnp.minimum(old.t + h + verdict.shift, attempt.stop), old.t)
@@ -431,7 +468,8 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
     stepped = spread(action <= FIRED, old.count)
     before = select(stepped, add_scaled(trial.state, verdict.shift, trial.slope), old.state)
     filters = select(stepped, add_scaled(trial.filters, verdict.shift, trial.filter_slope), old.filters)
-    weight = weight_of(problem, old.spike)
+    payload = payload_of(problem, t, before, filters)
+    weight = scaled(*weight_of(problem, old.spike))
     state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight)
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
 
@@ -451,7 +489,7 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
         wanted = jnp.where(action == REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
     arrival, spike = problem.arrivals.at(cursor)
     cell, refines = _place_in_cells(problem, old, t, arrival, action)
-    return Progress(
+    new = Progress(
         t=t,
         state=state,
         filters=filters,
@@ -466,6 +504,7 @@ def _advance(problem: Problem, settings: Settings, old: Progress, attempt: _Atte
         cell=cell,
         refines=refines,
     )
+    return new, Trains(t, payload)
 
 
 def _place_in_cells(problem: Problem, old: Progress, t: Array, arrival: Array, action: Array) -> tuple[Array, Array]:
