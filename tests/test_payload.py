@@ -1,5 +1,7 @@
 """Spikes that carry something: their values, what they do at their targets, and their gradients."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,7 @@ def network(dtype, sizes=(3, 3, 2)):
     """Two layers of gated units: the spikes of the first carry to the second."""
     rng = np.random.default_rng(0)
     layers, connections, names = {}, [], ("input", "hidden", "output")
-    for i, (sources, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (sources, n) in enumerate(itertools.pairwise(sizes)):
         scale = (1.0, 10.0)[i]
         weight = {port: jnp.asarray(scale * rng.uniform(0.2, 1.5, (sources, n)), dtype) for port in PORTS}
         layers[names[i + 1]] = sx.Layer(egru(n, dtype, seed=i), n)

@@ -27,9 +27,9 @@ from .units import add_scaled, indices, over_units, select, spread
 def redo(
     problem: Problem, settings: Settings, row: Row, point: Point, stop: Array, weight: PyTree, entry: Table | None
 ) -> tuple[Point, PyTree]:
-    """The accepted point after `point` and what a spike there carries, as a differentiable map; `row` says what happened.
+    """The accepted point after `point`, and what a spike there carries, as a differentiable map.
 
-    A step that was not cut short by an event ended at `stop`. `weight` is that of the arrival there, and `entry` what
+    The `row` says what happened. A step that was not cut short by an event ended at `stop`. `weight` is that of the arrival there, and `entry` what
     the table of the cells holds for the cell that it spanned.
     """
     crossed, capped = row.action == FIRED, row.action == CAPPED

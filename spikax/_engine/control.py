@@ -39,7 +39,7 @@ class StepControl(eqx.Module):
 
         def of_leaf(old, new, estimate, crude_square):
             finite = jnp.isfinite(new)
-            if self.rtol is None:
+            if self.rtol is None or self.order is None:
                 ratio = jnp.zeros_like(new)
             else:
                 allowed = self.atol + self.rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))

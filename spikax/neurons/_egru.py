@@ -34,7 +34,8 @@ class EGRU(AbstractNeuron):
     unit spikes, and $c \leftarrow 0$. A spike of a unit with the cell value $c^-$ and the gate $r^-$ right before it
     counts at its targets as
 
-    $$ a_u \leftarrow a_u + w_u\, c^-, \qquad a_r \leftarrow a_r + w_r\, c^-, \qquad a_z \leftarrow a_z + w_z\, r^- c^-. $$
+    $$ a_u \leftarrow a_u + w_u\, c^-, \qquad a_r \leftarrow a_r + w_r\, c^-, \qquad
+       a_z \leftarrow a_z + w_z\, r^- c^-. $$
 
     A connection to these units has three weights, `{"u": ..., "r": ..., "z": ...}`, and so has `weights` of the layer.
     Spikes that carry nothing, such as those of an input, count as $c^- = r^- = 1$; other neurons do not mind what the
