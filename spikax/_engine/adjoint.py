@@ -29,8 +29,8 @@ def redo(
 ) -> tuple[Point, PyTree]:
     """The accepted point after `point`, and what a spike there carries, as a differentiable map.
 
-    The `row` says what happened. A step that was not cut short by an event ended at `stop`. `weight` is that of the arrival there, and `entry` what
-    the table of the cells holds for the cell that it spanned.
+    The `row` says what happened. A step that was not cut short by an event ended at `stop`. `weight` is that of the
+    arrival there, and `entry` what the table of the cells holds for the cell that it spanned.
     """
     crossed, capped = row.action == FIRED, row.action == CAPPED
     landed, spanned = _landed(row), row.action == SPANNED
