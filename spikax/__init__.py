@@ -21,14 +21,25 @@ from ._synapse import (
 from ._types import Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
 from .neurons import (
+    AdEx as AdEx,
+    AdExState as AdExState,
+    ALIF as ALIF,
+    ALIFState as ALIFState,
     EGRU as EGRU,
     EGRUPayload as EGRUPayload,
     EGRUState as EGRUState,
     EIF as EIF,
     EIFState as EIFState,
+    HodgkinHuxley as HodgkinHuxley,
+    HodgkinHuxleyState as HodgkinHuxleyState,
+    IF as IF,
+    Izhikevich as Izhikevich,
+    IzhikevichState as IzhikevichState,
     LI as LI,
     LIF as LIF,
     LIFState as LIFState,
+    MorrisLecar as MorrisLecar,
+    MorrisLecarState as MorrisLecarState,
     QIF as QIF,
     QIFState as QIFState,
 )

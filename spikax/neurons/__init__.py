@@ -1,6 +1,11 @@
 """The neuron models, one family per file."""
 
+from ._adex import AdEx as AdEx, AdExState as AdExState
+from ._alif import ALIF as ALIF, ALIFState as ALIFState
 from ._egru import EGRU as EGRU, EGRUPayload as EGRUPayload, EGRUState as EGRUState
 from ._eif import EIF as EIF, EIFState as EIFState
-from ._lif import LI as LI, LIF as LIF, LIFState as LIFState
+from ._hodgkin_huxley import HodgkinHuxley as HodgkinHuxley, HodgkinHuxleyState as HodgkinHuxleyState
+from ._izhikevich import Izhikevich as Izhikevich, IzhikevichState as IzhikevichState
+from ._lif import IF as IF, LI as LI, LIF as LIF, LIFState as LIFState
+from ._morris_lecar import MorrisLecar as MorrisLecar, MorrisLecarState as MorrisLecarState
 from ._qif import QIF as QIF, QIFState as QIFState

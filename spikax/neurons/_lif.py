@@ -1,4 +1,4 @@
-"""Leaky integrators, with and without spikes."""
+"""Integrators, with and without leak, with and without spikes."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -61,6 +61,60 @@ class LIF(AbstractNeuron):
 
     def dynamics(self, t, state, drive):
         return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_threshold
+
+    def reset(self, t, state):
+        return LIFState(v=jnp.asarray(self.v_reset))
+
+    def receive(self, t, state, weight):
+        return LIFState(v=state.v + weight)
+
+
+class IF(AbstractNeuron):
+    r"""The perfect integrator: integrate-and-fire without a leak.
+
+    $$ \tau_{mem}\, v' = I + b, \qquad v \leftarrow v_{reset} \text{ as } v \text{ rises through } v_{threshold}. $$
+
+    Without a leak there is no rest: the neuron starts at $v_{reset}$. An arrival of weight $w$ through a
+    `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `tau_mem`: how slowly the membrane charges, in ms: a current of one raises $v$ by one in this time.
+    - `v_threshold`: the voltage at which the neuron spikes.
+    - `v_reset`: the voltage at the start and after a spike, below the threshold.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        L. F. Abbott, *Lapicque's introduction of the integrate-and-fire model neuron (1907)*, Brain Research Bulletin
+        50(5-6), 1999.
+    """
+
+    tau_mem: Scalar = 20.0
+    v_threshold: Scalar = 1.0
+    v_reset: Scalar = 0.0
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        require_positive(self.tau_mem, "tau_mem")
+        for name in ("v_threshold", "v_reset", "bias"):
+            require_finite(getattr(self, name), name)
+        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
+        require_synapse(self.synapse)
+
+    @property
+    def is_linear(self):
+        return True
+
+    def initial_state(self):
+        return LIFState(v=jnp.asarray(self.v_reset))
+
+    def dynamics(self, t, state, drive):
+        return LIFState(v=(drive + self.bias) / self.tau_mem)
 
     def spike_condition(self, t, state):
         return state.v - self.v_threshold

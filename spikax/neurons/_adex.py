@@ -1,0 +1,89 @@
+"""The adaptive exponential integrate-and-fire neuron."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import require_below, require_finite, require_positive
+from .._neuron import AbstractNeuron
+from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._types import Scalar
+
+
+class AdExState(eqx.Module):
+    """The membrane voltage, and the adaptation current."""
+
+    v: Array
+    w: Array
+
+
+class AdEx(AbstractNeuron):
+    r"""The adaptive exponential integrate-and-fire neuron.
+
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + \Delta\, e^{(v - v_{rheobase}) / \Delta} - w + I + b, \qquad
+       \tau_{adapt}\, w' = a\, (v - v_{rest}) - w, $$
+
+    $$ v \leftarrow v_{reset}, \quad w \leftarrow w + \beta \qquad \text{as } v \text{ rises through } v_{peak}. $$
+
+    Voltages are in mV, and so are currents, as multiples of the leak conductance. The defaults are those of the
+    reference, which gives 281 pF, 30 nS, a = 4 nS and an increment of 80.5 pA. An arrival of weight $w$ through a
+    `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `tau_mem`: the membrane time constant, in ms.
+    - `tau_adapt`: the time constant of the adaptation, in ms.
+    - `v_rest`: the voltage at rest.
+    - `v_rheobase`: the voltage beyond which the membrane escapes by itself.
+    - `sharpness`: the slope factor $\Delta$ of the escape, a voltage.
+    - `v_peak`: the voltage at which the spike is counted. The escape would reach infinity within about
+      $\tau_{mem}\, e^{-(v_{peak} - v_{rheobase}) / \Delta}$ from there: a higher peak moves spikes by less than that,
+      and costs shorter steps.
+    - `v_reset`: the voltage after a spike, below the peak.
+    - `coupling`: how strongly, $a$, the adaptation follows the voltage.
+    - `increment`: by how much, $\beta$, a spike raises the adaptation current.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        R. Brette, W. Gerstner, *Adaptive exponential integrate-and-fire model as an effective description of neuronal
+        activity*, Journal of Neurophysiology 94(5), 2005.
+    """
+
+    tau_mem: Scalar = 9.37
+    tau_adapt: Scalar = 144.0
+    v_rest: Scalar = -70.6
+    v_rheobase: Scalar = -50.4
+    sharpness: Scalar = 2.0
+    v_peak: Scalar = -40.4
+    v_reset: Scalar = -70.6
+    coupling: Scalar = 0.133
+    increment: Scalar = 2.68
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        for name in ("tau_mem", "tau_adapt", "sharpness"):
+            require_positive(getattr(self, name), name)
+        for name in ("v_rest", "v_rheobase", "v_peak", "v_reset", "coupling", "increment", "bias"):
+            require_finite(getattr(self, name), name)
+        require_below(self.v_reset, self.v_peak, "v_reset", "v_peak", "Else a spike would set off another.")
+        require_synapse(self.synapse)
+
+    def initial_state(self):
+        v = jnp.asarray(self.v_rest)
+        return AdExState(v=v, w=jnp.zeros_like(v))
+
+    def dynamics(self, t, state, drive):
+        escape = self.sharpness * jnp.exp((state.v - self.v_rheobase) / self.sharpness)
+        v = (self.v_rest - state.v + escape - state.w + drive + self.bias) / self.tau_mem
+        return AdExState(v=v, w=(self.coupling * (state.v - self.v_rest) - state.w) / self.tau_adapt)
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_peak
+
+    def reset(self, t, state):
+        return AdExState(v=jnp.asarray(self.v_reset), w=state.w + self.increment)
+
+    def receive(self, t, state, weight):
+        return AdExState(v=state.v + weight, w=state.w)

@@ -1,0 +1,77 @@
+"""The leaky integrate-and-fire neuron with an adaptive threshold."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import require_below, require_finite, require_positive
+from .._neuron import AbstractNeuron
+from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._types import Scalar
+
+
+class ALIFState(eqx.Module):
+    """The membrane voltage, and how far the threshold is raised."""
+
+    v: Array
+    a: Array
+
+
+class ALIF(AbstractNeuron):
+    r"""The adaptive leaky integrate-and-fire neuron: every spike raises its threshold, which then decays back.
+
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b, \qquad \tau_{adapt}\, a' = -a, $$
+
+    $$ v \leftarrow v_{reset}, \quad a \leftarrow a + \beta \qquad
+       \text{as } v \text{ rises through } v_{threshold} + a. $$
+
+    An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `tau_mem`: the membrane time constant, in ms.
+    - `tau_adapt`: the time constant with which the threshold decays back, in ms.
+    - `v_rest`: the voltage at rest.
+    - `v_threshold`: the threshold of a neuron that has not spiked for long.
+    - `v_reset`: the voltage after a spike, below the threshold.
+    - `increment`: by how much, $\beta$, a spike raises the threshold.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        G. Bellec, D. Salaj, A. Subramoney, R. Legenstein, W. Maass, *Long short-term memory and learning-to-learn in
+        networks of spiking neurons*, Advances in Neural Information Processing Systems 31, 2018.
+    """
+
+    tau_mem: Scalar = 20.0
+    tau_adapt: Scalar = 200.0
+    v_rest: Scalar = 0.0
+    v_threshold: Scalar = 1.0
+    v_reset: Scalar = 0.0
+    increment: Scalar = 0.2
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        require_positive(self.tau_mem, "tau_mem")
+        require_positive(self.tau_adapt, "tau_adapt")
+        for name in ("v_rest", "v_threshold", "v_reset", "increment", "bias"):
+            require_finite(getattr(self, name), name)
+        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
+        require_synapse(self.synapse)
+
+    def initial_state(self):
+        v = jnp.asarray(self.v_rest)
+        return ALIFState(v=v, a=jnp.zeros_like(v))
+
+    def dynamics(self, t, state, drive):
+        return ALIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem, a=-state.a / self.tau_adapt)
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_threshold - state.a
+
+    def reset(self, t, state):
+        return ALIFState(v=jnp.asarray(self.v_reset), a=state.a + self.increment)
+
+    def receive(self, t, state, weight):
+        return ALIFState(v=state.v + weight, a=state.a)

@@ -1,0 +1,107 @@
+"""The Izhikevich neuron."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import require, require_below, require_finite, require_instance
+from .._neuron import AbstractNeuron
+from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._types import Scalar
+
+
+# The parameters a, b, c and d of the kinds of neurons in figure 2 of the reference.
+_PRESETS = {
+    "regular_spiking": (0.02, 0.2, -65.0, 8.0),
+    "intrinsically_bursting": (0.02, 0.2, -55.0, 4.0),
+    "chattering": (0.02, 0.2, -50.0, 2.0),
+    "fast_spiking": (0.1, 0.2, -65.0, 2.0),
+    "low_threshold_spiking": (0.02, 0.25, -65.0, 2.0),
+    "thalamo_cortical": (0.02, 0.25, -65.0, 0.05),
+    "resonator": (0.1, 0.26, -65.0, 2.0),
+}
+
+
+class IzhikevichState(eqx.Module):
+    """The membrane voltage, and the recovery variable."""
+
+    v: Array
+    u: Array
+
+
+class Izhikevich(AbstractNeuron):
+    r"""The Izhikevich neuron, in mV and ms.
+
+    $$ v' = 0.04\, v^2 + 5\, v + 140 - u + I + I_b, \qquad u' = a\, (b\, v - u), $$
+
+    $$ v \leftarrow c, \quad u \leftarrow u + d \qquad \text{as } v \text{ rises through } v_{peak}. $$
+
+    It starts at rest; with $b > 5 - \sqrt{22.4}$, where there is no rest, where $v$ moves most slowly. An arrival of
+    weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `a`: the rate of the recovery, in 1/ms.
+    - `b`: how strongly the recovery follows the voltage.
+    - `c`: the voltage after a spike, below the peak.
+    - `d`: by how much a spike raises the recovery variable.
+    - `v_peak`: the voltage at which the spike is counted.
+    - `bias`: a constant current $I_b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        E. M. Izhikevich, *Simple model of spiking neurons*, IEEE Transactions on Neural Networks 14(6), 2003.
+    """
+
+    a: Scalar = 0.02
+    b: Scalar = 0.2
+    c: Scalar = -65.0
+    d: Scalar = 8.0
+    v_peak: Scalar = 30.0
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        for name in ("a", "b", "c", "d", "v_peak", "bias"):
+            require_finite(getattr(self, name), name)
+        require_below(self.c, self.v_peak, "c", "v_peak", "Else a spike would set off another.")
+        require_synapse(self.synapse)
+
+    @classmethod
+    def preset(cls, name: str, **parameters: Any) -> "Izhikevich":
+        """A kind of neuron from the reference, with its `a`, `b`, `c` and `d`.
+
+        **Arguments:**
+
+        - `name`: `"regular_spiking"`, `"intrinsically_bursting"`, `"chattering"`, `"fast_spiking"`,
+          `"low_threshold_spiking"`, `"thalamo_cortical"` or `"resonator"`.
+        - `parameters`: any arguments of the constructor, such as `synapse` and `bias`; they go before the preset.
+
+        **Raises:** `ValueError` for an unknown name.
+        """
+        require_instance(name, str, "name", "the name of a preset", f"One of {list(_PRESETS)}.")
+        require(name in _PRESETS, "name", f"one of {list(_PRESETS)}", name)
+        return cls(**dict(zip("abcd", _PRESETS[name], strict=True)) | parameters)
+
+    def initial_state(self):
+        # The lower root of 0.04 v² + (5 - b) v + 140, or its vertex where there is none.
+        slope = 5.0 - jnp.asarray(self.b)
+        square = slope**2 - 22.4
+        rests = square > 0.0
+        v = (-slope - jnp.where(rests, jnp.sqrt(jnp.where(rests, square, 1.0)), 0.0)) / 0.08
+        return IzhikevichState(v=v, u=self.b * v)
+
+    def dynamics(self, t, state, drive):
+        v = (0.04 * state.v + 5.0) * state.v + 140.0 - state.u + drive + self.bias
+        return IzhikevichState(v=v, u=self.a * (self.b * state.v - state.u))
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_peak
+
+    def reset(self, t, state):
+        return IzhikevichState(v=jnp.asarray(self.c), u=state.u + self.d)
+
+    def receive(self, t, state, weight):
+        return IzhikevichState(v=state.v + weight, u=state.u)

@@ -1,0 +1,104 @@
+"""The Morris–Lecar neuron."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import require_finite, require_positive
+from .._neuron import AbstractNeuron
+from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._types import Scalar
+
+
+class MorrisLecarState(eqx.Module):
+    """The membrane voltage, and the share of open potassium channels."""
+
+    v: Array
+    n: Array
+
+
+class MorrisLecar(AbstractNeuron):
+    r"""The Morris–Lecar model of the barnacle's giant muscle fibre, in mV, ms, mS/cm² and µA/cm².
+
+    $$ C\, v' = -g_{Ca}\, m_\infty(v)\, (v - v_{Ca}) - g_K\, n\, (v - v_K) - g_{leak}\, (v - v_{leak}) + I + b, $$
+
+    $$ n' = \lambda \cosh\!\Big(\frac{v - v_3}{2\, v_4}\Big)\, (n_\infty(v) - n), \qquad
+       m_\infty = \tfrac12 + \tfrac12 \tanh \frac{v - v_1}{v_2}, \quad
+       n_\infty = \tfrac12 + \tfrac12 \tanh \frac{v - v_3}{v_4}. $$
+
+    A spike is counted as $v$ rises through $v_{threshold}$. It changes nothing: the membrane comes back by itself, and
+    before it has fallen below the threshold there is no second spike. An arrival of weight $w$ through a
+    `DeltaSynapse` adds $w$ to $v$.
+
+    **Arguments:**
+
+    - `capacitance`: the capacitance $C$ of the membrane.
+    - `g_calcium`, `g_potassium`, `g_leak`: the conductances with all channels open.
+    - `v_calcium`, `v_potassium`, `v_leak`: the reversal potentials.
+    - `v1`, `v2`: where half of the calcium channels are open, and over which range they open.
+    - `v3`, `v4`: the same of the potassium channels.
+    - `recovery`: the rate $\lambda$ of the potassium channels, in 1/ms.
+    - `v_rest`: the voltage at the start, where the potassium channels are in their steady state. At the default it is
+      the rest.
+    - `v_threshold`: the voltage at which a spike is counted.
+    - `bias`: a constant current $b$.
+    - `synapse`: the filter of the arrivals.
+
+    ??? cite "Reference"
+        C. Morris, H. Lecar, *Voltage oscillations in the barnacle giant muscle fiber*, Biophysical Journal 35(1), 1981;
+        with the parameters of J. Rinzel, B. Ermentrout, *Analysis of neural excitability and oscillations*, in C. Koch,
+        I. Segev (eds.), *Methods in Neuronal Modeling*, MIT Press, 1998, where firing begins at a Hopf bifurcation.
+    """
+
+    capacitance: Scalar = 20.0
+    g_calcium: Scalar = 4.4
+    g_potassium: Scalar = 8.0
+    g_leak: Scalar = 2.0
+    v_calcium: Scalar = 120.0
+    v_potassium: Scalar = -84.0
+    v_leak: Scalar = -60.0
+    v1: Scalar = -1.2
+    v2: Scalar = 18.0
+    v3: Scalar = 2.0
+    v4: Scalar = 30.0
+    recovery: Scalar = 0.04
+    v_rest: Scalar = -60.855
+    v_threshold: Scalar = 0.0
+    bias: Scalar = 0.0
+    synapse: Synapse = ExpSynapse()
+
+    def __check_init__(self):
+        for name in ("capacitance", "g_calcium", "g_potassium", "g_leak", "v2", "v4", "recovery"):
+            require_positive(getattr(self, name), name)
+        for name in ("v_calcium", "v_potassium", "v_leak", "v1", "v3", "v_rest", "v_threshold", "bias"):
+            require_finite(getattr(self, name), name)
+        require_synapse(self.synapse)
+
+    def initial_state(self):
+        v = jnp.asarray(self.v_rest)
+        return MorrisLecarState(v=v, n=_open(v, self.v3, self.v4))
+
+    def dynamics(self, t, state, drive):
+        v, n = state.v, state.n
+        calcium = self.g_calcium * _open(v, self.v1, self.v2) * (v - self.v_calcium)
+        potassium = self.g_potassium * n * (v - self.v_potassium)
+        leak = self.g_leak * (v - self.v_leak)
+        rate = self.recovery * jnp.cosh((v - self.v3) / (2.0 * self.v4))
+        return MorrisLecarState(
+            v=(drive + self.bias - calcium - potassium - leak) / self.capacitance,
+            n=rate * (_open(v, self.v3, self.v4) - n),
+        )
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_threshold
+
+    def reset(self, t, state):
+        return state
+
+    def receive(self, t, state, weight):
+        return MorrisLecarState(v=state.v + weight, n=state.n)
+
+
+def _open(v: Array, middle: Scalar, width: Scalar) -> Array:
+    """The share of channels that are open in the steady state."""
+    return 0.5 + 0.5 * jnp.tanh((v - middle) / width)
