@@ -39,7 +39,7 @@ def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
     return single_layer(cell, weight, jnp.float64), inputs, {"output": state}
 
 
-def graded(arguments, ts=SAVED, seed=0, **options):
+def graded(arguments, ts=SAVED, seed=0, t1=T1, **options):
     """A jitted function from the arrays in `arguments` to the value, the spike counts, and the gradient."""
     arrays, static = eqx.partition(arguments, eqx.is_inexact_array)
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def graded(arguments, ts=SAVED, seed=0, **options):
         network, inputs, states = eqx.combine(arrays, static)
         saveat = None if ts is None else jnp.asarray(ts)
         sol = sx.simulate(
-            network, inputs, T1, initial_states=states, saveat=saveat, max_spikes=12, throw=False, **options
+            network, inputs, t1, initial_states=states, saveat=saveat, max_spikes=12, throw=False, **options
         )
         total = 0.0
         for name, spikes in sol.spikes.items():

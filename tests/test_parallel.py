@@ -84,13 +84,23 @@ def test_the_same_as_the_loop(tau_mem, tau_syn):
     [
         sx.LIF(v_rest=-65.0, v_threshold=-50.0, v_reset=-70.0, bias=18.0),
         sx.LI(bias=0.3),
+        sx.IF(bias=0.1),
         Custom(rate=0.0),
         Custom(rate=0.0, push=0.2),
         Custom(rate=-0.02),
         Custom(sign=-1.0),
         Custom(after=0.4),
     ],
-    ids=["millivolts", "leaky-integrator", "no-leak", "ramp", "growing", "from-above", "by-subtraction"],
+    ids=[
+        "millivolts",
+        "leaky-integrator",
+        "perfect-integrator",
+        "no-leak",
+        "ramp",
+        "growing",
+        "from-above",
+        "by-subtraction",
+    ],
 )
 def test_other_neurons(neuron):
     weight = np.random.default_rng(2).uniform(-1.0, 6.0, (4, 3))

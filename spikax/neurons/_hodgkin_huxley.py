@@ -46,7 +46,8 @@ class HodgkinHuxley(AbstractNeuron):
     - `capacitance`: the capacitance $C$ of the membrane.
     - `g_sodium`, `g_potassium`, `g_leak`: the conductances with all gates open.
     - `v_sodium`, `v_potassium`, `v_leak`: the reversal potentials.
-    - `v_rest`: the voltage at the start, where the gates are in their steady state. At the default it is the rest.
+    - `v_rest`: the voltage at the start, where the gates are in their steady state. At the default it is the
+      rest, to 0.01 mV.
     - `v_threshold`: the voltage at which a spike is counted.
     - `bias`: a constant current $b$.
     - `synapse`: the filter of the arrivals.

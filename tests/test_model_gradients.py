@@ -1,0 +1,108 @@
+"""Gradients of the neuron models against finite differences of the same simulation."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from .helpers import finite_sum, learning, random_inputs, single_layer
+from .test_gradients import assert_exact, graded
+
+
+SYNAPSE = sx.ExpSynapse(5.0)
+# Each with the weights, low and high, that let its neurons spike several times, with the end of the simulation, and with
+# the length of its steps. Time constants and currents are such that this happens soon.
+CASES = {
+    "if": (sx.IF(10.0, 1.0, -0.1, 0.6, SYNAPSE), (-1.0, 4.0), 16.0, 0.5),
+    "alif": (sx.ALIF(10.0, 15.0, 0.05, 1.0, -0.1, 0.2, 1.4, SYNAPSE), (-1.0, 5.0), 16.0, 0.5),
+    "adex": (sx.AdEx(5.0, 40.0, v_peak=-44.0, bias=35.0, synapse=SYNAPSE), (-20.0, 40.0), 16.0, 0.05),
+    "izhikevich": (sx.Izhikevich(0.05, 0.21, -60.0, 4.0, bias=12.0, synapse=SYNAPSE), (-5.0, 12.0), 16.0, 0.09),
+    "hodgkin-huxley": (sx.HodgkinHuxley(bias=15.0, synapse=SYNAPSE), (-5.0, 10.0), 32.0, 0.04),
+    "morris-lecar": (sx.MorrisLecar(2.0, recovery=0.5, bias=110.0, synapse=SYNAPSE), (-30.0, 60.0), 16.0, 0.1),
+}
+# They only count upward crossings.
+COUNTING = ("hodgkin-huxley", "morris-lecar")
+slow = pytest.mark.slow
+
+
+def case(name, dtype, flip=False, n=3, batch=2):
+    """A network of one layer in which everything learns, and input spikes; the neurons start as they do by default."""
+    neuron, (low, high), t1, _ = CASES[name]
+    weight = np.random.default_rng(1).uniform(low, high, (3, n))
+    cell = learning(neuron, n, dtype, flip, seed=int(flip))
+    inputs = random_inputs(1, (batch, 3, 3), 0.8 * t1, dtype, silent=0.1)
+    return single_layer(cell, weight, dtype), inputs, None
+
+
+def started(name, dtype, **options):
+    """The same from given states, which learn too."""
+    network, inputs, _ = case(name, dtype, **options)
+    own = CASES[name][0].initial_state()
+    rng = np.random.default_rng(2)
+    shape = (inputs.times.shape[0], network.layers["output"].size)
+    states = jax.tree.map(lambda x: jnp.asarray(x + 0.05 * rng.uniform(size=shape), dtype), own)
+    return network, inputs, {"output": states}
+
+
+def every_parameter(arguments, name, unused=(), **options):
+    """The gradient is exact, and none of its leaves is zero but those that are `unused`."""
+    *_, t1, step = CASES[name]
+    saved = tuple(t1 * np.array([0.82, 0.0, 0.31, 0.58, 1.0]))
+    options = {"ts": saved, "t1": t1, "dt0": step, "max_steps": 4000} | options
+    function, arrays = graded(arguments, **options)
+    assert_exact(function, arrays)
+    _, _, gradient = function(arrays)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        is_unused = path[-1].name in unused if hasattr(path[-1], "name") else False
+        assert is_unused or float(jnp.max(jnp.abs(leaf))) > 1e-8, jax.tree_util.keystr(path)
+
+
+@pytest.mark.float64
+@pytest.mark.parametrize(
+    "name", ["if", "alif", "adex", "izhikevich", *(pytest.param(name, marks=slow) for name in COUNTING)]
+)
+def test_every_parameter(name):
+    every_parameter(case(name, jnp.float64), name)
+
+
+@pytest.mark.float64
+@pytest.mark.parametrize("name", CASES)
+@slow
+def test_every_parameter_in_its_other_shape_from_given_states(name):
+    # The voltage at the start is then no parameter that matters, if it was one only there.
+    every_parameter(started(name, jnp.float64, flip=True), name, unused=("v_rest",) if name in COUNTING else ())
+
+
+@pytest.mark.float64
+@pytest.mark.parametrize("name", COUNTING)
+def test_models_without_a_reset(name):
+    """Fewer spikes of fewer neurons than above, as these models take many steps."""
+    *_, t1, step = CASES[name]
+    network, inputs, _ = case(name, jnp.float64, n=1, batch=1)
+    function, arrays = graded((network, inputs, None), ts=(0.8 * t1, t1), t1=t1, dt0=2.0 * step, max_steps=4000)
+    assert_exact(function, arrays)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_finite(name, dtype):
+    """In each float type, with adaptive steps."""
+    network, inputs, _ = case(name, dtype, n=1, batch=1)
+    arrays, static = eqx.partition(network, eqx.is_inexact_array)
+
+    def value(arrays):
+        spikes = sx.simulate(eqx.combine(arrays, static), inputs, 8.0, max_steps=4000).spikes["output"]
+        return finite_sum(spikes.times, jnp.asarray(1.0, dtype))
+
+    total, gradient = jax.jit(jax.value_and_grad(value))(arrays)
+    assert float(total) > 0.0
+    for leaf in jax.tree.leaves(gradient):
+        assert leaf.dtype == dtype
+        assert bool(jnp.all(jnp.isfinite(leaf)))
+
+
+@pytest.mark.float64
+def test_the_perfect_integrator_in_parallel():
+    every_parameter(case("if", jnp.float64), "if", dt0=None)
