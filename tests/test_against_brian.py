@@ -40,7 +40,7 @@ def test_against_brian(name):
     expected = np.asarray(given["spikes"])
     assert len(expected) >= 2
     assert len(found) == len(expected)
-    # Brian2 is late by up to a step at each reset, and those of the QIF, at a large voltage in place of an infinite one,
-    # come 0.004 ms too early on either side of it. What is off at one spike is off at all that follow.
+    # Brian2 is late by up to a step at each reset. Its QIF takes a large voltage for an infinite one, which leaves out
+    # 0.004 ms on either side of a spike. What is off at one spike is off at all that follow.
     per_spike = BRIAN["step"] + (0.008 if name == "QIF" else 0.0)
     assert np.all(np.abs(found - expected) <= 1.5 * per_spike * np.arange(1, len(expected) + 1))

@@ -45,7 +45,8 @@ class Picture(eqx.Module):
     t1: float = 200.0
     voltage: str = ""
     unit: str = ""
-    peak: float | None = None  # up to where a spike is drawn, if higher than the voltage gets
+    peak: float | None = None  # up to where a spike is drawn, where a reset cuts it off
+    highest: float = np.inf  # a voltage further from zero is not drawn
 
 
 MILLIVOLTS = {"voltage": "mV", "unit": "mV"}
@@ -54,10 +55,10 @@ PICTURES = {
     "if": Picture(sx.IF(), 0.8, peak=2.0),
     "lif": Picture(sx.LIF(), 1.25, peak=2.0),
     "alif": Picture(sx.ALIF(), 2.0, peak=2.6),
-    "qif": Picture(sx.QIF(), 3.0, peak=25.0),
+    "qif": Picture(sx.QIF(), 3.0, peak=25.0, highest=25.0),
     "eif": Picture(sx.EIF(), 1.2, peak=3.0),
     "adex": Picture(sx.AdEx(), 30.0, peak=20.0, **MILLIVOLTS),
-    "izhikevich": Picture(sx.Izhikevich(), 10.0, voltage="mV"),
+    "izhikevich": Picture(sx.Izhikevich(), 10.0, voltage="mV", peak=30.0),
     "hodgkin-huxley": Picture(sx.HodgkinHuxley(), 10.0, t1=100.0, **BIOPHYSICAL),
     "morris-lecar": Picture(sx.MorrisLecar(), 100.0, t1=500.0, **BIOPHYSICAL),
 }
@@ -87,10 +88,11 @@ def traced(picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 def with_strokes(picture: Picture, ts: Any, v: Any, spikes: Any) -> tuple[np.ndarray, np.ndarray]:
     """The curve, in which every spike that resets the voltage rises to the peak on its way."""
     if picture.peak is None:
-        return ts, np.clip(v, None, getattr(picture.neuron, "v_peak", np.inf))
+        return ts, v
     places = np.searchsorted(ts, spikes)
-    shown = np.clip(v, -picture.peak, picture.peak) if isinstance(picture.neuron, sx.QIF) else v
-    return np.insert(ts, places, spikes), np.insert(shown, places, picture.peak)
+    times, curve = np.insert(ts, places, spikes), np.insert(v, places, picture.peak)
+    shown = np.abs(curve) <= picture.highest
+    return times[shown], curve[shown]
 
 
 def draw(picture: Picture, title: str = "", axes: Any = None) -> None:
@@ -109,7 +111,8 @@ def draw(picture: Picture, title: str = "", axes: Any = None) -> None:
     lower.plot(ts, current, color=INK, linewidth=1.0)
     lower.set_ylim(0.0, 1.25 * picture.current)
     lower.set_yticks([0.0, picture.current], ["0", f"{picture.current:g}"])
-    lower.set_ylabel(f"I ({picture.unit})" if picture.unit else "I")
+    lower.set_ylabel("I")
+    lower.text(1.0, 1.0, picture.unit, transform=lower.transAxes, ha="right", va="top", fontsize=8, color=INK)
     lower.set_xlabel("time (ms)")
     lower.set_xlim(0.0, picture.t1)
     if title:
@@ -138,7 +141,7 @@ def main() -> None:
         cell = grid[number // 2, number % 2].subgridspec(2, 1, **rows)
         axes = figure.add_subplot(cell[0]), figure.add_subplot(cell[1])
         axes[0].sharex(axes[1])
-        draw(Picture(sx.Izhikevich.preset(name), 10.0, voltage="mV"), name.replace("_", " "), axes)
+        draw(Picture(sx.Izhikevich.preset(name), 10.0, voltage="mV", peak=30.0), name.replace("_", " "), axes)
     figure.savefig(IMAGES / "izhikevich-presets.png", bbox_inches="tight")
 
 
