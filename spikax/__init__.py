@@ -25,6 +25,10 @@ from .neurons import (
     AdExState as AdExState,
     ALIF as ALIF,
     ALIFState as ALIFState,
+    CalciumDendrite as CalciumDendrite,
+    CalciumDendriteState as CalciumDendriteState,
+    ConductanceBased as ConductanceBased,
+    Dendrite as Dendrite,
     EGRU as EGRU,
     EGRUPayload as EGRUPayload,
     EGRUState as EGRUState,
@@ -40,8 +44,13 @@ from .neurons import (
     LIFState as LIFState,
     MorrisLecar as MorrisLecar,
     MorrisLecarState as MorrisLecarState,
+    MultiCompartment as MultiCompartment,
     QIF as QIF,
     QIFState as QIFState,
+    Refractory as Refractory,
+    RefractoryState as RefractoryState,
+    SingleSpike as SingleSpike,
+    SingleSpikeState as SingleSpikeState,
 )
 
 

@@ -60,7 +60,7 @@ def graded(arguments, ts=SAVED, seed=0, t1=T1, **options):
             total += finite_sum(spikes.times, jnp.resize(factors, spikes.times.shape))
             if ts is not None:
                 total += sum(weighted(jnp.sin(leaf)) for leaf in jax.tree.leaves(sol.states[name]))
-                total += weighted(jnp.cos(sol.drives[name]))
+                total += sum(weighted(jnp.cos(leaf)) for leaf in jax.tree.leaves(sol.drives[name]))
         return total, [spikes.count for spikes in sol.spikes.values()] + [sol.result == sx.RESULTS.successful]
 
     @jax.jit

@@ -2,6 +2,9 @@
 
 from ._adex import AdEx as AdEx, AdExState as AdExState
 from ._alif import ALIF as ALIF, ALIFState as ALIFState
+from ._calcium import CalciumDendrite as CalciumDendrite, CalciumDendriteState as CalciumDendriteState
+from ._compartments import Dendrite as Dendrite, MultiCompartment as MultiCompartment
+from ._conductance import ConductanceBased as ConductanceBased
 from ._egru import EGRU as EGRU, EGRUPayload as EGRUPayload, EGRUState as EGRUState
 from ._eif import EIF as EIF, EIFState as EIFState
 from ._hodgkin_huxley import HodgkinHuxley as HodgkinHuxley, HodgkinHuxleyState as HodgkinHuxleyState
@@ -9,3 +12,9 @@ from ._izhikevich import Izhikevich as Izhikevich, IzhikevichState as Izhikevich
 from ._lif import IF as IF, LI as LI, LIF as LIF, LIFState as LIFState
 from ._morris_lecar import MorrisLecar as MorrisLecar, MorrisLecarState as MorrisLecarState
 from ._qif import QIF as QIF, QIFState as QIFState
+from ._wrappers import (
+    Refractory as Refractory,
+    RefractoryState as RefractoryState,
+    SingleSpike as SingleSpike,
+    SingleSpikeState as SingleSpikeState,
+)

@@ -1,0 +1,145 @@
+"""A soma and a tree of dendrites."""
+
+from typing import Any
+
+import equinox as eqx
+
+from .._checks import require, require_finite, require_instance
+from .._neuron import AbstractNeuron, Event, events_of
+from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
+from .._types import Scalar
+
+
+class Dendrite(eqx.Module):
+    """A compartment and its coupling to the next one on the way to the soma.
+
+    **Arguments:**
+
+    - `membrane`: how the compartment moves: any neuron with a voltage `v` in its state, which takes one current;
+      `sx.LI()` for a passive membrane. A spike of it is an event inside the cell. Its synapse is not used.
+    - `coupling`: the conductance to the parent, relative to the leak of this compartment: the current into it is
+      `coupling * (v_parent - v)`.
+    - `pull`: the same conductance, relative to the leak of the parent: the current into it is
+      `pull * (v - v_parent)`. It differs from `coupling` where the two membranes differ in size.
+    - `parent`: the name of the compartment that it is attached to.
+    """
+
+    membrane: AbstractNeuron
+    coupling: Scalar = 1.0
+    pull: Scalar = 1.0
+    parent: str = eqx.field(static=True, default="soma")
+
+    def __check_init__(self):
+        _check_membrane(self.membrane, "membrane")
+        require_finite(self.coupling, "coupling")
+        require_finite(self.pull, "pull")
+        require(isinstance(self.parent, str), "parent", "the name of a compartment", self.parent, error=TypeError)
+
+
+class MultiCompartment(AbstractNeuron):
+    r"""A neuron with dendrites: compartments that are coupled along a tree.
+
+    Every compartment $c$ is a neuron of its own, with the current
+
+    $$ I_c = I_c^{syn} + \gamma_c\, (v_{p(c)} - v_c) + \sum_{d:\, p(d) = c} \kappa_d\, (v_d - v_c), $$
+
+    from its port of the synapse, from its parent $p(c)$, and from its children $d$. The cell spikes as its soma does.
+    What the dendrites do at an event of theirs is an event inside the cell: any neuron can be an active dendrite. The
+    state is a dictionary of the states of the compartments.
+
+    ```python
+    cell = sx.MultiCompartment(
+        sx.LIF(tau_mem=20.0),
+        {"trunk": sx.Dendrite(sx.LI(15.0), 0.8, 0.4), "tuft": sx.Dendrite(sx.LI(10.0), 1.5, 0.5, parent="trunk")},
+        synapse={"soma": sx.ExpSynapse(5.0), "tuft": sx.ExpSynapse(10.0)},
+    )
+    ```
+
+    **Arguments:**
+
+    - `soma`: any neuron with a voltage `v` in its state, which takes one current. Its synapse is not used.
+    - `dendrites`: the other compartments by name, each a `Dendrite` with its coupling $\gamma$ and its pull $\kappa$.
+    - `synapse`: the ports of the cell: a dictionary from names of compartments to synapses. An arrival through a
+      `DeltaSynapse` reaches the compartment at once, through its `receive`.
+
+    Raises `TypeError` or `ValueError` for names that no compartment has, and for dendrites that do not form a tree.
+
+    ??? cite "Reference"
+        W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
+        section 3.2.
+    """
+
+    soma: AbstractNeuron
+    dendrites: dict[str, Dendrite]
+    synapse: dict[str, AbstractSynapse]
+
+    def __check_init__(self):
+        _check_membrane(self.soma, "soma")
+        require_instance(self.dendrites, dict, "dendrites", "a dictionary of dendrites")
+        require(len(self.dendrites) > 0, "dendrites", "at least one dendrite", self.dendrites)
+        require("soma" not in self.dendrites, "dendrites", "named otherwise than `soma`", list(self.dendrites))
+        for name, dendrite in self.dendrites.items():
+            hint = "For example `sx.Dendrite(sx.LI())`."
+            require_instance(dendrite, Dendrite, f"dendrites[{name!r}]", "a `sx.Dendrite`", hint)
+        for name in self.dendrites:
+            self._check_way_to_soma(name)
+        ports = self.synapse if isinstance(self.synapse, dict) else {}
+        is_named = len(ports) > 0 and all(map(is_synapse, ports.values()))
+        hint = "For example `{'soma': sx.ExpSynapse()}`."
+        require(is_named, "synapse", "a dictionary of synapses", self.synapse, hint, TypeError)
+        known_names = f"for compartments among {list(self._membranes())}"
+        require(set(ports) <= set(self._membranes()), "synapse", known_names, list(ports))
+
+    def _check_way_to_soma(self, name: str) -> None:
+        way = [name]
+        while way[-1] != "soma":
+            parent = self.dendrites[way[-1]].parent
+            argument = f"dendrites[{way[-1]!r}].parent"
+            require(parent in self._membranes(), argument, f"one of {list(self._membranes())}", parent)
+            require(parent not in way, argument, "on the way to the soma", parent, "The dendrites form a tree.")
+            way.append(parent)
+
+    def _membranes(self) -> dict[str, AbstractNeuron]:
+        return {"soma": self.soma} | {name: dendrite.membrane for name, dendrite in self.dendrites.items()}
+
+    def initial_state(self):
+        return {name: membrane.initial_state() for name, membrane in self._membranes().items()}
+
+    def dynamics(self, t, state, drive):
+        currents = {name: drive.get(name, 0.0) for name in state}
+        for name, dendrite in self.dendrites.items():
+            rise = state[dendrite.parent].v - state[name].v
+            currents[name] = currents[name] + dendrite.coupling * rise
+            currents[dendrite.parent] = currents[dendrite.parent] - dendrite.pull * rise
+        return {name: membrane.dynamics(t, state[name], currents[name]) for name, membrane in self._membranes().items()}
+
+    def spike_condition(self, t, state):
+        return self.soma.spike_condition(t, state["soma"])
+
+    def reset(self, t, state):
+        return state | {"soma": self.soma.reset(t, state["soma"])}
+
+    def receive(self, t, state, weight):
+        membranes = self._membranes()
+        reached = [name for name, port in self.synapse.items() if isinstance(port, DeltaSynapse)]
+        return state | {name: membranes[name].receive(t, state[name], weight[name]) for name in reached}
+
+    def internal_events(self):
+        own = [("soma", event) for event in self.soma.internal_events()]
+        for name, dendrite in self.dendrites.items():
+            own += [(name, event) for event in events_of(dendrite.membrane)]
+        return tuple(_placed(name, event) for name, event in own)
+
+
+def _check_membrane(membrane: Any, argument: str) -> None:
+    require_instance(membrane, AbstractNeuron, argument, "a neuron", "Write an instance, for example `sx.LI()`.")
+    has_voltage = hasattr(eqx.filter_eval_shape(membrane.initial_state), "v")
+    require(has_voltage, argument, "one with a voltage `v` in its state", membrane, error=TypeError)
+
+
+def _placed(name: str, event: Event) -> Event:
+    """An event of one compartment, as one of the cell."""
+    return Event(
+        lambda t, state: event.condition(t, state[name]),
+        lambda t, state: state | {name: event.jump(t, state[name])},
+    )
