@@ -24,9 +24,10 @@ def random_inputs(seed, shape, until, dtype, silent=0.0):
 
 
 def single_layer(neuron, weight, dtype):
-    """A network of one layer, named `"output"`, with the weights `(sources, neurons)`."""
+    """A network of one layer, named `"output"`, with the weights `(sources, neurons)`, of each port."""
     weight = jax.tree.map(lambda w: jnp.asarray(w, dtype), weight)
-    return sx.sequential(weight.shape[0], sx.Layer(neuron, weight.shape[1], weights=weight), key=jax.random.key(0))
+    sources, neurons = jax.tree.leaves(weight)[0].shape
+    return sx.sequential(sources, sx.Layer(neuron, neurons, weights=weight), key=jax.random.key(0))
 
 
 def learning(neuron, n, dtype, flip=False, seed=0):
@@ -36,6 +37,29 @@ def learning(neuron, n, dtype, flip=False, seed=0):
     leaves, structure = jax.tree.flatten(neuron)
     spread = [x * (1.0 + 0.02 * rng.standard_normal(shape)) for x, shape in zip(leaves, shapes, strict=False)]
     return jax.tree.unflatten(structure, [jnp.asarray(x, dtype) for x in spread])
+
+
+def everything(neuron, weight, n=3, batch=2, seed=1):
+    """A network of one layer in which everything learns, input spikes, and initial states.
+
+    `weight` holds the lowest and the highest weight, of each port.
+    """
+    rng = np.random.default_rng(seed)
+    weight = jax.tree.map(lambda bounds: rng.uniform(*bounds, (3, n)), weight, is_leaf=lambda x: isinstance(x, tuple))
+    network = single_layer(learning(neuron, n, jnp.float64), weight, jnp.float64)
+    states = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (batch, n)), neuron.initial_state())
+    return network, random_inputs(seed, (batch, 3, 4), 24.0, jnp.float64, silent=0.1), {"output": states}
+
+
+def assert_all_learn(function, arrays, without=()):
+    """No parameter of the neuron has a gradient of zero, but those named."""
+    gradient = function(arrays)[2][0].layers["output"].neuron
+    still = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree.leaves_with_path(gradient)
+        if not bool(jnp.any(jnp.abs(leaf) > 1e-9))
+    ]
+    assert still == list(without)
 
 
 def finite_sum(times, factors):

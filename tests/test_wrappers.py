@@ -1,6 +1,5 @@
 """Neurons around neurons: refractory periods, single spikes, conductances."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +8,11 @@ from scipy.integrate import solve_ivp
 
 import spikax as sx
 
-from .helpers import learning, random_inputs, single_layer
+from .helpers import assert_all_learn, everything, single_layer
 from .test_gradients import assert_exact, graded
 
 
-T1 = 60.0
+T1 = 70.0
 TAU, BIAS, PERIOD = 20.0, 2.0, 3.0
 RISE = TAU * np.log(BIAS / (BIAS - 1.0))  # how long a LIF neuron needs from 0 to its threshold
 
@@ -92,15 +91,15 @@ def test_filters_go_on_in_the_period(simulate, accurate):
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
 def test_arrivals_in_the_period_are_dropped_or_held(simulate, kept, accurate):
-    """Two arrivals of weight 0.3 in the period, one after it."""
+    """Two arrivals of weight 0.2 in the period, one after it."""
     ready = RISE + PERIOD
     ts = [RISE + 2.5, ready + 1.0, ready + 3.0]
     neuron = sx.Refractory(delta(bias=BIAS), PERIOD, kept)
-    _, state = simulate(neuron, [RISE + 1.0, RISE + 2.0, ready + 2.0], 0.3, saveat=ts)
-    first = BIAS + (kept * 0.6 - BIAS) * np.exp(-1.0 / TAU)
-    second = BIAS + (BIAS + (kept * 0.6 - BIAS) * np.exp(-2.0 / TAU) + 0.3 - BIAS) * np.exp(-1.0 / TAU)
+    _, state = simulate(neuron, [RISE + 1.0, RISE + 2.0, ready + 2.0], 0.2, saveat=ts)
+    first = BIAS + (kept * 0.4 - BIAS) * np.exp(-1.0 / TAU)
+    second = BIAS + (BIAS + (kept * 0.4 - BIAS) * np.exp(-2.0 / TAU) + 0.2 - BIAS) * np.exp(-1.0 / TAU)
     np.testing.assert_allclose(state.v, [0.0, first, second], atol=accurate)
-    np.testing.assert_allclose(state.held, [kept * 0.6, 0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(state.held, [kept * 0.4, 0.0, 0.0], atol=1e-6)
 
 
 def test_held_arrivals_set_off_a_spike_at_the_end(simulate):
@@ -150,8 +149,8 @@ def conductive(**parameters):
 def test_conductances_against_scipy(simulate, accurate):
     weight, arrivals = {"exc": 0.4, "inh": 0.3}, [3.0, 8.0]
 
-    def slope(t, v):
-        since = [t - a for a in arrivals if t >= a]
+    def slope(t, v, past):
+        since = [t - a for a in past]
         exc = sum(weight["exc"] * np.exp(-s / 3.0) for s in since)
         inh = sum(weight["inh"] * s / 4.0 * np.exp(1.0 - s / 4.0) for s in since)
         return (0.1 - v + exc * (4.0 - v) + inh * (-1.0 - v)) / TAU
@@ -159,10 +158,12 @@ def test_conductances_against_scipy(simulate, accurate):
     ts = [5.0, 10.0, 20.0, 30.0]
     expected, v, t = [], np.zeros(1), 0.0
     for stop in sorted([*arrivals, *ts]):
-        v, t = solve_ivp(slope, (t, stop), v, method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1], stop
+        past = [a for a in arrivals if a <= t]
+        part = solve_ivp(slope, (t, stop), v, method="DOP853", rtol=1e-12, atol=1e-13, args=(past,))
+        v, t = part.y[:, -1], stop
         expected += [v[0]] if stop in ts else []
     times, state = simulate(conductive(bias=0.1), arrivals, weight, saveat=ts)
-    assert len(times) == 0 and max(expected) > 0.25
+    assert len(times) == 0 and max(expected) > 0.2
     np.testing.assert_allclose(state.v, expected, atol=accurate)
 
 
@@ -204,11 +205,11 @@ def test_a_single_spike_of_a_refractory_neuron(simulate, freezes, close):
 
 
 def test_conductances_inside_and_outside_of_a_refractory_period(simulate):
-    arrivals, weight = [3.0, 5.0, 14.0, 16.0], {"exc": 2.0, "inh": 0.2}
+    arrivals, weight = [3.0, 5.0, 14.0, 16.0], {"exc": 3.0, "inh": 0.2}
     inside, _ = simulate(sx.Refractory(conductive(), PERIOD), arrivals, weight)
     around = sx.ConductanceBased(sx.Refractory(sx.LIF(synapse=PORTS), PERIOD), REVERSAL)
     outside, _ = simulate(around, arrivals, weight)
-    assert len(inside) >= 3
+    assert len(inside) >= 2
     np.testing.assert_allclose(outside, inside, rtol=1e-6)
 
 
@@ -243,30 +244,6 @@ def test_events_inside_still_happen(simulate, wrap, close):
 # --- Gradients ---
 
 
-def everything(neuron, weight, n=3, batch=2, seed=1):
-    """A network of one layer in which everything learns, input spikes, and initial states."""
-    rng = np.random.default_rng(seed)
-    weight = jax.tree.map(lambda bounds: rng.uniform(*bounds, (3, n)), weight, is_leaf=lambda x: isinstance(x, tuple))
-    cell = learning(neuron, n, jnp.float64)
-    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, n)), neuron.initial_state())
-    first = weight if isinstance(weight, dict) else {"": weight}
-    layer = sx.Layer(cell, n)
-    connection = sx.Dense("input", "output", jax.tree.map(jnp.asarray, weight))
-    network = sx.Network({"output": layer}, [connection], next(iter(first.values())).shape[0], "output")
-    return network, random_inputs(seed, (batch, 3, 4), 24.0, jnp.float64, silent=0.1), {"output": state}
-
-
-def assert_all_learn(function, arrays, without=()):
-    """No parameter has a gradient of zero, but those named."""
-    gradient = function(arrays)[2]
-    still = [
-        jax.tree_util.keystr(path)
-        for path, leaf in jax.tree.leaves_with_path(gradient[0].layers["output"].neuron)
-        if not bool(jnp.any(jnp.abs(leaf) > 1e-9))
-    ]
-    assert still == list(without)
-
-
 LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
 
 
@@ -274,18 +251,18 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
 @pytest.mark.parametrize(
     "neuron, weight",
     [
-        pytest.param(sx.Refractory(sx.LIF(*LIF, sx.DeltaSynapse()), 2.5, 0.6), (-0.2, 1.0), id="refractory-lif-delta"),
+        pytest.param(sx.Refractory(delta(v_reset=-0.1, bias=1.3), 2.5, 0.6), (-0.2, 0.6), id="delta"),
         pytest.param(sx.Refractory(conductive(bias=0.1), 2.5), {"exc": (0.5, 1.6), "inh": (0.0, 0.3)}, id="conductive"),
         pytest.param(
             sx.Refractory(sx.EIF(TAU, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1), 2.5),
-            (-1.0, 9.0),
+            (-1.0, 7.0),
             id="refractory-eif",
             marks=pytest.mark.slow,
         ),
     ],
 )
 def test_gradients(neuron, weight):
-    function, arrays = graded(everything(neuron, weight), dt0=0.5)
+    function, arrays = graded(everything(neuron, weight), dt0=0.5 if isinstance(neuron.neuron, sx.EIF) else 1.0)
     assert_exact(function, arrays)
     # Without a `DeltaSynapse` there is nothing to keep.
     without = () if isinstance(neuron.synapse, sx.DeltaSynapse) else (".kept",)
@@ -296,10 +273,9 @@ def test_gradients(neuron, weight):
 @pytest.mark.parametrize("freezes", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_gradients_of_a_single_spike(freezes):
     neuron = sx.SingleSpike(sx.Refractory(sx.LIF(*LIF), 2.5), freezes)
-    function, arrays = graded(everything(neuron, (0.0, 9.0)), dt0=0.5)
-    _, count, _ = function(arrays)
-    assert int(count.max()) == 1
-    assert_exact(function, arrays, spikes=0.0, most=1)
+    function, arrays = graded(everything(neuron, (0.0, 9.0)), dt0=1.0)
+    assert_exact(function, arrays, spikes=0.9, most=1)
+    assert int(function(arrays)[1].max()) == 1
     # A frozen neuron never leaves its period.
     assert_all_learn(function, arrays, (".neuron.kept",))
 

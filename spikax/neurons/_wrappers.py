@@ -170,7 +170,7 @@ class SingleSpike(AbstractNeuron):
         return tuple(map(_lifted, self.neuron.internal_events()))
 
     def _is_frozen(self, state: SingleSpikeState) -> Bool[Array, ""]:
-        return (state.spikes > 0.5.5) & self.freezes
+        return (state.spikes > 0.5) & self.freezes
 
 
 def _check_inner(neuron: Any) -> None:

@@ -1,0 +1,184 @@
+"""Somata with dendrites: passive trees, and the dendritic calcium action potential."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+import spikax as sx
+
+from .helpers import assert_all_learn, everything, single_layer
+from .test_gradients import assert_exact, graded
+
+
+T1 = 60.0
+
+
+@pytest.fixture(scope="module")
+def simulate(dtype):
+    """Simulates one neuron under the spikes `times`, of the weights `weight` by port; parameters are arrays."""
+
+    def run(neuron, times, weight, saveat=(), **options):
+        neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), neuron)
+        network = single_layer(neuron, jax.tree.map(lambda w: np.full((1, 1), w), weight), dtype)
+        train = np.pad(np.asarray(times), (0, 3 - len(times)), constant_values=np.inf)
+        ts = np.pad(np.asarray(saveat), (0, 8 - len(saveat)), constant_values=T1)
+        solution = sx.simulate(
+            network,
+            sx.Spikes(jnp.asarray(train[None], dtype)),
+            T1,
+            saveat=jnp.asarray(ts, dtype),
+            **({"dt0": 0.25} | options),
+        )
+        spikes = np.asarray(solution.spikes["output"].times[0])
+        state = jax.tree.map(lambda leaf: np.asarray(leaf[: len(saveat), 0]), solution.states["output"])
+        return spikes[np.isfinite(spikes)], state
+
+    return run
+
+
+# --- Passive trees ---
+
+
+def tree(soma):
+    """A soma with two dendrites, one of which has two branches; the far ones get input, one of them at once."""
+    dendrites = {
+        "basal": sx.Dendrite(sx.LI(15.0, 0.1), 0.5, 0.3),
+        "trunk": sx.Dendrite(sx.LI(12.0), 0.8, 0.4),
+        "left": sx.Dendrite(sx.LI(10.0), 1.2, 0.6, parent="trunk"),
+        "right": sx.Dendrite(sx.LI(8.0, -0.1), 0.9, 0.7, parent="trunk"),
+    }
+    return sx.MultiCompartment(soma, dendrites, {"left": sx.ExpSynapse(5.0), "right": sx.DeltaSynapse()})
+
+
+def test_a_passive_tree_against_the_matrix_exponential(simulate, accurate):
+    """y' = M y with y = (soma, basal, trunk, left, right, current, 1), and jumps at the arrivals."""
+    leak = [(20.0, 0.05), (15.0, 0.1), (12.0, 0.0), (10.0, 0.0), (8.0, -0.1)]
+    links = [(1, 0, 0.5, 0.3), (2, 0, 0.8, 0.4), (3, 2, 1.2, 0.6), (4, 2, 0.9, 0.7)]
+    motion = np.zeros((7, 7))
+    for row, (tau, rest) in enumerate(leak):
+        motion[row, row], motion[row, 6] = -1.0 / tau, rest / tau
+    for child, parent, coupling, pull in links:
+        for row, other, strength in ((child, parent, coupling), (parent, child, pull)):
+            motion[row, [other, row]] += np.array([strength, -strength]) / leak[row][0]
+    motion[3, 5], motion[5, 5] = 1.0 / 10.0, -1.0 / 5.0
+    arrivals, weight, ts = [3.0, 9.0], {"left": 2.0, "right": 0.4}, [2.0, 4.0, 9.5, 15.0, 40.0]
+
+    y, t, expected = np.array([0.05, 0.1, 0.0, 0.0, -0.1, 0.0, 1.0]), 0.0, []
+    for stop in sorted([*arrivals, *ts]):
+        y, t = expm(motion * (stop - t)) @ y, stop
+        if stop in arrivals:
+            y = y + np.array([0, 0, 0, 0, weight["right"], weight["left"], 0])
+        else:
+            expected.append(y[:5])
+
+    times, state = simulate(tree(sx.LIF(20.0, 0.05)), arrivals, weight, saveat=ts)
+    assert len(times) == 0
+    found = [state[name].v for name in ("soma", "basal", "trunk", "left", "right")]
+    np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=accurate)
+    assert np.ptp(found[0]) > 0.05
+
+
+def test_a_dendrite_without_coupling_is_alone(simulate, close):
+    """Then the soma is a LIF neuron under constant drive."""
+    cell = sx.MultiCompartment(
+        sx.LIF(bias=2.0), {"tuft": sx.Dendrite(sx.LI(10.0), 0.0, 0.0)}, {"tuft": sx.ExpSynapse()}
+    )
+    times, _ = simulate(cell, [3.0], {"tuft": 5.0})
+    np.testing.assert_allclose(times, 20.0 * np.log(2.0) * np.arange(1, 5), rtol=4 * close)
+
+
+def test_the_spike_of_a_dendrite_stays_inside(simulate):
+    """An active dendrite is a neuron: its spike resets it, and the cell emits none."""
+    cell = sx.MultiCompartment(
+        sx.LIF(20.0), {"tuft": sx.Dendrite(sx.LIF(10.0, bias=2.0), 0.0, 0.1)}, {"tuft": sx.ExpSynapse()}
+    )
+    interval = 10.0 * np.log(2.0)
+    times, state = simulate(cell, [], {"tuft": 0.0}, saveat=[interval - 0.01, interval + 0.01, T1])
+    assert len(times) == 0
+    np.testing.assert_allclose(state["tuft"].v[:2], [1.0, 0.0], atol=5e-3)
+    assert state["soma"].v[2] > 0.03
+
+
+# --- The calcium action potential ---
+
+
+def dendrite(**parameters):
+    return sx.CalciumDendrite(synapse=sx.DeltaSynapse(), **parameters)
+
+
+def test_the_calcium_action_potential_in_closed_form(simulate, accurate):
+    """A jump across the threshold starts it; A and B are logistic functions, and K is read 1 ms later."""
+    start, jump = 4.0, 50.0
+    ts = np.array([4.5, 5.5, 15.0, 25.9, 26.1, 27.4, 29.0])
+    _, state = simulate(dendrite(), [start], jump, saveat=ts)
+    rise = np.where(ts > 5.0, 1.0 / (1.0 + 999.0 * np.exp(-(ts - 5.0) / 3.0)), 0.0)
+    fall = np.where(ts > 26.0, 1.0 / (1.0 + 999.0 * np.exp(-(ts - 26.0) / 0.4)), 0.0)
+    np.testing.assert_allclose(state.rise, rise, atol=accurate)
+    np.testing.assert_allclose(state.fall, fall, atol=10 * accurate)
+    strength = np.exp(-(jump * np.exp(-0.1) - 39.0) / 39.0 / 0.3)
+    np.testing.assert_allclose(state.strength[1:], strength, rtol=1e-5)
+    np.testing.assert_array_equal(state.phase, [1, 2, 2, 2, 3, 3, 3])
+    # The number that the literature gives for the peak, 22.4 ms after the rise sets in.
+    assert rise[5] - fall[5] == pytest.approx(0.604, abs=2e-3)
+
+
+def test_the_strength_falls_with_the_input(simulate):
+    """And never exceeds one, even where the voltage is below the threshold again when it is read."""
+    found = [simulate(dendrite(), [4.0], jump, saveat=[6.0])[1].strength[0] for jump in (38.9, 39.5, 45.0, 80.0)]
+    assert found[0] == 0.0 and found[1] == 1.0
+    assert 0.8 < found[2] < 1.0 and found[3] < 0.08
+
+
+def test_a_crossing_in_the_refractory_period_counts_for_nothing(simulate):
+    early, late = (
+        simulate(dendrite(t_refractory=30.0), [4.0, second], 45.0, saveat=[second + 0.5])[1] for second in (30.0, 50.0)
+    )
+    np.testing.assert_allclose([early.started[0], late.started[0]], [4.0, 50.0], rtol=1e-6)
+    assert early.v[0] > -36.0 and early.phase[0] == 3.0 and late.phase[0] == 1.0
+
+
+def cell(soma=None, delay=1.0):
+    """A soma and a calcium dendrite, in a hurry."""
+    calcium = sx.CalciumDendrite(8.0, -75.0, -36.0, 150.0, 0.4, delay, 6.0, 14.0, 1.0, 0.4, 0.5)
+    soma = sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5) if soma is None else soma
+    return sx.MultiCompartment(
+        soma, {"dendrite": sx.Dendrite(calcium, 0.2, 0.8)}, {"dendrite": sx.ExpSynapse(4.0), "soma": sx.ExpSynapse(3.0)}
+    )
+
+
+def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
+    soma = sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 4.0)
+    weight = {"dendrite": 130.0, "soma": 10.0}
+    (first, *_), _ = simulate(cell(soma), [2.0], weight)
+    times, state = simulate(cell(soma), [2.0], weight, saveat=[first + 1.0, first + 3.0])
+    np.testing.assert_array_equal(state["soma"].v, [-77.0, -77.0])
+    assert len(times) >= 2 and abs(np.diff(state["dendrite"].v)[0]) > 1.0
+
+
+@pytest.mark.float64
+@pytest.mark.parametrize(
+    "soma",
+    [
+        pytest.param(sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 1.5), id="refractory"),
+        pytest.param(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), id="lif", marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_of_a_calcium_dendrite(soma):
+    """All parameters: those of the dendritic action potential, the couplings, the period of the soma."""
+    weight = {"dendrite": (60.0, 160.0), "soma": (5.0, 30.0)}
+    function, arrays = graded(everything(cell(soma), weight), dt0=1.0)
+    assert_exact(function, arrays)
+    # What arrives at filtered synapses is never held.
+    kept = (".soma.kept",) if isinstance(soma, sx.Refractory) else ()
+    synapses = (".dendrites['dendrite'].membrane.synapse.tau",)
+    assert_all_learn(function, arrays, synapses + kept)
+
+
+@pytest.mark.float64
+@pytest.mark.slow
+def test_gradients_of_a_passive_tree():
+    weight = {"left": (2.0, 12.0), "right": (0.0, 1.0)}
+    function, arrays = graded(everything(tree(sx.LIF(20.0, 0.05, 0.3, -0.1, 0.1)), weight), dt0=1.0)
+    assert_exact(function, arrays)
