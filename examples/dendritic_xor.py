@@ -164,8 +164,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/dendritic-xor.png"), help="where to put the figure")
     options = parser.parse_args()
 
-    # From weights with which one input leaves the dendrite below its threshold, to twice those where it passes it.
-    training = train(dendritic, first_weights(options.seed, options.runs, 100.0, 460.0), options.steps)
+    # From weights with which one input leaves the dendrite below its threshold, to those far beyond it.
+    training = train(dendritic, first_weights(options.seed, options.runs, 100.0, 400.0), options.steps)
     after = report("calcium dendrite", dendritic, training)
     near = np.asarray(jnp.max(training.first, axis=0)) < NEAR
     for where, chosen in ((f"both first weights below {NEAR:g}", near), ("others", ~near)):

@@ -77,7 +77,7 @@ def test_a_passive_tree_against_the_matrix_exponential(simulate, accurate):
     assert len(times) == 0
     found = [state[name].v for name in ("soma", "basal", "trunk", "left", "right")]
     np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=accurate)
-    assert np.ptp(found[0]) > 0.05
+    assert np.ptp(found[0]) > 0.01
 
 
 def test_a_dendrite_without_coupling_is_alone(simulate, close):
@@ -150,7 +150,7 @@ def cell(soma=None, delay=1.0):
 
 def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
     soma = sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 4.0)
-    weight = {"dendrite": 130.0, "soma": 10.0}
+    weight = {"dendrite": 150.0, "soma": 80.0}
     (first, *_), _ = simulate(cell(soma), [2.0], weight)
     times, state = simulate(cell(soma), [2.0], weight, saveat=[first + 1.0, first + 3.0])
     np.testing.assert_array_equal(state["soma"].v, [-77.0, -77.0])
@@ -167,7 +167,7 @@ def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
 )
 def test_gradients_of_a_calcium_dendrite(soma):
     """All parameters: those of the dendritic action potential, the couplings, the period of the soma."""
-    weight = {"dendrite": (60.0, 160.0), "soma": (5.0, 30.0)}
+    weight = {"dendrite": (50.0, 100.0), "soma": (5.0, 20.0)}
     function, arrays = graded(everything(cell(soma), weight), dt0=1.0)
     assert_exact(function, arrays)
     # What arrives at filtered synapses is never held.
@@ -181,4 +181,4 @@ def test_gradients_of_a_calcium_dendrite(soma):
 def test_gradients_of_a_passive_tree():
     weight = {"left": (2.0, 12.0), "right": (0.0, 1.0)}
     function, arrays = graded(everything(tree(sx.LIF(20.0, 0.05, 0.3, -0.1, 0.1)), weight), dt0=1.0)
-    assert_exact(function, arrays)
+    assert_exact(function, arrays, spikes=1.0, most=2)

@@ -37,6 +37,11 @@ def cross_entropy(times=None, labels=(0, 1), t_silent=10.0, **options):
     return sx.losses.first_spike_cross_entropy(times, labels, t_silent=t_silent, **options)
 
 
+def compartments(**options):
+    given = {"soma": sx.LIF(), "dendrites": {"a": sx.Dendrite(sx.LI())}, "synapse": {"a": sx.ExpSynapse()}}
+    return sx.MultiCompartment(**(given | options))
+
+
 def fit(**options):
     data = jnp.ones(4), jnp.ones(4)
     given = {
@@ -300,6 +305,60 @@ CALLS = {
             "max_spikes",
             lambda: jax.jit(lambda t: sx.Spikes.from_events(t, jnp.zeros(2, int), 2).times)(jnp.ones(2)),
         ),
+    ],
+    "Refractory": [
+        ("neuron", lambda: sx.Refractory(sx.LIF)),
+        ("neuron", lambda: sx.Refractory(None)),
+        ("period", lambda: sx.Refractory(sx.LIF(), 0.0)),
+        ("period", lambda: sx.Refractory(sx.LIF(), jnp.asarray([2.0, -1.0]))),
+        ("period", lambda: sx.Refractory(sx.LIF(), np.inf)),
+        ("kept", lambda: sx.Refractory(sx.LIF(), kept="held")),
+        ("kept", lambda: sx.Refractory(sx.LIF(), kept=1.5)),
+        ("kept", lambda: sx.Refractory(sx.LIF(), kept=-0.1)),
+    ],
+    "SingleSpike": [
+        ("neuron", lambda: sx.SingleSpike(3.0)),
+        ("freezes", lambda: sx.SingleSpike(sx.LIF(), freezes="yes")),
+        ("freezes", lambda: sx.SingleSpike(sx.LIF(), freezes=None)),
+    ],
+    "ConductanceBased": [
+        ("neuron", lambda: sx.ConductanceBased(sx.LIF, 0.0)),
+        ("neuron", lambda: sx.ConductanceBased(sx.LIF(synapse=sx.DeltaSynapse()), 0.0)),
+        ("neuron", lambda: sx.ConductanceBased(Silent(sx.ExpSynapse()), 0.0)),
+        ("reversal", lambda: sx.ConductanceBased(sx.LIF(), {"exc": 0.0})),
+        ("reversal", lambda: sx.ConductanceBased(sx.LIF(synapse=PORTS), 0.0)),
+        ("reversal", lambda: sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 0.0})),
+        ("reversal", lambda: sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 0.0, "inh": NAN})),
+        ("reversal", lambda: sx.ConductanceBased(sx.LIF(), "a")),
+    ],
+    "Dendrite": [
+        ("membrane", lambda: sx.Dendrite(sx.LI)),
+        ("membrane", lambda: sx.Dendrite(Silent())),
+        ("coupling", lambda: sx.Dendrite(sx.LI(), "a")),
+        ("pull", lambda: sx.Dendrite(sx.LI(), 1.0, NAN)),
+        ("parent", lambda: sx.Dendrite(sx.LI(), parent=0)),
+    ],
+    "MultiCompartment": [
+        ("soma", lambda: compartments(soma=None)),
+        ("dendrites", lambda: compartments(dendrites=sx.Dendrite(sx.LI()))),
+        ("dendrites", lambda: compartments(dendrites={})),
+        ("dendrites", lambda: compartments(dendrites={"soma": sx.Dendrite(sx.LI())})),
+        ("dendrites['a']", lambda: compartments(dendrites={"a": sx.LI()})),
+        ("dendrites['a'].parent", lambda: compartments(dendrites={"a": sx.Dendrite(sx.LI(), parent="b")})),
+        ("dendrites['a'].parent", lambda: compartments(dendrites={"a": sx.Dendrite(sx.LI(), parent="a")})),
+        ("synapse", lambda: compartments(synapse=sx.ExpSynapse())),
+        ("synapse", lambda: compartments(synapse={})),
+        ("synapse", lambda: compartments(synapse={"b": sx.ExpSynapse()})),
+    ],
+    "CalciumDendrite": [
+        ("tau_mem", lambda: sx.CalciumDendrite(0.0)),
+        ("v_rest", lambda: sx.CalciumDendrite(v_rest=-30.0)),
+        ("amplitude", lambda: sx.CalciumDendrite(amplitude=NAN)),
+        ("sharpness", lambda: sx.CalciumDendrite(sharpness=0.0)),
+        ("t_read", lambda: sx.CalciumDendrite(t_read=30.0)),
+        ("t_fall", lambda: sx.CalciumDendrite(t_refractory=10.0)),
+        ("tau_fall", lambda: sx.CalciumDendrite(tau_fall="a")),
+        ("synapse", lambda: sx.CalciumDendrite(synapse=None)),
     ],
     "first_spike": [
         ("spikes", lambda: sx.first_spike(TIMES)),
