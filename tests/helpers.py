@@ -6,14 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import spikax as sx
-
-
-# An event whose condition is a clock is found by one Newton step however long, along which the filters and the rest of
-# the state are carried by a straight line. To be taken away once the engine takes that step again.
-awaits_exact_clocks = pytest.mark.xfail(reason="the state at an event that a clock sets off is extrapolated")
 
 
 def cast(tree, dtype):

@@ -9,7 +9,7 @@ from scipy.linalg import expm
 
 import spikax as sx
 
-from .helpers import assert_all_learn, awaits_exact_clocks, everything, single_layer
+from .helpers import assert_all_learn, everything, single_layer
 from .test_gradients import assert_exact, graded
 
 
@@ -158,7 +158,6 @@ def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
     assert len(times) >= 1 and abs(np.diff(state["dendrite"].v)[0]) > 1.0
 
 
-@awaits_exact_clocks
 @pytest.mark.float64
 @pytest.mark.parametrize(
     "soma",

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 
 import spikax as sx
 
-from .helpers import assert_all_learn, awaits_exact_clocks, everything, single_layer
+from .helpers import assert_all_learn, everything, single_layer
 from .test_gradients import assert_exact, graded
 
 
@@ -76,7 +76,6 @@ def test_no_period_before_the_first_spike(simulate):
     np.testing.assert_array_equal(state.rests, [0.0, 0.0])
 
 
-@awaits_exact_clocks
 def test_filters_go_on_in_the_period(simulate, accurate):
     """The current of an arrival within the period decays, and drives the membrane only afterwards."""
     bias, weight, tau = 1.2, 1.5, 5.0
@@ -242,6 +241,14 @@ def test_events_inside_still_happen(simulate, wrap, close):
     assert times[0] == pytest.approx(TAU * np.log(BIAS / (BIAS - 0.5)) + RISE, rel=4 * close)
 
 
+@pytest.mark.parametrize("wrap", [sx.Refractory, sx.SingleSpike])
+def test_what_a_spike_carries_is_that_of_the_neuron_inside(wrap):
+    neuron, drive = sx.EGRU(), {"u": jnp.asarray(0.1), "r": jnp.asarray(0.2), "z": jnp.asarray(0.3)}
+    payload = wrap(neuron).payload(0.0, wrap(neuron).initial_state(), drive)
+    assert payload == neuron.payload(0.0, neuron.initial_state(), drive)
+    assert wrap(neuron).gain(payload) == neuron.gain(payload)
+
+
 # --- Gradients ---
 
 
@@ -257,13 +264,12 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
             sx.Refractory(conductive(bias=0.1), 2.5),
             {"exc": (0.5, 1.6), "inh": (0.0, 0.3)},
             id="conductive",
-            marks=awaits_exact_clocks,
         ),
         pytest.param(
             sx.Refractory(sx.EIF(TAU, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1), 2.5),
             (-1.0, 7.0),
             id="refractory-eif",
-            marks=(pytest.mark.slow, awaits_exact_clocks),
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -275,7 +281,6 @@ def test_gradients(neuron, weight):
     assert_all_learn(function, arrays, without)
 
 
-@awaits_exact_clocks
 @pytest.mark.float64
 @pytest.mark.parametrize("freezes", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_gradients_of_a_single_spike(freezes):

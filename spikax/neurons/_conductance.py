@@ -57,14 +57,23 @@ class ConductanceBased(AbstractNeuron):
         return self.neuron.initial_state()
 
     def dynamics(self, t, state, drive):
+        return self.neuron.dynamics(t, state, self._current(state, drive))
+
+    def _current(self, state, drive):
         currents = jax.tree.map(lambda g, reversal: g * (reversal - state.v), drive, self.reversal)
-        return self.neuron.dynamics(t, state, sum(jax.tree.leaves(currents)))
+        return sum(jax.tree.leaves(currents))
 
     def spike_condition(self, t, state):
         return self.neuron.spike_condition(t, state)
 
     def reset(self, t, state):
         return self.neuron.reset(t, state)
+
+    def payload(self, t, state, drive):
+        return self.neuron.payload(t, state, self._current(state, drive))
+
+    def gain(self, payload):
+        return self.neuron.gain(payload)
 
     def internal_events(self):
         return self.neuron.internal_events()

@@ -95,6 +95,12 @@ class Refractory(AbstractNeuron):
         sums = jax.tree.map(lambda held, w: held + self.kept * w, state.held, weight)
         return dataclasses.replace(state, inner=inner, held=_chosen(rests, sums, state.held))
 
+    def payload(self, t, state, drive):
+        return self.neuron.payload(t, state.inner, drive)
+
+    def gain(self, payload):
+        return self.neuron.gain(payload)
+
     def internal_events(self):
         # Outside of a period its condition is a negative number, and no time: before the first spike there is none.
         end = Event(lambda t, state: jnp.where(state.rests > 0.5, t - state.ready_at, -1.0), self._end)
@@ -165,6 +171,12 @@ class SingleSpike(AbstractNeuron):
     def receive(self, t, state, weight):
         received = self.neuron.receive(t, state.inner, weight)
         return dataclasses.replace(state, inner=_chosen(self._is_frozen(state), state.inner, received))
+
+    def payload(self, t, state, drive):
+        return self.neuron.payload(t, state.inner, drive)
+
+    def gain(self, payload):
+        return self.neuron.gain(payload)
 
     def internal_events(self):
         return tuple(map(_lifted, self.neuron.internal_events()))
