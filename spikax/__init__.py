@@ -1,6 +1,7 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
 from . import datasets as datasets, encode as encode, init as init, losses as losses, train as train
+from ._check_neuron import check_neuron as check_neuron
 from ._connection import Dense as Dense
 from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
 from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
@@ -20,6 +21,7 @@ from ._synapse import (
 )
 from ._types import Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
+from ._written import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
 from .neurons import (
     AdEx as AdEx,
     AdExState as AdExState,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from ._check_neuron import check_structures
 from ._checks import as_array, require, require_count, require_instance
 from ._connection import Dense
 from ._neuron import AbstractNeuron, require_linear
@@ -41,6 +42,7 @@ class Layer(eqx.Module):
             fits = leaf.ndim == 0 or leaf.shape[0] == self.size
             expectation = f"of shape () or ({self.size}, ...), one entry per neuron"
             require(fits, "neuron" + jax.tree_util.keystr(path), expectation, leaf)
+        check_structures(self.neuron)
         if self.neuron.is_linear and is_synapse(self.neuron.synapse):
             require_linear(self.neuron)
         require(self.name is None or isinstance(self.name, str), "name", "a string", self.name, error=TypeError)

@@ -436,3 +436,13 @@ def test_the_float_type_is_that_of_the_network(dtype):
     solution = sx.simulate(network, sx.Spikes(times), T1, saveat=[5.0, T1])
     floats = jax.tree.leaves(eqx.filter(solution, eqx.is_inexact_array))
     assert {leaf.dtype for leaf in floats} == {dtype}
+
+
+def test_a_step_that_ends_where_no_step_could_start(dtype):
+    """On the way to its peak the voltage of AdEx escapes: a trial ends finite, and its slope there is not."""
+    neuron = sx.AdEx(tau_mem=5.0, bias=50.0)
+    network = single_layer(neuron, np.zeros((1, 1)), dtype)
+    silent = sx.Spikes(jnp.full((1, 1), jnp.inf, dtype))
+    found = [sx.simulate(network, silent, 20.0, dt0=dt0, max_steps=4000).spikes["output"].times for dt0 in (0.1, 0.02)]
+    assert int(jnp.sum(jnp.isfinite(found[1]))) == 4
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-2)

@@ -324,9 +324,17 @@ def _attempt(problem: Problem, settings: Settings, old: Progress) -> _Attempt:
     line = () if view is None else (view.line(old.count),)
     trial = over_units(one, problem.neuron, t, old.state, old.filters, spread_h, *line)
     ratio = settings.control.error_ratio(old.state, trial.state, trial.error)
+    # A state that is finite may be where its slope no longer is: no step could start there.
+    ratio = jnp.where(_all_finite((trial.slope, trial.g1, trial.d1)), ratio, jnp.inf)
     g0, d0, g1, d1, size = map(jnp.stack, (trial.g0, trial.d0, trial.g1, trial.d1, trial.size))
     ends = Ends(h + jnp.zeros_like(g0), g0, d0, g1, d1, size)
     return _Attempt(moving, stop, h, trial, ends, held(ratio, old.t), view)
+
+
+def _all_finite(tree: PyTree[Array]) -> Bool[Array, "batch units 1"]:
+    """Whether everything is finite in a unit."""
+    finite = [jnp.all(jnp.isfinite(x), axis=tuple(range(2, x.ndim)))[..., None] for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(finite), axis=0)
 
 
 def _fires_at_once(old: Progress) -> Bool[Array, "batch units 1"]:
