@@ -1,6 +1,6 @@
 """Neurons that a user writes: from functions, from a class, and what is told of those that do not fit together."""
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
             spikes = sx.simulate(network, inputs, 40.0, dt0=0.5).spikes["output"]
             return finite_sum(spikes.times, jnp.ones(())), spikes.times
 
-        (_, times), gradient = jax.value_and_grad(total, has_aux=True)(single_layer(neuron, weight, dtype))
+        (_, times), gradient = eqx.filter_value_and_grad(total, has_aux=True)(single_layer(neuron, weight, dtype))
         return times, gradient.layers["output"].neuron
 
     (times, bar), (expected, expected_bar) = run(same), run(lif)
