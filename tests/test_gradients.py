@@ -76,12 +76,12 @@ def graded(arguments, ts=SAVED, seed=0, t1=T1, **options):
     return flat_count, arrays
 
 
-def assert_exact(function, arrays, tolerance=1e-6, spikes=2.0, most=3):
+def assert_exact(function, arrays, tolerance=1e-6, spikes=2.0, most=3, **differences):
     """The gradient agrees with finite differences, in a simulation with enough spikes."""
     _, count, gradient = function(arrays)
     assert count.mean() >= spikes and count.max() >= most
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient))
-    errors = worst_derivative(function, arrays)
+    errors = worst_derivative(function, arrays, **differences)
     assert max(errors.values()) < tolerance, errors
 
 

@@ -53,11 +53,13 @@ def assert_every_parameter(arguments, name, unused=(), **options):
     saved = tuple(t1 * np.array([0.82, 0.0, 0.31, 0.58, 1.0]))
     options = {"ts": saved, "t1": t1, "dt0": step, "max_steps": 4000} | options
     function, arrays = graded(arguments, **options)
-    assert_exact(function, arrays)
+    # Spike times of Hodgkin-Huxley neurons hardly depend on the threshold, and strongly on the inputs.
+    lengths = (1e-3, 1e-4, 1e-5, 1e-6) if name == "hodgkin-huxley" else (1e-4, 1e-5)
+    assert_exact(function, arrays, steps=lengths)
     _, _, gradient = function(arrays)
     for path, leaf in jax.tree.leaves_with_path(gradient):
-        name = jax.tree_util.keystr(path)
-        assert name.endswith(unused) or float(jnp.max(jnp.abs(leaf))) > 1e-8, name
+        where = jax.tree_util.keystr(path)
+        assert where.endswith(unused) or float(jnp.max(jnp.abs(leaf))) > 1e-8, where
 
 
 @pytest.mark.float64

@@ -305,14 +305,18 @@ def test_a_spike_is_counted_once(dtype):
 
 @pytest.mark.float64
 @pytest.mark.parametrize(
-    "solver", [diffrax.Kvaerno3, pytest.param(diffrax.Kvaerno5, marks=pytest.mark.slow)], ids=["kvaerno3", "kvaerno5"]
+    "solver, rtol",
+    [
+        pytest.param(diffrax.Kvaerno3, 1e-8, id="kvaerno3"),
+        pytest.param(diffrax.Kvaerno5, 1e-9, id="kvaerno5", marks=pytest.mark.slow),
+    ],
 )
-def test_stiff_solvers_find_the_spikes_of_the_explicit_one(solver):
+def test_stiff_solvers_find_the_spikes_of_the_explicit_one(solver, rtol):
     network = single_layer(sx.HodgkinHuxley(bias=10.0, synapse=SYNAPSE), np.asarray([[5.0]]), jnp.float64)
     inputs = sx.Spikes(jnp.asarray([[3.0]]))
     explicit = sx.simulate(network, inputs, 20.0)
     root_finder = optimistix.Newton(rtol=1e-10, atol=1e-12)
-    implicit = sx.simulate(network, inputs, 20.0, solver=solver(root_finder=root_finder), rtol=1e-8, max_steps=8000)
+    implicit = sx.simulate(network, inputs, 20.0, solver=solver(root_finder=root_finder), rtol=rtol, max_steps=8000)
     expected = explicit.spikes["output"].times[0]
     expected = expected[np.isfinite(expected)]
     assert len(expected) == 2
