@@ -1,4 +1,4 @@
-"""The code of the README runs as it stands."""
+"""The code of the README and of the documentation runs as it stands."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,8 @@ import spikax as sx
 from .conftest import MODE
 
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,34 @@ def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
     solution = sx.simulate(network, inputs, t1=80.0, saveat=jnp.array([80.0]), max_spikes=32)
     assert solution.stats["output"].spikes > 2
     assert solution.states["output"].w[0, 0] > 0.2
+
+
+def test_the_neurons_of_the_page_on_extending():
+    """The network from functions learns; the template is that of the page, and agrees with the functions."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    page = (ROOT / "docs" / "extending.md").read_text()
+    functions, template = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert template == (ROOT / "docs" / "template.py").read_text()
+    names: dict = {"history": []}
+    short = functions.replace("1000", "64").replace("range(100)", "range(25)").replace("50", "20")
+    short = short.replace("    updates,", "    history.append(float(value))\n    updates,")
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(short, "extending.md", "exec"), names)
+    assert len(names["history"]) == 25 and names["history"][-1] < 0.9 * names["history"][0]
+    exec(compile(template, "template.py", "exec"), names)
+    assert sx.check_neuron(names["Adapting"]()) == ()
+
+    def spikes(neuron):
+        layer = sx.Layer(neuron, 1, weights=sx.init.constant(3.0))
+        network = sx.sequential(1, layer, key=jax.random.key(0))
+        return network(sx.Spikes(jnp.arange(0.0, 60.0, 3.0)[None]), t1=80.0, max_spikes=16).times
+
+    written = sx.neuron_from(
+        initial_state=names["neuron"].start,
+        dynamics=names["neuron"].functions["dynamics"],
+        spike_condition=names["neuron"].functions["spike_condition"],
+        reset=names["neuron"].functions["reset"],
+        parameters={"tau_mem": 20.0, "step": 0.2},
+    )
+    assert jnp.array_equal(spikes(written), spikes(names["Adapting"]()))

@@ -40,7 +40,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
     def run(neuron):
         def total(network):
             spikes = sx.simulate(network, inputs, 40.0, dt0=0.5).spikes["output"]
-            return finite_sum(spikes.times, jnp.ones(())), spikes.times
+            return finite_sum(spikes.times, jnp.ones((), dtype)), spikes.times
 
         (_, times), gradient = eqx.filter_value_and_grad(total, has_aux=True)(single_layer(neuron, weight, dtype))
         return times, gradient.layers["output"].neuron
