@@ -43,21 +43,26 @@ SIZES = {"training": 5000, "validation": 1000, "test": 1000}
 
 
 class _Recipe(NamedTuple):
-    """The neurons of a network, and how their first weights are drawn."""
+    """The neurons of a network, and how their first weights are drawn.
+
+    The strides say how far a step of the optimiser goes, for the weights into the hidden and into the output layer:
+    neurons measure their input in different units.
+    """
 
     hidden: AbstractNeuron
     output: AbstractNeuron
     weights_in: Any
     weights_out: Any
+    strides: tuple[float, float] = (1.0, 1.0)
 
 
 # The bias brings every output across its threshold in the end, whatever its input: none stays silent, and so each has
 # a gradient. Only the first spike of an output counts.
 _RECIPES = {
     "lif": _Recipe(LIF(), LIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
-    "qif": _Recipe(QIF(), QIF(bias=2.0), init.normal(8.0, 4.0), init.normal(0.3, 0.3)),
+    "qif": _Recipe(QIF(), QIF(bias=2.0), init.normal(10.0, 8.0), init.normal(1.0, 1.0), (5.0, 4.0)),
     "eif": _Recipe(EIF(), EIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
-    "izhikevich": _Recipe(Izhikevich(), LIF(bias=1.5), init.normal(6.0, 4.0), init.normal(0.3, 0.3)),
+    "izhikevich": _Recipe(Izhikevich(), LIF(bias=1.5), init.normal(6.0, 6.0), init.normal(0.3, 0.3), (4.0, 1.0)),
     "egru": _Recipe(
         EGRU(),
         EGRU(bias_z=0.6),
@@ -67,12 +72,13 @@ _RECIPES = {
     "dendritic": _Recipe(
         MultiCompartment(
             LIF(15.0, -75.0, -57.0, -75.0),
-            {"dendrite": Dendrite(CalciumDendrite(amplitude=600.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)},
+            {"dendrite": Dendrite(CalciumDendrite(amplitude=300.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)},
             synapse={"dendrite": ExpSynapse(3.0), "soma": ExpSynapse(5.0)},
         ),
         LIF(bias=1.5),
-        {"dendrite": init.normal(150.0, 100.0), "soma": init.normal(30.0, 30.0)},
+        {"dendrite": init.normal(100.0, 60.0), "soma": init.normal(20.0, 20.0)},
         init.normal(0.3, 0.3),
+        (20.0, 1.0),
     ),
 }
 
@@ -174,6 +180,7 @@ def train_yin_yang(settings: Settings, on_epoch: Callable[[train.Epoch], Any] | 
     optimizer = optax.chain(
         optax.clip_by_global_norm(settings.clip),
         optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps)),
+        optax.stateless(lambda updates, _: _stretched(updates, _RECIPES[settings.neuron].strides)),
     )
     return train.fit(
         build(settings),
@@ -186,6 +193,16 @@ def train_yin_yang(settings: Settings, on_epoch: Callable[[train.Epoch], Any] | 
         seed=settings.seed,
         on_epoch=on_epoch,
     )
+
+
+def _stretched(updates: Network, strides: tuple[float, float]) -> Network:
+    """The updates of the weights, times the stride of their layer."""
+
+    def weights(network):
+        return [connection.weight for connection in network.connections]
+
+    pairs = zip(weights(updates), strides, strict=True)
+    return eqx.tree_at(weights, updates, [jax.tree.map(lambda w, s=s: s * w, weight) for weight, s in pairs])
 
 
 def test(network: Network, settings: Settings) -> dict[str, float]:

@@ -162,8 +162,10 @@ def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
 @pytest.mark.parametrize(
     "soma",
     [
-        pytest.param(sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 1.5), id="refractory"),
-        pytest.param(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), id="lif", marks=pytest.mark.slow),
+        pytest.param(
+            sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 1.5), id="refractory", marks=pytest.mark.slow
+        ),
+        pytest.param(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), id="lif"),
     ],
 )
 def test_gradients_of_a_calcium_dendrite(soma):

@@ -28,6 +28,11 @@ COUNTING = ("hodgkin-huxley", "morris-lecar")
 slow = pytest.mark.slow
 
 
+def by_speed():
+    """The names of the models; those of many short steps are marked as slow."""
+    return [pytest.param(name, marks=slow) if name in COUNTING else name for name in CASES]
+
+
 def case(name, dtype, flip=False, n=3, batch=2):
     """A network of one layer in which everything learns, and input spikes; the neurons start as they do by default."""
     neuron, (low, high), t1, _ = CASES[name]
@@ -63,9 +68,7 @@ def assert_every_parameter(arguments, name, unused=(), **options):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize(
-    "name", [name if name != "hodgkin-huxley" else pytest.param(name, marks=slow) for name in CASES]
-)
+@pytest.mark.parametrize("name", by_speed())
 def test_every_parameter(name):
     assert_every_parameter(case(name, jnp.float64), name)
 
@@ -78,7 +81,7 @@ def test_every_parameter_in_its_other_shape_from_given_states(name):
     assert_every_parameter(started(name, jnp.float64, flip=True), name, unused=(".v_rest",) if name in COUNTING else ())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_speed())
 def test_gradients_are_finite(name, dtype):
     """In each float type, with adaptive steps."""
     network, inputs, _ = case(name, dtype, n=1, batch=1)

@@ -264,6 +264,7 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
             sx.Refractory(conductive(bias=0.1), 2.5),
             {"exc": (0.5, 1.6), "inh": (0.0, 0.3)},
             id="conductive",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             sx.Refractory(sx.EIF(TAU, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1), 2.5),
