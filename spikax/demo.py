@@ -62,7 +62,9 @@ _RECIPES = {
     "lif": _Recipe(LIF(), LIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
     "qif": _Recipe(QIF(), QIF(bias=2.0), init.normal(10.0, 8.0), init.normal(1.0, 1.0), (5.0, 4.0)),
     "eif": _Recipe(EIF(), EIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
-    "izhikevich": _Recipe(Izhikevich(), LIF(bias=1.5), init.normal(6.0, 6.0), init.normal(0.3, 0.3), (4.0, 1.0)),
+    "izhikevich": _Recipe(
+        Izhikevich(synapse=ExpSynapse(20.0)), LIF(bias=1.5), init.normal(2.5, 2.5), init.normal(0.3, 0.3), (5.0, 2.0)
+    ),
     "egru": _Recipe(
         EGRU(),
         EGRU(bias_z=0.6),
