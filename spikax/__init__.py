@@ -7,6 +7,7 @@ from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint
 from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
 from ._network import Layer as Layer, Network as Network, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
+from ._positive import Positive as Positive
 from ._results import RESULTS as RESULTS
 from ._simulate import simulate as simulate
 from ._solution import Solution as Solution, Stats as Stats

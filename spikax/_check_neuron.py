@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from ._checks import known, require, require_instance
 from ._neuron import AbstractNeuron, events_of, stops_at_arrivals
+from ._positive import resolved
 from ._synapse import drive_of, initial_filters, is_synapse
 from ._types import State
 
@@ -31,6 +32,7 @@ def check_neuron(neuron: AbstractNeuron) -> tuple[str, ...]:
     - `neuron`: the neuron. Of parameters with one value per neuron, the first is taken.
     """
     require_instance(neuron, AbstractNeuron, "neuron", "a neuron", "Write an instance, for example `sx.LIF()`.")
+    neuron = resolved(neuron)
     check_structures(neuron)
     arrays, rest = eqx.partition(neuron, eqx.is_array)
     if any(known(leaf) is None for leaf in jax.tree.leaves(arrays)):
@@ -52,7 +54,11 @@ def check_structures(neuron: AbstractNeuron) -> None:
         def given(arrays, *arguments):
             return jax.tree.map(jnp.asarray, method(eqx.combine(arrays, rest), *arguments))
 
-        return jax.eval_shape(given, arrays, *arguments)
+        try:
+            return jax.eval_shape(given, arrays, *arguments)
+        except Exception as error:
+            error.add_note(f"A method of {kind} was tried with {', '.join(map(_shown, arguments)) or 'nothing'}.")
+            raise
 
     state = shapes(lambda neuron: neuron.initial_state())
     leaves = jax.tree.leaves(state)

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from ._positive import resolved
+
 
 def require(
     holds: bool, name: str, expectation: str, value: Any, hint: str = "", error: type[Exception] = ValueError
@@ -51,21 +53,22 @@ def is_number(value: Any) -> bool:
 
 def require_finite(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is a real number, or a floating-point array, and finite."""
-    require(is_number(value), name, "a real number or a floating-point array", value, hint, TypeError)
-    numbers = known(value)
+    numbers = resolved(value)
+    require(is_number(numbers), name, "a real number or a floating-point array", value, hint, TypeError)
+    numbers = known(numbers)
     require(numbers is None or bool(np.all(np.isfinite(numbers))), name, "finite", value, hint)
 
 
 def require_positive(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is finite and above zero."""
     require_finite(value, name, hint)
-    numbers = known(value)
+    numbers = known(resolved(value))
     require(numbers is None or bool(np.all(numbers > 0)), name, "positive", value, hint)
 
 
 def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str = "") -> None:
     """Raises unless `lower`, the argument `name`, is below `upper`, the argument `upper_name`, as far as known."""
-    numbers = known(lower), known(upper)
+    numbers = known(resolved(lower)), known(resolved(upper))
     below = any(number is None for number in numbers) or bool(np.all(np.less(*numbers)))
     require(below, name, f"below `{upper_name}` = {_shown(upper)}", lower, hint)
 

@@ -12,6 +12,7 @@ from ._check_neuron import check_structures
 from ._checks import as_array, require, require_count, require_instance
 from ._connection import Dense
 from ._neuron import AbstractNeuron, require_linear
+from ._positive import resolved
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 
@@ -42,9 +43,10 @@ class Layer(eqx.Module):
             fits = leaf.ndim == 0 or leaf.shape[0] == self.size
             expectation = f"of shape () or ({self.size}, ...), one entry per neuron"
             require(fits, "neuron" + jax.tree_util.keystr(path), expectation, leaf)
-        check_structures(self.neuron)
-        if self.neuron.is_linear and is_synapse(self.neuron.synapse):
-            require_linear(self.neuron)
+        neuron = resolved(self.neuron)
+        check_structures(neuron)
+        if neuron.is_linear and is_synapse(neuron.synapse):
+            require_linear(neuron)
         require(self.name is None or isinstance(self.name, str), "name", "a string", self.name, error=TypeError)
 
 

@@ -20,6 +20,7 @@ from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
 from ._neuron import AbstractNeuron
+from ._positive import resolved
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
@@ -89,6 +90,7 @@ def simulate(
     of the failing sample's [`spikax.RESULTS`][].
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
+    network = resolved(network)
     sources = _input_spikes(network, inputs)
     _check_span(t0, t1, sources)
     adjoint = DiscreteAdjoint() if adjoint is None else adjoint

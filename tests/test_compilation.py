@@ -1,5 +1,7 @@
 """What compiles anew, and what does not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,9 @@ def traced():
     return count
 
 
+@functools.cache
 def make(dtype, tau=20.0, scale=1.0):
+    """A network; made once, since a layer traces the methods of its neuron to check them."""
     neuron = Counting(jnp.asarray(tau, dtype))
     return single_layer(neuron, scale * np.array([[5.0, 3.0], [4.0, 6.0]]), dtype)
 
@@ -59,6 +63,8 @@ def test_other_values_do_not_compile_again(dtype, traced):
         options = {"saveat": jnp.asarray(ts, dtype), "initial_states": states, "throw": False}
         return sx.simulate(make(dtype, tau, scale), inputs, t1, t0=t0, dt0=dt0, **options).spikes["output"].times
 
+    for tau, scale in ((20.0, 1.0), (10.0, 1.0), (20.0, 0.5)):
+        make(dtype, tau, scale)
     assert traced(run) > 0
     assert traced(run) == 0
     changes = [
@@ -84,6 +90,7 @@ def test_the_default_tolerances_do_not_compile_again_for_another_end(dtype, trac
     def run(t1):
         return sx.simulate(make(dtype), inputs, t1, throw=False).spikes["output"].times
 
+    make(dtype)
     assert traced(lambda: run(20.0)) > 0
     assert traced(lambda: run(30.0)) == 0
 
