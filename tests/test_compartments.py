@@ -13,6 +13,9 @@ from .helpers import assert_all_learn, everything, single_layer
 from .test_gradients import assert_exact, graded
 
 
+# What these neurons do in float32 is what their parts do there; compiling all of them in every mode takes minutes.
+pytestmark = pytest.mark.float64
+
 T1 = 60.0
 
 
@@ -158,7 +161,6 @@ def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
     assert len(times) >= 1 and abs(np.diff(state["dendrite"].v)[0]) > 1.0
 
 
-@pytest.mark.float64
 @pytest.mark.parametrize(
     "soma",
     [
@@ -184,7 +186,6 @@ def test_gradients_of_a_calcium_dendrite(soma):
     assert_all_learn(function, arrays, [*idle, ".dendrites['dendrite'].membrane.synapse.tau"])
 
 
-@pytest.mark.float64
 @pytest.mark.slow
 def test_gradients_of_a_passive_tree():
     weight = {"left": (2.0, 12.0), "right": (0.0, 1.0)}

@@ -57,7 +57,13 @@ def simulate(net, inputs, **options):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize("options", [{}, {"method": sx.EventLoop(cell=0.5), "dt0": None}], ids=["arrivals", "cells"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="arrivals"),
+        pytest.param({"method": sx.EventLoop(cell=0.5), "dt0": None}, id="cells", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_of_gated_units(options):
     inputs = random_inputs(1, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
     factors = jnp.asarray(np.random.default_rng(0).standard_normal(64))

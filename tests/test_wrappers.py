@@ -12,6 +12,9 @@ from .helpers import assert_all_learn, everything, single_layer
 from .test_gradients import assert_exact, graded
 
 
+# What these neurons do in float32 is what their parts do there; compiling all of them in every mode takes minutes.
+pytestmark = pytest.mark.float64
+
 T1 = 70.0
 TAU, BIAS, PERIOD = 20.0, 2.0, 3.0
 RISE = TAU * np.log(BIAS / (BIAS - 1.0))  # how long a LIF neuron needs from 0 to its threshold
@@ -167,6 +170,7 @@ def test_conductances_against_scipy(simulate, accurate):
     np.testing.assert_allclose(state.v, expected, atol=accurate)
 
 
+@pytest.mark.slow
 def test_one_conductance_without_a_name(simulate):
     """Far from its reversal voltage a conductance is a current."""
     far, (current, expected) = 1e4, simulate(sx.LIF(), [3.0], 8.0, saveat=[6.0])
@@ -178,6 +182,7 @@ def test_one_conductance_without_a_name(simulate):
 # --- Nesting ---
 
 
+@pytest.mark.slow
 def test_a_refractory_period_around_another(simulate):
     """The longer of the two counts, and two of one length end at one instant."""
     (single, _), *nested = (
@@ -194,6 +199,7 @@ def test_a_refractory_period_around_another(simulate):
         np.testing.assert_allclose(times, single, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freezes", [True, False])
 def test_a_single_spike_of_a_refractory_neuron(simulate, freezes, close):
     times, state = simulate(
@@ -204,6 +210,7 @@ def test_a_single_spike_of_a_refractory_neuron(simulate, freezes, close):
     np.testing.assert_allclose(state.v, [0.0, 0.0 if freezes else BIAS * (1 - np.exp(-5.0 / TAU))], rtol=20 * close)
 
 
+@pytest.mark.slow
 def test_conductances_inside_and_outside_of_a_refractory_period(simulate):
     arrivals, weight = [3.0, 5.0, 14.0, 16.0], {"exc": 3.0, "inh": 0.2}
     inside, _ = simulate(sx.Refractory(conductive(), PERIOD), arrivals, weight)
@@ -255,7 +262,6 @@ def test_what_a_spike_carries_is_that_of_the_neuron_inside(wrap):
 LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
 
 
-@pytest.mark.float64
 @pytest.mark.parametrize(
     "neuron, weight",
     [
@@ -282,8 +288,8 @@ def test_gradients(neuron, weight):
     assert_all_learn(function, arrays, without)
 
 
-@pytest.mark.float64
-@pytest.mark.parametrize("freezes", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("freezes", [True, False])
 def test_gradients_of_a_single_spike(freezes):
     neuron = sx.SingleSpike(sx.Refractory(sx.LIF(*LIF), 2.5), freezes)
     function, arrays = graded(everything(neuron, (0.0, 9.0)), dt0=1.0)
@@ -293,7 +299,6 @@ def test_gradients_of_a_single_spike(freezes):
     assert_all_learn(function, arrays, (".neuron.kept",))
 
 
-@pytest.mark.float64
 def test_the_gradient_of_the_period_in_closed_form():
     """The k-th spike is at (k + 1) tau ln(b / (b - 1)) + k T."""
 
