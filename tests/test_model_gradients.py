@@ -29,8 +29,8 @@ slow = pytest.mark.slow
 
 
 def by_speed():
-    """The names of the models; those of many short steps are marked as slow."""
-    return [pytest.param(name, marks=slow) if name in COUNTING else name for name in CASES]
+    """The names of the models; those of many steps, and those much like others, are marked as slow."""
+    return [pytest.param(name, marks=slow) if name in (*COUNTING, "if", "izhikevich") else name for name in CASES]
 
 
 def case(name, dtype, flip=False, n=3, batch=2):

@@ -183,7 +183,9 @@ def assert_same_as_scipy(model, dtype, tolerance, state_tolerance, samples=1, **
     np.testing.assert_allclose(found / size, states / size, rtol=0.0, atol=state_tolerance)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hodgkin-huxley" else name for name in MODELS]
+)
 def test_against_scipy(name, dtype, accurate):
     assert_same_as_scipy(MODELS[name], dtype, 10.0 * accurate, 1e-5 if dtype == jnp.float64 else 2e-2)
 
