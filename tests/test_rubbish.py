@@ -37,6 +37,11 @@ def cross_entropy(times=None, labels=(0, 1), t_silent=10.0, **options):
     return sx.losses.first_spike_cross_entropy(times, labels, t_silent=t_silent, **options)
 
 
+class Carrying(sx.LIF):
+    def payload(self, t, state, drive):
+        return state.v
+
+
 def compartments(**options):
     given = {"soma": sx.LIF(), "dendrites": {"a": sx.Dendrite(sx.LI())}, "synapse": {"a": sx.ExpSynapse()}}
     return sx.MultiCompartment(**(given | options))
@@ -339,6 +344,7 @@ CALLS = {
         ("parent", lambda: sx.Dendrite(sx.LI(), parent=0)),
     ],
     "MultiCompartment": [
+        ("soma", lambda: compartments(soma=Carrying())),
         ("soma", lambda: compartments(soma=None)),
         ("dendrites", lambda: compartments(dendrites=sx.Dendrite(sx.LI()))),
         ("dendrites", lambda: compartments(dendrites={})),

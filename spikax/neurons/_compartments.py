@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from .._checks import require, require_finite, require_instance
 from .._neuron import AbstractNeuron, Event, events_of
@@ -15,8 +16,9 @@ class Dendrite(eqx.Module):
 
     **Arguments:**
 
-    - `membrane`: how the compartment moves: any neuron with a voltage `v` in its state, which takes one current;
-      `sx.LI()` for a passive membrane. A spike of it is an event inside the cell. Its synapse is not used.
+    - `membrane`: how the compartment moves: any neuron with a finite voltage `v` in its state (not `QIF`, whose
+      voltage is infinite at a spike), which takes one current, and whose spikes carry nothing; `sx.LI()` for a passive
+      membrane. A spike of it is an event inside the cell. Its synapse is not used.
     - `coupling`: the conductance to the parent, relative to the leak of this compartment: the current into it is
       `coupling * (v_parent - v)`.
     - `pull`: the same conductance, relative to the leak of the parent: the current into it is
@@ -135,6 +137,9 @@ def _check_membrane(membrane: Any, argument: str) -> None:
     require_instance(membrane, AbstractNeuron, argument, "a neuron", "Write an instance, for example `sx.LI()`.")
     has_voltage = hasattr(eqx.filter_eval_shape(membrane.initial_state), "v")
     require(has_voltage, argument, "one with a voltage `v` in its state", membrane, error=TypeError)
+    carried = eqx.filter_eval_shape(lambda: membrane.payload(jnp.zeros(()), membrane.initial_state(), jnp.zeros(())))
+    hint = "A cell hands on no payload, and it would be lost."
+    require(carried is None, argument, "a neuron whose spikes carry nothing", membrane, hint)
 
 
 def _placed(name: str, event: Event) -> Event:
