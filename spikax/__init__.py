@@ -2,10 +2,17 @@
 
 from . import datasets as datasets, encode as encode, init as init, losses as losses, train as train
 from ._check_neuron import check_neuron as check_neuron
-from ._connection import Dense as Dense
+from ._connection import (
+    AbstractConnection as AbstractConnection,
+    Conv as Conv,
+    Dense as Dense,
+    OneToOne as OneToOne,
+    Sparse as Sparse,
+    Synapses as Synapses,
+)
 from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
 from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
-from ._network import Layer as Layer, Network as Network, sequential as sequential
+from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._positive import Positive as Positive
 from ._results import RESULTS as RESULTS

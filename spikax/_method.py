@@ -13,7 +13,7 @@ from ._checks import require, require_positive
 from ._engine import rates
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
 from ._engine.affine import is_affine
-from ._engine.loop import Settings, Trains
+from ._engine.loop import Settings, Standing, Trains
 from ._engine.parallel import find_spikes, Given, Limits
 from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
@@ -28,6 +28,7 @@ class Task(eqx.Module):
     arrivals: int = eqx.field(static=True)  # the places of all spike trains that reach the layer
     dtype: Any = eqx.field(static=True)
     has_tolerance: bool = eqx.field(static=True)  # the user gave the length or the error of a step
+    each_alone: bool = eqx.field(static=True, default=False)  # every neuron has arrivals of its own
 
 
 class AbstractMethod(eqx.Module):
@@ -103,14 +104,17 @@ class ParallelInTime(AbstractMethod):
 
     def simulate(self, inputs, settings, adjoint, ts):
         (weight,) = jax.tree.leaves(inputs.weight)
-        state = jax.tree.map(lambda leaf: leaf[..., 0], inputs.initial_state)
-        given = Given(inputs.neuron, weight[..., 0], inputs.times, state, inputs.t0, inputs.t1)
+        state, filters = jax.tree.map(lambda leaf: leaf[..., 0], (inputs.start.state, inputs.start.filters))
+        (x,) = jax.tree.leaves(filters)
+        here = inputs.times, inputs.source, state, x, inputs.t0, inputs.t1
+        given = Given(inputs.neuron, weight[..., 0], *here)
         # No neuron may spike more often than there may be passes: so one that spikes without end holds up no other.
         quota = settings.max_steps if settings.quota is None else min(settings.quota, settings.max_steps)
         found = find_spikes(given, Limits(settings.max_spikes, quota), ts)
         finished = (found.count < settings.max_steps) | (quota < settings.max_steps)
         outcome = Outcome(
             trains=Trains(found.times[..., None], None),
+            end=_standing(inputs.start, *found.end),
             found=None,
             count=found.count[..., None],
             rejected=jnp.zeros(found.count.shape[0], jnp.int32),
@@ -125,12 +129,20 @@ class ParallelInTime(AbstractMethod):
         return outcome, (jax.tree.structure(state).unflatten([v]), drive)
 
 
+def _standing(start: Standing, v: Array, x: Array) -> Standing:
+    """How neurons with one variable and one filter stand, that stood at the start as `start` says."""
+    (state, filters) = (jax.tree.structure(part) for part in (start.state, start.filters))
+    return Standing(state.unflatten([v[..., None]]), filters.unflatten([x[..., None]]), start.readiness, start.h)
+
+
 def _obstacle(task: Task) -> str:
     """Why there can be no cells; empty where there can."""
     if stops_at_arrivals(task.neuron):
         return "An arrival through a `DeltaSynapse` moves the membrane at once."
     if any(leaf.ndim > 0 for leaf in jax.tree.leaves(eqx.filter(task.neuron.synapse, eqx.is_array))):
         return "The filters differ between neurons."
+    if task.each_alone:
+        return "Every neuron has arrivals of its own, through its synapses or their delays."
     if task.duration is None:
         return "The duration is traced, and the number of cells would depend on it."
     return ""

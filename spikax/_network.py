@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ._check_neuron import check_structures
-from ._checks import as_array, require, require_count, require_instance
-from ._connection import Dense
+from ._checks import as_array, known, require, require_count, require_instance
+from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._positive import resolved
 from ._spikes import Events, Spikes
@@ -56,68 +56,87 @@ class Network(eqx.Module):
     **Arguments:**
 
     - `layers`: the layers by name.
-    - `connections`: the connections, between the names of layers and of inputs.
+    - `connections`: the connections, between the names of layers and of inputs, any number of them; a layer may
+      listen to itself, and layers to each other.
     - `inputs`: the number of channels of each input, by name; or one number, for a single input named `"input"`.
-    - `output`: the name of the layer whose spikes the network gives.
+    - `outputs`: the name of the layer whose spikes the network gives, or a list of names.
 
-    Calling the network, `network(inputs, t1=...)`, simulates it and gives the spikes of the output layer; it takes the
-    arguments of [`spikax.simulate`][].
+    Calling the network, `network(inputs, t1=...)`, simulates it and gives the spikes of the output layer, or, for a
+    list of outputs, a dictionary of them by name; it takes the arguments of [`spikax.simulate`][].
 
-    Raises `ValueError` for a name that no layer or input has, for weights of the wrong shape, and for a cycle.
+    `print(network)` shows layers, connections, sizes and the number of parameters.
+
+    Raises `ValueError` for a name that no layer or input has, and for weights of the wrong shape.
     """
 
     layers: dict[str, Layer]
-    connections: tuple[Dense, ...] = eqx.field(converter=lambda connections: _listed(connections))
+    connections: tuple[AbstractConnection, ...] = eqx.field(converter=lambda connections: _listed(connections))
     inputs: dict[str, int] = eqx.field(static=True, converter=lambda n: _input_sizes(n))
-    output: str = eqx.field(static=True)
+    outputs: str | tuple[str, ...] = eqx.field(static=True, converter=lambda names: _output_names(names))
 
     def __check_init__(self):
         require_instance(self.layers, dict, "layers", "a dictionary of layers")
         require(len(self.layers) > 0, "layers", "at least one layer", self.layers)
         require(len(self.inputs) > 0, "inputs", "at least one input", self.inputs)
-        require_instance(self.output, str, "output", "the name of a layer")
         for name, layer in self.layers.items():
             require_instance(layer, Layer, f"layers[{name!r}]", "a `sx.Layer`")
             require(name not in self.inputs, "layers", "named otherwise than the inputs", name)
-        require(self.output in self.layers, "output", f"one of the layers {list(self.layers)}", self.output)
+        for output in self.output_names:
+            require(output in self.layers, "outputs", f"among the layers {list(self.layers)}", output)
         for connection in self.connections:
-            require_instance(connection, Dense, "connections", "`sx.Dense` connections")
+            hint = "For example `sx.Dense(source, target, weight)`."
+            require_instance(connection, AbstractConnection, "connections", "connections", hint)
             self._check_connection(connection)
-        self.order()
 
-    def _check_connection(self, connection: Dense) -> None:
+    def _check_connection(self, connection: AbstractConnection) -> None:
         sizes = self.inputs | {name: layer.size for name, layer in self.layers.items()}
         known_names = f"one of {list(sizes)}"
         require(connection.source in sizes, "source", known_names, connection.source)
         require(connection.target in self.layers, "target", f"one of {list(self.layers)}", connection.target)
         shape = (sizes[connection.source], sizes[connection.target])
         where = f"`{connection.source}` to `{connection.target}`"
-        require(connection.shape == shape, "weight", f"of shape {shape} from {where}", connection.shape)
+        require(connection.shape == shape, "weight", f"for {shape} neurons from {where}", connection.shape)
         synapse = self.layers[connection.target].neuron.synapse
         ports = jax.tree.structure(synapse, is_leaf=is_synapse)
-        has_ports = jax.tree.structure(connection.weight) == ports
+        has_ports = jax.tree.structure(resolved(connection.weight)) == ports
         names = "one array" if is_synapse(synapse) else f"a dictionary with the ports {list(synapse)}"
         require(has_ports, "weight", f"{names}, as the synapse of `{connection.target}` asks", connection.weight)
 
-    def incoming(self, name: str) -> tuple[Dense, ...]:
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs."""
+        return (self.outputs,) if isinstance(self.outputs, str) else self.outputs
+
+    def incoming(self, name: str) -> tuple[AbstractConnection, ...]:
         """The connections that end at a layer."""
         return tuple(connection for connection in self.connections if connection.target == name)
 
-    def order(self) -> tuple[str, ...]:
-        """The layers, each after those that it listens to."""
-        ordered: list[str] = []
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The layers in groups, each after those that it listens to; layers that reach each other form one group."""
+        heard = {name: self._heard_by(name) for name in self.layers}
+        groups: list[tuple[str, ...]] = []
         waiting = list(self.layers)
         while waiting:
-            ready = [
-                name
-                for name in waiting
-                if all(c.source in ordered or c.source in self.inputs for c in self.incoming(name))
-            ]
-            hint = "Layers are simulated one after the other, each after its sources."
-            require(len(ready) > 0, "connections", "free of cycles", waiting, hint)
-            ordered += ready
-            waiting = [name for name in waiting if name not in ready]
-        return tuple(ordered)
+            # Of all layers that are left, one that hears the fewest hears none but those of its own group.
+            first = min(waiting, key=lambda name: len(heard[name] | {name}))
+            group = tuple(name for name in waiting if name == first or (name in heard[first] and first in heard[name]))
+            groups.append(group)
+            waiting = [name for name in waiting if name not in group]
+        return tuple(groups)
+
+    def is_recurrent(self, group: tuple[str, ...]) -> bool:
+        """Whether a layer of the group listens to one of them."""
+        return any(c.source in group and c.target in group for c in self.connections)
+
+    def _heard_by(self, name: str) -> set[str]:
+        """The layers that a layer listens to, at first or at further hand."""
+        heard: set[str] = set()
+        waiting = [name]
+        while waiting:
+            sources = {c.source for c in self.incoming(waiting.pop()) if c.source in self.layers} - heard
+            heard |= sources
+            waiting += sources
+        return heard
 
     @property
     def dtype(self) -> Any:
@@ -125,11 +144,15 @@ class Network(eqx.Module):
         leaves = jax.tree.leaves(eqx.filter((self.layers, self.connections), eqx.is_inexact_array))
         return jnp.result_type(*(leaf.dtype for leaf in leaves)) if leaves else jnp.result_type(float)
 
-    def __call__(self, inputs: Spikes | Events | dict, t1: Any, **options: Any) -> Spikes:
-        """The spikes of the output layer; see [`spikax.simulate`][] for the arguments."""
+    def __call__(self, inputs: Spikes | Events | dict, t1: Any, **options: Any) -> Any:
+        """The spikes of the output layer, or layers; see [`spikax.simulate`][] for the arguments."""
         from ._simulate import simulate
 
-        return simulate(self, inputs, t1, **options).spikes[self.output]
+        spikes = simulate(self, inputs, t1, **options).spikes
+        return spikes[self.outputs] if isinstance(self.outputs, str) else {name: spikes[name] for name in self.outputs}
+
+    def __str__(self) -> str:
+        return _summary(self)
 
 
 def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
@@ -184,10 +207,79 @@ def _draw(layer: Layer, name: str, shape: tuple[int, int], key: PRNGKeyArray) ->
     return jax.tree.unflatten(structure, drawn)
 
 
-def _listed(connections: Any) -> tuple[Dense, ...]:
+def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, delay: Any = None) -> Network:
+    """As `sequential`, with layers that listen to themselves: all but the last, or the only one.
+
+    **Arguments:**
+
+    - `inputs`, `layers`, `key`: as of [`spikax.sequential`][].
+    - `weights`: how the weights of each layer to itself are drawn: as the `weights` of a layer, of shape
+      `(size, size)`. Wrap them in `sx.Masked` for neurons that do not reach themselves.
+    - `delay`: how long a spike within a layer travels, in ms; as of [`spikax.Dense`][].
+    """
+    network = sequential(inputs, *layers, key=key)
+    names = list(network.layers)
+    loops = []
+    for number, name in enumerate(names[:-1] or names):
+        size = network.layers[name].size
+        layer = Layer(network.layers[name].neuron, size, weights=weights)
+        weight = _draw(layer, name, (size, size), jax.random.fold_in(key, len(names) + number))
+        loops.append(Dense(name, name, weight, delay))
+    return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
+
+
+def _summary(network: Network) -> str:
+    """Layers, connections, sizes and parameters, in columns."""
+    rows = [(f"  {name}", f"{size} channels", "", "") for name, size in network.inputs.items()]
+    for group in network.groups():
+        for name in group:
+            layer = network.layers[name]
+            mark = " (output)" if name in network.output_names else ""
+            kind = type(layer.neuron).__name__ + mark
+            rows.append((f"  {name}", f"{layer.size} neurons", kind, _parameters(layer)))
+    wires = [
+        (
+            f"  {c.source} → {c.target}",
+            f"{c.shape[0]} × {c.shape[1]}",
+            type(c).__name__ + ("" if c.delay is None else f", {_delay(c.delay)}"),
+            _parameters(c),
+        )
+        for c in network.connections
+    ]
+    widths = [max(len(row[i]) for row in rows + wires) for i in range(4)]
+
+    def lines(rows):
+        return ["  ".join(entry.ljust(w) for entry, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+    head = f"Network: {_parameters(network) or 'no parameters'}"
+    return "\n".join([head, *lines(rows), "connections", *lines(wires)])
+
+
+def _parameters(tree: Any) -> str:
+    n = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
+    return f"{n:,} parameter{'s' if n != 1 else ''}" if n else ""
+
+
+def _delay(delay: Any) -> str:
+    """A delay, or the span of several."""
+    numbers = known(resolved(delay))
+    if numbers is None:
+        return "delayed"
+    low, high = float(numbers.min()), float(numbers.max())
+    return f"delayed by {low:.3g} ms" if low == high else f"delayed by {low:.3g} to {high:.3g} ms"
+
+
+def _listed(connections: Any) -> tuple[AbstractConnection, ...]:
     is_list = isinstance(connections, list | tuple)
     require(is_list, "connections", "a list of connections", connections, error=TypeError)
     return tuple(connections)
+
+
+def _output_names(names: Any) -> str | tuple[str, ...]:
+    listed = (names,) if isinstance(names, str) else names
+    is_list = isinstance(listed, list | tuple) and len(listed) > 0 and all(isinstance(name, str) for name in listed)
+    require(is_list, "outputs", "the name of a layer, or a list of names", names, error=TypeError)
+    return names if isinstance(names, str) else tuple(names)
 
 
 def _input_sizes(inputs: int | Mapping[str, int]) -> dict[str, int]:

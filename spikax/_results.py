@@ -19,6 +19,10 @@ class RESULTS(eqx.Enumeration):
         "spikes of a neuron. "
         "Raise `max_steps`, or look for a neuron that spikes without end."
     )
+    unsettled = (
+        "The spikes of layers that listen to each other still changed after `max_steps` sweeps over a window of time. "
+        "Raise `windows`, or give their connections a delay: without any, spikes may cause each other at one instant."
+    )
     step_too_small = (
         "The solver's step shrank below what the float type can resolve: the dynamics diverge or are too stiff. "
         "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."

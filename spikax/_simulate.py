@@ -9,23 +9,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
-from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint, Inputs, Outcome
+from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint
 from ._engine.control import StepControl
-from ._engine.loop import Settings
+from ._engine.loop import Settings, Standing
+from ._engine.rates import fastest
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
-from ._neuron import AbstractNeuron
 from ._positive import resolved
+from ._recurrence import Member, simulate_group, Tally
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 from ._until import checked_quota, FirstSpikes
+from ._wiring import hear, Population, Train
 
 
 def simulate(
@@ -45,6 +47,7 @@ def simulate(
     until: FirstSpikes | None = None,
     adjoint: AbstractAdjoint | None = None,
     method: AbstractMethod | None = None,
+    windows: int | None = None,
     throw: bool = True,
 ) -> Solution:
     """Simulates a network from `t0` to `t1`.
@@ -81,6 +84,10 @@ def simulate(
     - `method`: how the spikes are found: [`spikax.ParallelInTime`][], for linear neurons, or [`spikax.EventLoop`][].
       By default each layer takes the first that suits its neurons, or the event loop where a `solver`, `dt0`, `rtol`
       or `atol` is given. `Solution.stats` reports the choice.
+    - `windows`: into how many windows of time the simulation of layers that listen to each other is cut. In each,
+      sweeps over the layers are repeated until no spike changes; where delays are longer than a window, one is enough.
+      It changes no result but by rounding and the error of the steps, only the time that it takes. By default, a window
+      is about as long as the shortest delay, or as the fastest time constant.
     - `throw`: whether to raise an error if the simulation of a sample fails. Otherwise `Solution.result` tells, and
       the other samples stay valid.
 
@@ -102,6 +109,8 @@ def simulate(
     capacity = _capacity(network, max_spikes)
     methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)))
     has_tolerance = any(option is not None for option in (dt0, rtol, atol))
+    duration = _duration(t0, t1)
+    cut = _windows(network, windows, duration)
     plan = _Plan(
         t0=jnp.asarray(t0, dtype),
         t1=jnp.asarray(t1, dtype),
@@ -114,7 +123,8 @@ def simulate(
         quota=checked_quota(until, network, list(times)),
         adjoint=adjoint,
         methods=methods,
-        cells=_cells(network, methods, sources, capacity, _duration(t0, t1), has_tolerance),
+        cells=_cells(network, methods, _places(network, sources, capacity), duration, has_tolerance, cut),
+        windows=cut,
     )
     solution = _run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
@@ -135,60 +145,75 @@ class _Plan(eqx.Module):
     adjoint: AbstractAdjoint
     methods: dict[str, AbstractMethod]
     cells: dict[str, int] = eqx.field(static=True)
+    windows: dict[str, int] = eqx.field(static=True)  # of each layer in a recurrent group
 
 
 @eqx.filter_jit
-def _run(network: Network, sources: dict[str, Spikes], plan: _Plan) -> Solution:
-    batch = next(iter(sources.values())).times.shape[:-2]
-    trains = {name: _flat(spikes.times, plan.t0.dtype) for name, spikes in sources.items()}
-    invalid = jnp.stack([jnp.any(~(t >= plan.t0), axis=(1, 2)) for t in trains.values()]).any(axis=0)
+def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
+    batch = _batch(sources)
+    trains = {name: Train.of(spikes, plan.t0.dtype) for name, spikes in sources.items()}
+    early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
+    invalid = jnp.any(jnp.stack(early), axis=0)
     # The samples with invalid times run without any input, and are reported.
-    trains = {name: jnp.where(invalid[:, None, None], jnp.inf, times) for name, times in trains.items()}
-    payloads = {
-        name: jax.tree.map(lambda leaf: _flat(leaf, plan.t0.dtype), spikes.payload) for name, spikes in sources.items()
-    }
-    spikes, states, drives, results, stats = {}, {}, {}, {}, {}
-    for name in network.order():
-        given = _layer_inputs(network, name, trains, payloads, plan)
-        capacity, ts = plan.capacity[name], plan.times.get(name)
-        settings = Settings(
-            plan.stepper,
-            plan.control,
-            capacity,
-            plan.max_steps,
-            quota=plan.quota.get(name),
-            cells=plan.cells[name],
-        )
-        with jax.named_scope(f"layer {name}"):
-            outcome, saved = plan.methods[name].simulate(given, settings, plan.adjoint, ts)
-            if saved is not None:
-                states[name], drives[name] = jax.tree.map(lambda leaf: _public(leaf, batch), saved)
-        found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[..., 0], 0, -1), outcome.trains)
-        trains[name], payloads[name] = found.times, found.payload
-        found = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+    trains = {name: _silenced(train, invalid) for name, train in trains.items()}
+    saved, tallies, spikes = {}, {}, {}
+    for group in network.groups():
+        members = {name: _member(plan, name) for name in group}
+        populations = {name: _population(network, name, math.prod(batch), plan) for name in group}
+        if network.is_recurrent(group):
+            options = plan.adjoint, plan.t0, plan.t1, plan.windows[group[0]]
+            found = simulate_group(network, populations, members, trains, *options)
+            trains, saved, tallies = trains | found.trains, saved | found.saved, tallies | found.tally
+        else:
+            (name,) = group
+            inputs = hear(network, name, trains).inputs(populations[name], plan.t0, plan.t1)
+            with jax.named_scope(f"layer {name}"):
+                member = members[name]
+                outcome, states = member.method.simulate(inputs, member.settings, plan.adjoint, member.ts)
+            emitted = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[..., 0], 0, -1), outcome.trains)
+            trains[name], tallies[name] = Train(emitted.times, emitted.payload), Tally.of(outcome)
+            if states is not None:
+                saved[name] = states
+    for name in network.layers:
+        found = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), trains[name])
         spikes[name] = Spikes(found.times, found.payload)
-        results[name], stats[name] = _report(outcome, capacity, invalid, batch, plan.methods[name])
-    return Solution(spikes, states or None, drives or None, _overall(results), results, stats)
+    both = {
+        name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
+    }
+    states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
+    reports = {name: _report(tallies[name], plan, name, invalid, batch) for name in network.layers}
+    results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
+    return Solution(spikes, states, drives, _overall(results), results, stats)
 
 
-def _layer_inputs(
-    network: Network, name: str, trains: dict[str, Array], payloads: dict[str, PyTree[Array]], plan: _Plan
-) -> Inputs:
+def _batch(sources: dict[str, Spikes | Events]) -> tuple[int, ...]:
+    """The batch axes."""
+    first = next(iter(sources.values()))
+    return first.times.shape[:-1] if isinstance(first, Events) else first.times.shape[:-2]
+
+
+def _silenced(train: Train, invalid: Bool[Array, " batch"]) -> Train:
+    where = invalid.reshape(-1, *(1,) * (train.times.ndim - 1))
+    return eqx.tree_at(lambda train: train.times, train, jnp.where(where, jnp.inf, train.times))
+
+
+def _member(plan: _Plan, name: str) -> Member:
+    """How a layer is simulated."""
+    settings = Settings(
+        plan.stepper,
+        plan.control,
+        plan.capacity[name],
+        plan.max_steps,
+        quota=plan.quota.get(name),
+        cells=plan.cells[name],
+    )
+    return Member(plan.methods[name], settings, plan.times.get(name))
+
+
+def _population(network: Network, name: str, batch: int, plan: _Plan) -> Population:
+    """The neurons of a layer at `t0`."""
     layer, dtype = network.layers[name], plan.t0.dtype
-    batch = next(iter(trains.values())).shape[0]
     shape = (batch, layer.size, 1)
-    connections = network.incoming(name)
-    gains = None
-    if connections:
-        k = max(trains[connection.source].shape[2] for connection in connections)
-        padded = [_padded(trains[connection.source], k) for connection in connections]
-        times = jnp.concatenate(padded, axis=1)
-        gains = _gains(layer.neuron, [payloads[c.source] for c in connections], [trains[c.source] for c in connections])
-        weights = [connection.weight for connection in connections]
-    else:
-        times = jnp.full((batch, 1, 1), jnp.inf, dtype)
-        weights = [jax.tree.map(lambda _: jnp.zeros((1, layer.size)), layer.neuron.synapse, is_leaf=is_synapse)]
-    weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).astype(dtype)[..., None], *weights)
 
     def placed(leaf):
         return leaf if leaf.ndim == 0 else jnp.broadcast_to(leaf[None, :, None], (*shape, *leaf.shape[1:]))
@@ -196,54 +221,29 @@ def _layer_inputs(
     parameters, rest = eqx.partition(layer.neuron, eqx.is_array)
     parameters = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, parameters)
     neuron = eqx.combine(jax.tree.map(placed, parameters), rest)
-    own = over_units(lambda neuron, _: cast(neuron.initial_state(), dtype), neuron, jnp.zeros(shape))
-    state = own
+    state = over_units(lambda neuron, _: cast(neuron.initial_state(), dtype), neuron, jnp.zeros(shape))
     if name in plan.initial_states:
         given = cast(plan.initial_states[name], dtype)
-        state = jax.tree.map(lambda given, own: _as_state(given, own, name), given, own)
-    return Inputs(neuron, weight, times, state, plan.t0, plan.t1, gains)
-
-
-def _gains(neuron: AbstractNeuron, payloads: list[PyTree[Array]], trains: list[Array]) -> PyTree[Array] | None:
-    """By what the weight of every spike that reaches a layer is multiplied; None where it is one everywhere.
-
-    The spikes of a source without payload count with their weights.
-    """
-    gains = [None if payload is None else neuron.gain(payload) for payload in payloads]
-    if all(gain is None for gain in gains):
-        return None
-    ports = jax.tree.structure(neuron.synapse, is_leaf=is_synapse)
-    for gain in gains:
-        fits = gain is None or jax.tree.structure(gain) == ports
-        hint = f"`gain` of {type(neuron).__name__} gives one factor for every port of its synapse."
-        require(fits, "gain(payload)", f"of the structure of the synapse, {ports}", jax.tree.structure(gain), hint)
-    k = max(times.shape[2] for times in trains)
-
-    def factors(gain, times):
-        gain = ports.unflatten([jnp.ones(())] * ports.num_leaves) if gain is None else gain
-        gain = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, times.dtype), times.shape), gain)
-        return jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, k - leaf.shape[2]))), gain)
-
-    each = [factors(gain, times) for gain, times in zip(gains, trains, strict=True)]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *each)
+        state = jax.tree.map(lambda given, own: _as_state(given, own, name), given, state)
+    weight = jax.tree.map(lambda _: jnp.zeros((), dtype), layer.neuron.synapse, is_leaf=is_synapse)
+    return Population(neuron, Standing.of(neuron, weight, state, plan.t0, plan.control.h0))
 
 
 def _report(
-    outcome: Outcome, capacity: int, invalid: Bool[Array, " batch"], batch: tuple[int, ...], method: AbstractMethod
-):
+    tally: Tally, plan: _Plan, name: str, invalid: Bool[Array, " batch"], batch: tuple[int, ...]
+) -> tuple[RESULTS, Stats]:
     """How each sample ended in one layer, and what it took."""
-    count = outcome.count[..., 0]
-    too_many = jnp.any(count > capacity, axis=1)
-    unfinished = jnp.any(~outcome.finished, axis=(1, 2))
-    stuck = jnp.any(outcome.stuck, axis=(1, 2))
-    result = jax.vmap(_ending)(too_many, unfinished, stuck, invalid)
+    too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
+    result = jax.vmap(_ending)(too_many, ~tally.finished, ~tally.settled, tally.stuck, invalid)
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
-        spikes=jnp.sum(count, axis=1, dtype=count.dtype).reshape(batch),
-        most_spikes=jnp.max(count, axis=1).reshape(batch),
-        iterations=outcome.iterations,
-        rejected_steps=outcome.rejected.reshape(batch),
-        method=type(method).__name__,
+        spikes=jnp.sum(tally.count, axis=1, dtype=tally.count.dtype).reshape(batch),
+        most_spikes=jnp.max(tally.count, axis=1).reshape(batch),
+        iterations=tally.iterations,
+        rejected_steps=tally.rejected.reshape(batch),
+        sweeps=tally.sweeps,
+        method=type(plan.methods[name]).__name__,
+        windows=plan.windows.get(name, 1),
     )
     return result, stats
 
@@ -262,9 +262,10 @@ def _overall(results: dict[str, RESULTS]) -> RESULTS:
     return jax.tree.map(lambda leaf: leaf.reshape(shapes[0]), jax.vmap(one)(flat))
 
 
-def _ending(too_many: Array, unfinished: Array, stuck: Array, invalid: Array) -> RESULTS:
+def _ending(too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, invalid: Array) -> RESULTS:
     """How one sample ended; what explains the other failures goes first."""
-    result = RESULTS.where(too_many, RESULTS.max_spikes_reached, RESULTS.successful)
+    result = RESULTS.where(unsettled, RESULTS.unsettled, RESULTS.successful)
+    result = RESULTS.where(too_many, RESULTS.max_spikes_reached, result)
     result = RESULTS.where(unfinished, RESULTS.max_steps_reached, result)
     result = RESULTS.where(stuck, RESULTS.step_too_small, result)
     return RESULTS.where(invalid, RESULTS.invalid_times, result)
@@ -275,6 +276,7 @@ def _throwing(solution: Solution, plan: _Plan) -> Solution:
     failures = (
         RESULTS.max_spikes_reached,
         RESULTS.max_steps_reached,
+        RESULTS.unsettled,
         RESULTS.step_too_small,
         RESULTS.invalid_times,
     )
@@ -289,15 +291,6 @@ def _throwing(solution: Solution, plan: _Plan) -> Solution:
     floats, rest = eqx.partition(solution, eqx.is_inexact_array)
     floats = eqx.branched_error_if(floats, jnp.any(happened), jnp.argmax(happened), messages)
     return eqx.combine(floats, rest)
-
-
-def _flat(times: Array, dtype: Any) -> Array:
-    """All batch axes as one."""
-    return times.reshape(math.prod(times.shape[:-2]), *times.shape[-2:]).astype(dtype)
-
-
-def _padded(times: Array, k: int) -> Array:
-    return jnp.pad(times, ((0, 0), (0, 0), (0, k - times.shape[2])), constant_values=jnp.inf)
 
 
 def _public(leaf: Array, batch: tuple[int, ...]) -> Array:
@@ -320,7 +313,7 @@ def _as_state(given: Array, own: Array, name: str) -> Array:
     return jnp.broadcast_to(flat, own.shape)
 
 
-def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes]:
+def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes | Events]:
     names = list(network.inputs)
     if not isinstance(inputs, Mapping):
         require(len(names) == 1, "inputs", f"a dictionary with the entries {names}", inputs)
@@ -331,16 +324,15 @@ def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes]:
         require_instance(
             value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", "Wrap the times in `sx.Spikes`."
         )
-        spikes = value if isinstance(value, Spikes) else Spikes.from_events(value.times, value.channels, value.n)
-        n = spikes.times.shape[-2]
+        n = value.n if isinstance(value, Events) else value.times.shape[-2]
         require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", f"{n} channels")
-        found[name] = spikes
-    shapes = {spikes.times.shape[:-2] for spikes in found.values()}
+        found[name] = value
+    shapes = {_batch({name: spikes}) for name, spikes in found.items()}
     require(len(shapes) == 1, "inputs", "of the same batch axes for every input", shapes)
     return found
 
 
-def _check_span(t0: Any, t1: Any, sources: dict[str, Spikes]) -> None:
+def _check_span(t0: Any, t1: Any, sources: dict[str, Spikes | Events]) -> None:
     for name, value in (("t0", t0), ("t1", t1)):
         require_finite(float(value) if isinstance(value, int) and not isinstance(value, bool) else value, name)
         require(np.ndim(value) == 0, name, "one number", value, "All samples share it.")
@@ -439,25 +431,53 @@ def _duration(t0: Any, t1: Any) -> float | None:
     return None if start is None or end is None else float(end) - float(start)
 
 
+def _places(network: Network, sources: dict[str, Spikes | Events], capacity: dict[str, int]) -> dict[str, int]:
+    """How many spikes can reach each layer."""
+    emitted = {name: network.layers[name].size * k for name, k in capacity.items()}
+    for name, spikes in sources.items():
+        emitted[name] = math.prod(spikes.times.shape[len(_batch(sources)) :])
+    return {name: sum(emitted[c.source] for c in network.incoming(name)) for name in network.layers}
+
+
 def _cells(
     network: Network,
     methods: dict[str, AbstractMethod],
-    sources: dict[str, Spikes],
-    capacity: dict[str, int],
+    places: dict[str, int],
     duration: float | None,
     has_tolerance: bool,
+    windows: dict[str, int],
 ) -> dict[str, int]:
     """How many cells the method of each layer goes across; none where it stops at every arrival."""
-    places = capacity | {name: spikes.times.shape[-1] for name, spikes in sources.items()}
     cells = {}
     for name, layer in network.layers.items():
-        reaching = [
-            jax.tree.leaves(connection.weight)[0].shape[0] * places[connection.source]
-            for connection in network.incoming(name)
-        ]
-        task = Task(layer.neuron, duration, sum(reaching), network.dtype, has_tolerance)
+        parts = windows.get(name, 1)
+        share = None if duration is None else duration / parts
+        each_alone = any(c.has_own_arrivals for c in network.incoming(name))
+        task = Task(layer.neuron, share, places[name] // parts, network.dtype, has_tolerance, each_alone)
         cells[name] = methods[name].cells(task)
     return cells
+
+
+def _windows(network: Network, windows: int | None, duration: float | None) -> dict[str, int]:
+    """Into how many windows of time each layer is cut that is part of a recurrent group."""
+    if windows is not None:
+        require_count(windows, "windows")
+    cut = {}
+    for group in filter(network.is_recurrent, network.groups()):
+        cut |= dict.fromkeys(group, _own_windows(network, group, duration) if windows is None else int(windows))
+    return cut
+
+
+def _own_windows(network: Network, group: tuple[str, ...], duration: float | None) -> int:
+    """As long as the shortest delay in the group, where it has one, and else as the fastest of its time constants."""
+    if duration is None:
+        return 16
+    inside = [c for c in network.connections if c.source in group and c.target in group]
+    delays = [None if c.delay is None else known(c.delay) for c in inside]
+    shortest = min(0.0 if delay is None else float(np.min(delay)) for delay in delays)
+    rates = [fastest(network.layers[name].neuron, network.dtype) for name in group]
+    slowest_step = 1.0 / max((rate for rate in rates if rate), default=5.0 / duration)
+    return max(1, math.ceil(duration / max(shortest, slowest_step) * (1.0 - 1e-9)))
 
 
 def _capacity(network: Network, max_spikes: Any) -> dict[str, int]:

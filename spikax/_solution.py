@@ -18,14 +18,19 @@ class Stats(eqx.Module):
       passes the parallel simulation took.
     - `rejected_steps`: the trial steps of each sample that were not accepted: too long ones, and those of the search
       for a spike.
+    - `sweeps`: how often the layer was simulated: once, or, where it is part of a recurrent group, at least once in
+      each window. `iterations` and `rejected_steps` are those of the last sweep in each.
     - `method`: the name of the method by which the layer was simulated.
+    - `windows`: into how many windows of time its simulation was cut; one, but for recurrent groups.
     """
 
     spikes: Int[Array, "*batch"]
     most_spikes: Int[Array, "*batch"]
     iterations: Int[Array, ""]
     rejected_steps: Int[Array, "*batch"]
+    sweeps: Int[Array, ""]
     method: str = eqx.field(static=True)
+    windows: int = eqx.field(static=True)
 
 
 class Solution(eqx.Module):

@@ -14,7 +14,7 @@ class FirstSpikes(eqx.Module):
 
     **Arguments:**
 
-    - `layer`: the name of the layer; by default the output of the network.
+    - `layer`: the name of the layer; by default the outputs of the network.
     """
 
     layer: str | None = eqx.field(static=True, default=None)
@@ -24,12 +24,13 @@ class FirstSpikes(eqx.Module):
 
     def quota(self, network: Network) -> dict[str, int]:
         """How many spikes each neuron of a layer is simulated for, by the name of the layer."""
-        name = network.output if self.layer is None else self.layer
-        require(name in network.layers, "until", f"for a layer among {list(network.layers)}", name)
-        listeners = [connection.target for connection in network.connections if connection.source == name]
-        hint = "The spikes that it would miss are needed there."
-        require(not listeners, "until", "for a layer to which no other listens", listeners, hint)
-        return {name: 1}
+        names = network.output_names if self.layer is None else (self.layer,)
+        for name in names:
+            require(name in network.layers, "until", f"for a layer among {list(network.layers)}", name)
+            listeners = [connection.target for connection in network.connections if connection.source == name]
+            hint = "The spikes that it would miss are needed there."
+            require(not listeners, "until", "for a layer to which none listens", listeners, hint)
+        return dict.fromkeys(names, 1)
 
 
 def checked_quota(until: FirstSpikes | None, network: Network, saved: list[str]) -> dict[str, int]:

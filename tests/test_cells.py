@@ -11,7 +11,7 @@ import spikax as sx
 from spikax._engine import units
 from spikax._engine.adjoint import DiscreteAdjoint, Inputs
 from spikax._engine.control import StepControl
-from spikax._engine.loop import Settings
+from spikax._engine.loop import Settings, Standing
 from spikax._engine.step import make_stepper
 
 from .helpers import finite_sum, random_inputs, single_layer
@@ -157,8 +157,10 @@ def test_the_start_moves_the_cells():
 
     @jax.jit
     def value(t0):
-        given = Inputs(neuron, weight, inputs.times + 1.0, state, t0, jnp.asarray(T1))
-        given = units.cast(given, jnp.float64)
+        times = (inputs.times + 1.0).reshape(inputs.times.shape[0], 1, -1)
+        source = jnp.repeat(jnp.arange(40, dtype=jnp.int32), inputs.times.shape[-1])[None]
+        start = Standing.of(units.cast(neuron, jnp.float64), weight, state, t0, control.h0)
+        given = Inputs(units.cast(neuron, jnp.float64), weight, times, source, start, t0, jnp.asarray(T1))
         trains = DiscreteAdjoint().simulate(given, settings, None).trains.times
         return finite_sum(trains, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), trains.shape))
 

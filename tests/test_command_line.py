@@ -62,7 +62,7 @@ def test_too_small_a_capacity_is_an_error():
     settings = demo.Settings(hidden=4, max_spikes=1)
     network = demo.build(settings)
     strong = jax.tree.map(lambda leaf: 20.0 * leaf, network.connections[0])
-    network = sx.Network(network.layers, (strong, network.connections[1]), network.inputs, network.output)
+    network = sx.Network(network.layers, (strong, network.connections[1]), network.inputs, network.outputs)
     with pytest.raises(RuntimeError, match="max_spikes=1"):
         jax.block_until_ready(demo.respond(network, sx.datasets.yin_yang_spikes(np.zeros((1, 2))), settings))
 

@@ -27,8 +27,17 @@ def simulate(network=NETWORK, inputs=INPUTS, t1=10.0, **options):
     return sx.simulate(network, inputs, t1, **options)
 
 
-def network(layers=LAYERS, connections=(), inputs=2, output="a"):
-    return sx.Network(layers, connections, inputs, output)
+def network(layers=LAYERS, connections=(), inputs=2, outputs="a"):
+    return sx.Network(layers, connections, inputs, outputs)
+
+
+def conv(weight=None, image=(4, 4), **options):
+    return sx.Conv("input", "a", jnp.ones((1, 1, 3, 3)) if weight is None else weight, image=image, **options)
+
+
+def sparse(sources=(0, 1), targets=(2, 0), weight=None, shape=(2, 3), **options):
+    weight = jnp.ones(2) if weight is None else weight
+    return sx.Sparse("input", "a", list(sources), list(targets), weight, shape=shape, **options)
 
 
 def cross_entropy(times=None, labels=(0, 1), t_silent=10.0, **options):
@@ -228,11 +237,43 @@ CALLS = {
         ("weight", lambda: sx.Dense("input", "a", {"exc": jnp.ones((2, 3)), "inh": jnp.ones((3, 3))})),
         ("weight", lambda: sx.Dense("input", "a", WEIGHT.at[0, 0].set(NAN))),
     ],
+    "delay": [
+        ("delay", lambda: sx.Dense("input", "a", WEIGHT, "1 ms")),
+        ("delay", lambda: sx.Dense("input", "a", WEIGHT, -1.0)),
+        ("delay", lambda: sx.Dense("input", "a", WEIGHT, NAN)),
+        ("delay", lambda: sx.Dense("input", "a", WEIGHT, jnp.ones(3))),
+        ("delay", lambda: sx.Dense("input", "a", WEIGHT, jnp.ones((3, 2)))),
+        ("delay", lambda: sx.OneToOne("input", "a", jnp.ones(3), jnp.ones(2))),
+        ("delay", lambda: sparse(delay=jnp.ones(3))),
+        ("delay", lambda: conv(delay=jnp.ones(16))),
+    ],
+    "Sparse": [
+        ("sources", lambda: sparse(sources=(0, 2))),
+        ("sources", lambda: sparse(sources=(0.0, 1.0))),
+        ("sources", lambda: sparse(sources=())),
+        ("targets", lambda: sparse(targets=(-1, 0))),
+        ("targets", lambda: sparse(targets=(1,))),
+        ("weight", lambda: sparse(weight=jnp.ones(3))),
+        ("shape", lambda: sparse(shape=2)),
+        ("shape", lambda: sparse(shape=(2, 0))),
+    ],
+    "OneToOne": [
+        ("weight", lambda: sx.OneToOne("input", "a", jnp.ones((3, 3)))),
+        ("weight", lambda: network(inputs=3, connections=[sx.OneToOne("input", "a", jnp.ones(2))])),
+    ],
+    "Conv": [
+        ("weight", lambda: conv(jnp.ones((3, 3)))),
+        ("weight", lambda: conv(image=(2, 2))),
+        ("image", lambda: conv(image=4)),
+        ("image", lambda: conv(image=(4, 0))),
+        ("stride", lambda: conv(stride=0)),
+        ("padding", lambda: conv(padding=-1)),
+    ],
     "Network": [
         ("layers", lambda: network(layers=[sx.Layer(sx.LIF(), 3)])),
         ("layers", lambda: network(layers={})),
         ("layers['a']", lambda: network(layers={"a": sx.LIF()})),
-        ("layers", lambda: network(layers={"input": sx.Layer(sx.LIF(), 3)}, output="input")),
+        ("layers", lambda: network(layers={"input": sx.Layer(sx.LIF(), 3)}, outputs="input")),
         ("connections", lambda: network(connections=None)),
         ("connections", lambda: network(connections=sx.Dense("input", "a", WEIGHT))),
         ("connections", lambda: network(connections=[WEIGHT])),
@@ -241,14 +282,20 @@ CALLS = {
         ("weight", lambda: network(connections=[sx.Dense("input", "a", jnp.ones((3, 3)))])),
         ("weight", lambda: network(connections=[sx.Dense("input", "a", {"exc": WEIGHT})])),
         ("weight", lambda: network({"a": sx.Layer(sx.EGRU(), 3)}, [sx.Dense("input", "a", WEIGHT)])),
-        ("connections", lambda: network(connections=[sx.Dense("a", "a", jnp.ones((3, 3)))])),
         ("inputs", lambda: network(inputs=0)),
         ("inputs", lambda: network(inputs=None)),
         ("inputs", lambda: network(inputs="a")),
         ("inputs", lambda: network(inputs={})),
         ("inputs['x']", lambda: network(inputs={"x": -1})),
-        ("output", lambda: network(output="b")),
-        ("output", lambda: network(output=["a"])),
+        ("outputs", lambda: network(outputs="b")),
+        ("outputs", lambda: network(outputs=["a", "b"])),
+        ("outputs", lambda: network(outputs=[])),
+        ("outputs", lambda: network(outputs=3)),
+    ],
+    "recurrent": [
+        ("weights", lambda: sx.recurrent(2, LAYER, key=KEY, weights=None)),
+        ("weights", lambda: sx.recurrent(2, LAYER, key=KEY, weights=jnp.ones((2, 3)))),
+        ("delay", lambda: sx.recurrent(2, LAYER, key=KEY, weights=sx.init.constant(1.0), delay=-1.0)),
     ],
     "sequential": [
         ("inputs", lambda: sx.sequential(0, LAYER, key=KEY)),

@@ -5,7 +5,6 @@ g(Φ(y, h)) = 0, so that dh = -(∂g at fixed h) / (∇g · Φ_h), with the deri
 """
 
 import abc
-import math
 
 import equinox as eqx
 import jax
@@ -19,7 +18,20 @@ from .._synapse import evolve_filters
 from . import cells as grid, loop
 from .arrivals import Arrivals, in_order
 from .cells import Cells, Line, Table
-from .loop import ARRIVED, CAPPED, FIRED, FIRED_AT_ONCE, Point, Problem, Progress, Row, Settings, SPANNED, Trains
+from .loop import (
+    ARRIVED,
+    CAPPED,
+    FIRED,
+    FIRED_AT_ONCE,
+    Point,
+    Problem,
+    Progress,
+    Row,
+    Settings,
+    SPANNED,
+    Standing,
+    Trains,
+)
 from .step import conditions, move
 from .units import add_scaled, indices, over_units, select, spread
 
@@ -51,7 +63,7 @@ def redo(
     shift = _shift(problem, point.t + h, end[0], slope[0], row.fired, crossed)
     state, filters = add_scaled(end, shift, slope)
     t = jnp.where(landed, stop, point.t + h + shift)
-    payload = loop.payload_of(problem, t, state, filters)
+    payload = loop.payload_of(problem.neuron, t, state, filters)
     state, filters = loop.jump(problem, t, state, filters, row.fired, spread(row.action == ARRIVED, count), weight)
     if entry is not None:
         filters = select(spread(spanned, count), entry.filters, filters)
@@ -83,21 +95,23 @@ class Inputs(eqx.Module):
     """What the spikes of a layer depend on."""
 
     neuron: AbstractNeuron
-    weight: PyTree[Array]
-    times: Float[Array, "batch sources k"]
-    initial_state: PyTree[Array]
+    weight: PyTree[Array]  # of shape `(sources, units, neurons)`
+    times: Float[Array, "batch lanes spikes"]  # of all sources; one lane for every unit, or a single one
+    source: Int[Array, "samples spikes"]
+    start: Standing
     t0: Float[Array, ""]
     t1: Float[Array, ""]
-    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, sources, k)`
+    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, in the shape of `times`
 
     def problem(self, arrivals: Arrivals, cells: Cells | None) -> Problem:
-        return Problem(self.neuron, self.weight, arrivals, self.initial_state, self.t0, self.t1, cells, self.gains)
+        return Problem(self.neuron, self.weight, arrivals, self.start, self.t0, self.t1, cells, self.gains)
 
 
 class Outcome(eqx.Module):
     """What the simulation of a layer gives."""
 
     trains: Trains
+    end: Standing
     found: Point | None  # the accepted point before each time of `ts`
     count: Int[Array, "batch units neurons"]
     rejected: Int[Array, " batch"]
@@ -147,7 +161,7 @@ class DiscreteAdjoint(AbstractAdjoint):
 
         def backward(residual, cotangent):
             floats, others, tape = residual
-            gradient = _backward(*unpack(floats, others), tape, cotangent.trains, cotangent.found)
+            gradient = _backward(*unpack(floats, others), tape, cotangent)
             return eqx.filter(gradient, eqx.is_inexact_array), None
 
         simulated.defvjp(forward, backward)
@@ -166,7 +180,7 @@ class _Tape(eqx.Module):
 
 def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
     """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows."""
-    arrivals = in_order(inputs.times)
+    arrivals = in_order(inputs.times, inputs.source)
     problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts))
     progress = loop.start(problem, settings)
     row = loop.idle_row(problem, progress)
@@ -199,7 +213,16 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
         end = _point(progress)
         found = _choose(end.t <= ts[:, None, None, None], end, found)
     finished = loop.is_finished(problem, settings, progress)
-    outcome = Outcome(trains, found, progress.count, progress.rejected, finished, loop.is_stuck(progress), iterations)
+    outcome = Outcome(
+        trains,
+        Standing(progress.state, progress.filters, progress.readiness, progress.h),
+        found,
+        progress.count,
+        progress.rejected,
+        finished,
+        loop.is_stuck(progress),
+        iterations,
+    )
     return outcome, _Tape(problem.arrivals, problem.cells, rows, iterations, progress) if stores else None
 
 
@@ -209,7 +232,7 @@ def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
         return settings.max_steps
     # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need, with
     # an iteration for every arrival, four for a spike, and some for the steps in between.
-    arrivals, spike = problem.arrivals.times.shape[1], 4
+    arrivals, spike = problem.arrivals.times.shape[2], 4
     if settings.cells:
         # A cell takes one, and a spike besides its four the arrivals of its cell.
         arrivals, spike = settings.cells, spike + arrivals // settings.cells
@@ -223,13 +246,14 @@ def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | N
         return None
     table, variation = _tabulate(inputs, settings)
     ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
-    passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times).astype(jnp.int32)
-    return Cells(ends, table, variation, passed, grid.watched_cells(inputs.t0, ends, ts))
+    passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times[:, 0])
+    return Cells(ends, table, variation, passed.astype(jnp.int32), grid.watched_cells(inputs.t0, ends, ts))
 
 
 def _tabulate(inputs: Inputs, settings: Settings) -> tuple[Table, PyTree[Array]]:
     ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
-    return grid.tabulate(inputs.neuron.synapse, inputs.weight, inputs.gains, inputs.times, inputs.t0, ends)
+    spikes = grid.Arriving(inputs.times, inputs.source, inputs.gains)
+    return grid.tabulate(inputs.neuron.synapse, inputs.weight, spikes, inputs.start.filters, inputs.t0, ends)
 
 
 def _through_cells(inputs: Inputs, settings: Settings, bar: Table) -> Inputs:
@@ -244,7 +268,7 @@ class _Sums(eqx.Module):
 
     neuron: AbstractNeuron
     weight: PyTree[Array]
-    times: Float[Array, "batch spikes"]
+    times: Float[Array, "batch lanes spikes"]
     t0: Float[Array, "batch units 1"]
     gains: PyTree[Array] | None
     table: Table | None
@@ -259,10 +283,9 @@ class _Walk(eqx.Module):
     sums: _Sums
 
 
-def _backward(
-    inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, trains_bar: Trains, found_bar: Point | None
-) -> Inputs:
-    """The cotangent of `inputs`, given those of the spikes and of the accepted points before `ts`."""
+def _backward(inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, cotangent: Outcome) -> Inputs:
+    """The cotangent of `inputs`, given those of the spikes, of the end, and of the accepted points before `ts`."""
+    trains_bar, found_bar = cotangent.trains, cotangent.found
     shape, length = tape.end.count.shape, tape.rows.t.shape[0]
     parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
@@ -270,16 +293,22 @@ def _backward(
     problem = inputs.problem(tape.arrivals, tape.cells)
     problem = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(copies, rest))
 
-    bar = jax.tree.map(jnp.zeros_like, _point(tape.end))
+    bar = Point(jnp.zeros_like(tape.end.t), cotangent.end.state, cotangent.end.filters)
     waiting = None
     if found_bar is not None:
         at_end = tape.end.t <= ts[:, None, None, None]
-        bar = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), _choose(at_end, found_bar, _zeros(found_bar)))
+        bar = jax.tree.map(
+            lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, _choose(at_end, found_bar, _zeros(found_bar))
+        )
         waiting = ~at_end
-    no_times = jnp.zeros((shape[0], math.prod(inputs.times.shape[1:])), inputs.times.dtype)
     no_table = None if tape.cells is None else _zeros(tape.cells.table)
     sums = _Sums(
-        _zeros(copies), _zeros(inputs.weight), no_times, jnp.zeros_like(tape.end.t), _zeros(inputs.gains), no_table
+        _zeros(copies),
+        _zeros(inputs.weight),
+        _zeros(inputs.times),
+        jnp.zeros_like(tape.end.t),
+        _zeros(inputs.gains),
+        no_table,
     )
     walk = _Walk(jnp.int32(0), bar, tape.end.count, sums)
 
@@ -310,9 +339,10 @@ def _backward(
     carry = (tape.iterations, tape.rows, waiting, walk)
     *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
-    times = walk.sums.times.reshape(inputs.times.shape)
-    t0 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0)
-    by_steps = Inputs(neuron, walk.sums.weight, times, walk.bar.state, t0, jnp.zeros_like(inputs.t1), walk.sums.gains)
+    start = Standing(walk.bar.state, walk.bar.filters, inputs.start.readiness, jnp.zeros_like(inputs.start.h))
+    t0, t1 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0), jnp.zeros_like(inputs.t1)
+    by_steps = Inputs(neuron, walk.sums.weight, walk.sums.times, inputs.source, start, t0, t1, walk.sums.gains)
+    by_steps = eqx.filter(by_steps, eqx.is_inexact_array)
     if walk.sums.table is None:
         return by_steps
     total = jax.tree.map(jnp.add, by_steps, _through_cells(inputs, settings, walk.sums.table))
@@ -348,10 +378,8 @@ def _step_back(
     if added is not None:
         bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
 
-    batch, units, neurons = (
-        indices(n).reshape(s) for n, s in zip(count.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
-    )
-    source, place = spike // problem.arrivals.k, spike % problem.arrivals.k
+    units, neurons = (indices(n).reshape(s) for n, s in zip(count.shape[1:], ((1, -1, 1), (1, 1, -1)), strict=True))
+    source, place = problem.arrivals.source_of(spike), (*problem.arrivals.place(spike), spike)
 
     def add(where, sums, bars):
         return jax.tree.map(lambda sum, bar: sum.at[where].add(jnp.where(arrived, bar, 0.0)), sums, bars)
@@ -360,9 +388,9 @@ def _step_back(
     sums = _Sums(
         jax.tree.map(jnp.add, walk.sums.neuron, _choose(happened, parameters_bar, _zeros(parameters_bar))),
         add((source, units, neurons), walk.sums.weight, weight_bar),
-        add((batch, spike), walk.sums.times, stop_bar),
+        add(place, walk.sums.times, stop_bar),
         t0,
-        add((batch, source, place), walk.sums.gains, gain_bar),
+        add(place, walk.sums.gains, gain_bar),
         table,
     )
     return _Walk(left, bar, count, sums)

@@ -9,36 +9,47 @@ from .units import indices
 
 
 class Arrivals(eqx.Module):
-    """Per sample, the times of the arrivals, ascending and padded with `inf`, and the spike that each one is.
+    """The times of the arrivals, ascending and padded with `inf`, and which spike of the sources each one is.
 
-    `spike` counts through the spikes of all sources, `k` for each source.
+    There is one lane for every unit, or a single one, where all units hear the same.
     """
 
-    times: Float[Array, "batch arrivals"]
-    spike: Int[Array, "batch arrivals"]
-    k: int = eqx.field(static=True)
+    times: Float[Array, "batch lanes arrivals"]
+    spike: Int[Array, "batch lanes arrivals"]
+    source: Int[Array, "samples spikes"]  # of every spike, in the order of the sources; `samples` may be one
 
     def at(self, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
         """The time of the arrival at the cursor, and its spike."""
-        batch = indices(self.times.shape[0])[:, None, None]
+        place = (*self.place(cursor), cursor)
         inside = {"mode": "promise_in_bounds"}
-        return self.times.at[batch, cursor].get(**inside), self.spike.at[batch, cursor].get(**inside)
+        return self.times.at[place].get(**inside), self.spike.at[place].get(**inside)
+
+    def source_of(self, spike: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
+        """The source of a spike."""
+        sample = self.place(spike)[0] if self.source.shape[0] > 1 else 0
+        return self.source.at[sample, spike].get(mode="promise_in_bounds")
+
+    def place(self, like: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
+        """The sample and the lane of every unit."""
+        batch, units = like.shape[:2]
+        lane = indices(units) if self.times.shape[1] > 1 else jnp.zeros(1, jnp.int32)
+        return indices(batch)[:, None, None], lane[:, None]
 
 
-def in_order(times: Float[Array, "batch sources k"]) -> Arrivals:
+def in_order(times: Float[Array, "batch lanes spikes"], source: Int[Array, "samples spikes"]) -> Arrivals:
     """Sorts the spikes of all sources by time; equal times keep the order of the sources."""
-    batch, sources, k = times.shape
-    flat = times.reshape(batch, sources * k)
+    batch, lanes, spikes = times.shape
+    flat = times.reshape(batch * lanes, spikes)
     # In halves, which run side by side: one sort keeps to one core.
-    half = batch // 2
+    half = batch * lanes // 2
     halves = [_sort(part) for part in (flat[:half], flat[half:]) if part.shape[0]]
-    sorted_times, spike = (jnp.concatenate(part) for part in zip(*halves, strict=True))
+    sorted_times, spike = (jnp.concatenate(part).reshape(times.shape) for part in zip(*halves, strict=True))
     # One arrival more, which never comes: a cursor past the last arrival rests there.
-    never = jnp.full((batch, 1), jnp.inf, flat.dtype)
+    never = jnp.full((batch, lanes, 1), jnp.inf, flat.dtype)
     return Arrivals(
-        jnp.concatenate([sorted_times, never], axis=1),
-        jnp.concatenate([spike, jnp.zeros((batch, 1), spike.dtype)], axis=1),
-        k,
+        jnp.concatenate([sorted_times, never], axis=2),
+        jnp.concatenate([spike, jnp.zeros((batch, lanes, 1), spike.dtype)], axis=2),
+        source,
     )
 
 

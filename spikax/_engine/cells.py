@@ -121,19 +121,27 @@ def watched_cells(t0: Array, ends: Float[Array, " cells"], ts: Float[Array, " ts
     return jnp.any(inside | ((ts[:, None] == t0) & (starts == t0)), axis=0)
 
 
+class Arriving(eqx.Module):
+    """The spikes of all sources, which all units hear."""
+
+    times: Float[Array, "batch 1 spikes"]
+    source: Int[Array, "samples spikes"]
+    gains: PyTree[Array] | None
+
+
 def tabulate(
     synapse: Synapse,
     weight: PyTree[Array],
-    gains: PyTree[Array] | None,
-    times: Float[Array, "batch sources k"],
+    arriving: Arriving,
+    filters: PyTree[Array],
     t0: Array,
     ends: Array,
 ) -> tuple[Table, PyTree[Array]]:
-    """The table of a layer, and the variation of the drive in each cell.
+    """The table of a layer, and the variation of the drive in each cell, from what the filters hold at `t0`.
 
-    The parameters of `synapse` have the shape `()`; the weights have the axes `(sources, units, neurons)`,
-    and their factors, if any, those of `times`.
+    The parameters of `synapse` have the shape `()`; the weights have the axes `(sources, units, neurons)`.
     """
+    times, gains = arriving.times, arriving.gains
     if gains is None:
         gains = jax.tree.map(lambda _: jnp.ones((), times.dtype), synapse, is_leaf=is_synapse)
     length = ends - _starts(t0, ends)
@@ -142,18 +150,24 @@ def tabulate(
     cell = jnp.where(comes, cell, 0)
     age = jnp.where(comes, ends[cell] - jnp.where(comes, times, 0.0), 0.0)
 
-    def port(synapse, weight, gain):
+    def port(synapse, weight, gain, start):
         def by_cell(scale, response):
-            return jax.tree.map(lambda x: _by_cell(jnp.where(comes, scale * x, 0.0), cell, ends.shape[0]), response)
+            nothing = jnp.zeros((times.shape[0], ends.shape[0], weight.shape[0]), times.dtype)
+            place = indices(times.shape[0])[:, None, None], cell, arriving.source[:, None]
+
+            def leaf(x):
+                return nothing.at[place].add(jnp.where(comes, scale * x, 0.0), mode="promise_in_bounds")
+
+            return jax.tree.map(leaf, response)
 
         response, variation = over_units(_unit_response, synapse, age, length[cell])
         kernel, variation = by_cell(gain, response), by_cell(jnp.abs(gain), variation)
         arrived = jax.tree.map(lambda x: _weighted(x, weight), kernel)
         varied = jax.tree.map(lambda x: _weighted(lax.stop_gradient(x), jnp.abs(lax.stop_gradient(weight))), variation)
-        rest, rest_variation = _rest(synapse, arrived.filters, length)
+        rest, rest_variation = _rest(synapse, start, arrived.filters, length)
         return jax.tree.map(jnp.add, (arrived, varied), (rest, lax.stop_gradient(rest_variation)))
 
-    ports = jax.tree.map(port, synapse, weight, gains, is_leaf=is_synapse)
+    ports = jax.tree.map(port, synapse, weight, gains, filters, is_leaf=is_synapse)
 
     def part(which):
         return jax.tree.map(which, ports, is_leaf=lambda node: isinstance(node, tuple))
@@ -198,7 +212,9 @@ def _unit_response(synapse: AbstractSynapse, age: Array, length: Array) -> tuple
     return table, jax.tree.map(lambda x, jump: x + jnp.abs(jump), variation, synapse.drive(state))
 
 
-def _rest(synapse: AbstractSynapse, arrived: PyTree[Array], length: Array) -> tuple[Table, PyTree[Array]]:
+def _rest(
+    synapse: AbstractSynapse, start: PyTree[Array], arrived: PyTree[Array], length: Array
+) -> tuple[Table, PyTree[Array]]:
     """What the filters hold at the start of each cell does in it; `arrived` is what its arrivals add at its end."""
 
     def evolved(synapse, state, length):
@@ -208,19 +224,12 @@ def _rest(synapse: AbstractSynapse, arrived: PyTree[Array], length: Array) -> tu
         arrived, length = cell
         return jax.tree.map(jnp.add, evolved(synapse, start, length), arrived), start
 
-    nothing = jax.tree.map(lambda x: jnp.zeros_like(x[0]), arrived)
-    _, starts = lax.scan(one, nothing, (arrived, length))
+    _, starts = lax.scan(one, start, (arrived, length))
 
     def across(start, length):
         return over_units(lambda s, x: _response(s, x, length, jnp.ones_like(length)), synapse, start)
 
     return jax.vmap(across)(starts, length)
-
-
-def _by_cell(x: Float[Array, "batch sources k"], cell: Array, n: int) -> Float[Array, "batch cells sources"]:
-    batch, source = indices(x.shape[0])[:, None, None], indices(x.shape[1])[None, :, None]
-    nothing = jnp.zeros((x.shape[0], n, x.shape[1]), x.dtype)
-    return nothing.at[batch, cell, source].add(x, mode="promise_in_bounds")
 
 
 def _weighted(x: Float[Array, "batch cells sources"], weight: Float[Array, "sources units neurons"]) -> Array:

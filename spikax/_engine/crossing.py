@@ -18,9 +18,17 @@ class Ends(eqx.Module):
     d1: Array
     size: Array  # of what g is computed from at the end: g is exact up to the float's precision times this
 
-    def crosses(self) -> Array:
-        """Whether there is a crossing: g ends above zero, or starts on it and rises."""
-        return (self.g1 >= 0) | ((self.g0 >= 0) & (self.d0 > 0))
+    def crosses(self, instant: Array) -> Array:
+        """Whether there is a crossing: g ends on zero or above, or starts on it and rises."""
+        return (self.g1 >= 0) | self.ends_on(instant) | ((self.g0 >= 0) & (self.d0 > 0))
+
+    def ends_on(self, instant: Array) -> Array:
+        """Whether a rising g is zero at the end, up to what an `instant` and rounding may change.
+
+        It matters where a spike arrives at the time at which it was emitted: a neuron spikes before it hears itself.
+        """
+        rounding = 8.0 * jnp.finfo(self.g1.dtype).eps * self.size
+        return (self.d1 > 0) & (jnp.abs(self.g1) <= self.d1 * instant + rounding)
 
     def has_peak(self) -> Array:
         """Whether g, below zero at both ends, rises and falls again in between."""

@@ -13,24 +13,33 @@ from .units import indices
 class Knots(eqx.Module):
     """A block: the free motion of all neurons at its knots, right after the arrivals there."""
 
-    t: Float[Array, "knots batch"]
+    t: Float[Array, "knots batch lanes"]  # one lane for every unit, or a single one
     v: Float[Array, "knots batch units"]
     x: Float[Array, "knots batch units"]
 
     def start(self, shape: tuple[int, ...]) -> Array:
         """The time at which the block starts, for every neuron."""
-        return jnp.broadcast_to(self.t[0][:, None], shape)
+        return jnp.broadcast_to(self.t[0], shape)
 
     def leave(self, affine: Affine, change: "Change") -> "Edge":
         """The edge behind the block."""
         end = self.t[-1]
-        return Edge(end, self.v[-1] + change.at(affine, end[:, None]), self.x[-1])
+        return Edge(end, self.v[-1] + change.at(affine, end), self.x[-1])
 
     def at(self, place: Int[Array, "batch units"]) -> "Knot":
         """The knot at a place, of each neuron its own."""
-        batch = indices(place.shape[0])[:, None]
         v, x = (entry(part, place) for part in (self.v, self.x))
-        return Knot(self.t[place, batch], v, x)
+        return Knot(self.time(place), v, x)
+
+    def time(self, place: Int[Array, "batch units"]) -> Float[Array, "batch units"]:
+        """The time of a knot, of each neuron its own."""
+        return self.t[(place, *self.lanes(place.shape))]
+
+    def lanes(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """The sample and the lane of every neuron."""
+        batch, units = shape
+        lane = indices(units) if self.t.shape[2] > 1 else jnp.zeros(1, jnp.int32)
+        return indices(batch)[:, None], lane[None]
 
 
 class Knot(eqx.Module):
@@ -59,7 +68,7 @@ class Change(eqx.Module):
 class Edge(eqx.Module):
     """Where every neuron stands between two blocks."""
 
-    t: Float[Array, " batch"]
+    t: Float[Array, "batch lanes"]
     v: Float[Array, "batch units"]
     x: Float[Array, "batch units"]
 
@@ -67,9 +76,9 @@ class Edge(eqx.Module):
 def free_motion(affine: Affine, edge: Edge, t: Array, weight: Array) -> Knots:
     """The free motion from an edge, at the first of the times `t`, with arrivals at the others.
 
-    `t` has the axes `(knots, batch)`, `weight` `(knots - 1, batch, units)`.
+    `t` has the axes `(knots, batch, lanes)`, `weight` `(knots - 1, batch, units)`.
     """
-    s = jnp.diff(t, axis=0)[..., None]
+    s = jnp.diff(t, axis=0)
     keep, passed, added, fade = jax.vmap(affine.factors)(s)
 
     def step(state, given):

@@ -55,11 +55,30 @@ class Problem(eqx.Module):
     neuron: AbstractNeuron
     weight: PyTree[Array]
     arrivals: Arrivals
-    initial_state: PyTree[Array]
+    start: "Standing"
     t0: Float[Array, ""]
     t1: Float[Array, ""]
     cells: Cells | None = None
-    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, sources, k)`
+    gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, lanes, spikes)`
+
+
+class Standing(eqx.Module):
+    """How the neurons of a layer stand at the start of a simulation, and at its end."""
+
+    state: PyTree[Array]
+    filters: PyTree[Array]
+    readiness: Int[Array, "events batch units neurons"]
+    h: Float[Array, "batch units 1"]  # how long the next step may be
+
+    @classmethod
+    def of(cls, neuron: AbstractNeuron, weight: PyTree[Array], state: PyTree[Array], t: Array, h: Array) -> "Standing":
+        """Before any arrival; an event whose condition is above zero is due."""
+        shape = jax.tree.leaves(state)[0].shape[:3]
+        zeros = jax.tree.map(lambda w: jnp.zeros(shape, w.dtype), weight)
+        filters = over_units(lambda neuron, w: initial_filters(neuron.synapse, w), neuron, zeros)
+        condition = _conditions(neuron, t, state)
+        readiness = jnp.where(condition > 0, DUE, READY).astype(jnp.int32)
+        return cls(state, filters, readiness, jnp.full((*shape[:2], 1), h))
 
 
 class Point(eqx.Module):
@@ -120,48 +139,45 @@ class Row(eqx.Module):
 
 def start(problem: Problem, settings: Settings) -> Progress:
     """Every unit at `t0`."""
-    state, t0 = problem.initial_state, problem.t0
-    shape = jax.tree.leaves(state)[0].shape[:3]
-    clock = (*shape[:2], 1)
-    zeros = jax.tree.map(lambda w: jnp.zeros(shape, w.dtype), problem.weight)
-    filters = over_units(lambda neuron, w: initial_filters(neuron.synapse, w), problem.neuron, zeros)
-    t = jnp.full(clock, t0)
-    condition = _conditions(problem.neuron, t, state)
-    cursor = jnp.zeros(clock, jnp.int32)
+    standing = problem.start
+    t = jnp.full(standing.h.shape, problem.t0)
+    shape = jax.tree.leaves(standing.state)[0].shape[:3]
+    cursor = jnp.zeros(t.shape, jnp.int32)
     arrival, spike = problem.arrivals.at(cursor)
+    nothing, is_due = jnp.zeros(standing.readiness.shape, t.dtype), standing.readiness == DUE
     return Progress(
         t=t,
-        state=state,
-        filters=filters,
+        state=standing.state,
+        filters=standing.filters,
         cursor=cursor,
         arrival=arrival,
         spike=spike,
-        h=jnp.full(clock, settings.control.h0),
-        readiness=jnp.where(condition > 0, DUE, READY).astype(jnp.int32),
+        h=standing.h,
+        readiness=standing.readiness,
         count=jnp.zeros(shape, jnp.int32),
         rejected=jnp.zeros(shape[0], jnp.int32),
-        search=Search(cursor, 0.0 * t, 0.0 * condition, 0.0 * condition, condition > 0),
+        search=Search(cursor, 0.0 * t, nothing, nothing, is_due),
         cell=cursor,
         # An event that is due waits for the arrivals at `t0`, and no cell goes past it.
-        refines=_any_event(condition > 0) | (True if problem.cells is None else problem.cells.watched[0]),
+        refines=_any_event(is_due) | (True if problem.cells is None else problem.cells.watched[0]),
     )
 
 
 def empty_trains(problem: Problem, progress: Progress, capacity: int) -> Trains:
     """Trains with places for that many spikes of each neuron, none of which has happened."""
-    payload = payload_of(problem, progress.t, progress.state, progress.filters)
+    payload = payload_of(problem.neuron, progress.t, progress.state, progress.filters)
     times = jnp.full((capacity, *progress.count.shape), jnp.inf, progress.t.dtype)
     return Trains(times, jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), payload))
 
 
-def payload_of(problem: Problem, t: Array, state: PyTree, filters: PyTree) -> PyTree:
+def payload_of(neuron: AbstractNeuron, t: Array, state: PyTree, filters: PyTree) -> PyTree:
     """What a spike of each neuron carries that happens at this point."""
 
     def one(neuron, t, state, filters):
         return cast(neuron.payload(t, state, drive_of(neuron.synapse, filters)), t.dtype)
 
     shape = jax.tree.leaves(state)[0].shape[:3]
-    return over_units(one, problem.neuron, jnp.broadcast_to(t, shape), state, filters)
+    return over_units(one, neuron, jnp.broadcast_to(t, shape), state, filters)
 
 
 def row_of(problem: Problem, progress: Progress, h: Array, action: Array, fired: Array) -> Row:
@@ -225,15 +241,14 @@ def run(
 def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyTree[Array], PyTree[Array] | None]:
     """The weights with which a spike of the sources reaches each neuron, and their factors where there are any."""
     units = indices(spike.shape[1])[None, :, None]
-    source = spike // problem.arrivals.k
+    source = problem.arrivals.source_of(spike)
 
     def leaf(weight):
         neurons = indices(weight.shape[2])
         return weight.at[source, units, neurons].get(mode="promise_in_bounds")
 
     def factor(gain):
-        batch = indices(spike.shape[0])[:, None, None]
-        return gain.reshape(gain.shape[0], -1).at[batch, spike].get(mode="promise_in_bounds")
+        return gain.at[(*problem.arrivals.place(spike), spike)].get(mode="promise_in_bounds")
 
     return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
 
@@ -428,7 +443,7 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
     is_fresh = search.tries == 0
     low = jnp.where(is_fresh, 0.0, search.low)
     high = jnp.where(is_fresh, h, search.high)
-    above = jnp.where(is_fresh, ends.crosses(), search.above)
+    above = jnp.where(is_fresh, ends.crosses(instant), search.above)
     # A trial cuts off what lies behind the first crossing, or behind the peak where there is no crossing.
     inside = (h > low) & (h < high)
     cuts = inside & ((ends.g1 >= 0) | (~above & (ends.d1 <= 0)))
@@ -476,7 +491,7 @@ def _advance(
     stepped = spread(action <= FIRED, old.count)
     before = select(stepped, add_scaled(trial.state, verdict.shift, trial.slope), old.state)
     filters = select(stepped, add_scaled(trial.filters, verdict.shift, trial.filter_slope), old.filters)
-    payload = payload_of(problem, t, before, filters)
+    payload = payload_of(problem.neuron, t, before, filters)
     weight = scaled(*weight_of(problem, old.spike))
     state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight)
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)

@@ -9,8 +9,6 @@ Blocks bound the memory; the run ends with the last one that holds arrivals. The
 Each is computed again as a differentiable map, in which the spikes are known: nothing of their search is repeated.
 """
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,8 +30,10 @@ class Given(eqx.Module):
 
     neuron: AbstractNeuron
     weight: Float[Array, "sources units"]
-    times: Float[Array, "batch sources k"]
+    times: Float[Array, "batch lanes spikes"]
+    source: Int[Array, "samples spikes"]
     state: PyTree[Array]
+    x: Float[Array, "batch units"]
     t0: Float[Array, ""]
     t1: Float[Array, ""]
 
@@ -42,7 +42,7 @@ class Given(eqx.Module):
         weight = jax.tree.map(lambda _: self.weight, self.neuron.synapse, is_leaf=is_synapse)
         affine = affine_of(self.neuron, self.state, weight, self.t0)
         (v,) = jax.tree.leaves(self.state)
-        return affine, Edge(jnp.full(v.shape[0], self.t0), v, jnp.zeros_like(v))
+        return affine, Edge(jnp.full(self.times.shape[:2], self.t0), v, self.x)
 
 
 class Limits(eqx.Module):
@@ -56,6 +56,7 @@ class Found(eqx.Module):
     """The spikes of a layer of linear neurons, and their states at the times that were asked for."""
 
     times: Float[Array, "spikes batch units"]
+    end: tuple[Float[Array, "batch units"], Float[Array, "batch units"]]  # v and x
     saved: tuple[Float[Array, "ts batch units"], Float[Array, "ts batch units"]] | None  # v and x
     count: Int[Array, "batch units"]
     finite: Bool[Array, "batch units"]
@@ -94,22 +95,25 @@ def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) ->
 class _Arrivals(eqx.Module):
     """All arrivals in order, in blocks. What comes after `t1`, and padding, stands at `t1` and has no source."""
 
-    times: Float[Array, "blocks arrivals batch"]
-    source: Int[Array, "blocks arrivals batch"]
+    times: Float[Array, "blocks arrivals batch lanes"]
+    source: Int[Array, "blocks arrivals batch lanes"]
     needed: Int[Array, ""]  # so many blocks hold arrivals, and one that leads to `t1`
     ordered: Arrivals  # as they came
 
     @classmethod
     def of(cls, given: Given, length: int) -> "_Arrivals":
-        ordered = in_order(given.times)
-        batch, total = ordered.times.shape
-        padding = ((0, 0), (0, -total % length))
+        ordered = in_order(given.times, given.source)
+        batch, lanes, total = ordered.times.shape
+        padding = ((0, 0), (0, 0), (0, -total % length))
         times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
         arrives = times <= given.t1
-        source = jnp.where(arrives, jnp.pad(ordered.spike, padding) // ordered.k, given.weight.shape[0])
+        known = jnp.broadcast_to(given.source[:, None], given.times.shape)
+        source = jnp.take_along_axis(known, jnp.pad(ordered.spike, padding), axis=2)
+        source = jnp.where(arrives, source, given.weight.shape[0])
         times = jnp.where(arrives, times, given.t1)
-        times, source = (jnp.moveaxis(part.reshape(batch, -1, length), 0, -1) for part in (times, source))
-        most = jnp.max(jnp.sum(arrives, axis=1, dtype=jnp.int32))
+        blocks = (batch, lanes, -1, length)
+        times, source = (jnp.transpose(part.reshape(blocks), (2, 3, 0, 1)) for part in (times, source))
+        most = jnp.max(jnp.sum(arrives, axis=2, dtype=jnp.int32))
         return cls(times, source, most // length + 1, ordered)
 
 
@@ -126,26 +130,29 @@ class _Run(eqx.Module):
     saved: tuple[Array, Array] | None
 
     def found(self) -> Found:
-        return Found(self.record.t, self.saved, self.count, jnp.isfinite(self.edge.v), self.passes)
+        edge = self.edge
+        return Found(self.record.t, (edge.v, edge.x), self.saved, self.count, jnp.isfinite(edge.v), self.passes)
 
 
 def _block_length(given: Given) -> int:
     """How many arrivals a block has: few enough for its arrays to stay in the cache."""
-    arrivals = given.times.shape[1] * given.times.shape[2] + 1
+    arrivals = given.times.shape[2] + 1
     units = given.times.shape[0] * given.weight.shape[1]
     return min(arrivals, max(8, min(64, 2**19 // units)))
 
 
 def _block(affine: Affine, edge: Edge, weight: Array, times: Array, source: Array) -> Knots:
     """The free motion in a block."""
-    arriving = weight.at[source].get(mode="fill", fill_value=0.0)
+    unit = () if source.shape[2] == 1 else (indices(weight.shape[1]),)
+    which = source if unit else source[..., 0]
+    arriving = weight.at[(which, *unit)].get(mode="fill", fill_value=0.0)
     return free_motion(affine, edge, jnp.concatenate([edge.t[None], times]), arriving)
 
 
 def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
     affine, edge = given.start()
     arrivals = _Arrivals.of(given, _block_length(given))
-    total, length, _ = arrivals.times.shape
+    total, length, *_ = arrivals.times.shape
     # Between few arrivals the bound is loose, and the passes for what it takes for a crossing cost more than it saves.
     look = Stretch.may_cross if total * length > 64 else Stretch.crosses
 
@@ -184,12 +191,12 @@ def _saved_in(
     is_here = (number >= first) & (number < after)
 
     def at(t):
-        inside = ((t >= knots.t[0]) & ((t < knots.t[-1]) | is_last))[:, None]
+        inside = (t >= knots.t[0]) & ((t < knots.t[-1]) | is_last)
         place = jnp.maximum(jnp.sum(knots.t <= t, axis=0, dtype=jnp.int32) - 1, 0)
-        place = jnp.broadcast_to(place[:, None], first.shape)
+        place = jnp.broadcast_to(place, first.shape)
         latest = first - 1 + jnp.sum(is_here & (record.t <= t), axis=0, dtype=jnp.int32)
         change = record.change(latest, first, knots.start(first.shape))
-        t = jnp.where(inside, t, knots.t[0][:, None])
+        t = jnp.where(inside, t, knots.t[0])
         v, x = knots.at(place).free(affine, t)
         return jnp.where(inside, v + change.at(affine, t), 0.0), jnp.where(inside, x, 0.0)
 
@@ -203,11 +210,11 @@ class _Walk(eqx.Module):
     after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
     edge: Edge
     floats: PyTree[Array]  # of the neurons and the weights
-    times: Float[Array, "blocks arrivals batch"]
+    times: Float[Array, "blocks arrivals batch lanes"]
 
 
 def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found) -> Given:
-    """The cotangent of `given`, from those of the spike times and of the saved states."""
+    """The cotangent of `given`, from those of the spike times, of the end, and of the saved states."""
     (affine, edge), pull_start = eqx.filter_vjp(Given.start, given)
     floats, static = eqx.partition((affine, given.weight), eqx.is_inexact_array)
 
@@ -229,20 +236,23 @@ def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, b
         sums = jax.tree.map(jnp.add, walk.floats, floats_bar)
         return _Walk(i, first, edge_bar, sums, walk.times.at[i].set(times_bar))
 
-    zeros = jax.tree.map(jnp.zeros_like, (edge, floats, arrivals.times))
-    walk = lax.while_loop(lambda walk: walk.block > 0, one_block, _Walk(end.block, end.count, *zeros))
+    floats_bar, times_bar = jax.tree.map(jnp.zeros_like, (floats, arrivals.times))
+    edge_bar = Edge(jnp.zeros_like(edge.t), *bar.end)
+    walk = _Walk(end.block, end.count, edge_bar, floats_bar, times_bar)
+    walk = lax.while_loop(lambda walk: walk.block > 0, one_block, walk)
     affine_bar, weight_bar = walk.floats
     (start_bar,) = pull_start((affine_bar, walk.edge))
     times_bar = _unsorted(given, arrivals.ordered, walk.times)
-    return Given(start_bar.neuron, weight_bar, times_bar, start_bar.state, start_bar.t0, jnp.zeros_like(given.t1))
+    here = start_bar.neuron, weight_bar, times_bar, given.source
+    return Given(*here, start_bar.state, start_bar.x, start_bar.t0, jnp.zeros_like(given.t1))
 
 
 def _unsorted(
-    given: Given, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch"]
-) -> Float[Array, "batch sources k"]:
+    given: Given, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch lanes"]
+) -> Float[Array, "batch lanes spikes"]:
     """The cotangent of the spike times of the sources, from that of the arrivals in order."""
-    batch, total = ordered.times.shape
-    bar = jnp.moveaxis(bar, -1, 0).reshape(batch, -1)[:, :total]
+    batch, lanes, total = ordered.times.shape
+    bar = jnp.transpose(bar, (2, 3, 0, 1)).reshape(batch, lanes, -1)[..., :total]
     bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
-    flat = jnp.zeros((batch, math.prod(given.times.shape[1:])), bar.dtype)
-    return flat.at[indices(batch)[:, None], ordered.spike].add(bar).reshape(given.times.shape)
+    sample, lane = indices(batch)[:, None, None], indices(lanes)[None, :, None]
+    return jnp.zeros(given.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar)

@@ -42,21 +42,30 @@ class Stretch(eqx.Module):
 
     def crosses(self, affine: Affine) -> Array:
         """Whether the condition is above zero at the start, at the end, or at a peak between them."""
-        _, _, turns = self.slopes(affine)
+        _, d1, turns = self.slopes(affine)
         _, v = affine.peak(self.v, self.x)
-        return self._is_above(affine) | (turns & (affine.condition(v) > 0))
+        return self._is_above(affine, d1) | (turns & (affine.condition(v) > 0))
+
+    def ends_on(self, affine: Affine, d1: Array) -> Array:
+        """Whether a condition with the slope `d1` at the end is zero there, but for rounding.
+
+        It matters where a spike arrives at the time at which it was emitted: a neuron spikes before it hears itself.
+        """
+        instant = 4.0 * jnp.finfo(d1.dtype).eps * jnp.abs(self.end)
+        tolerance = d1 * instant + _rounding(affine, self.v_end)
+        return (d1 > 0) & (jnp.abs(affine.condition(self.v_end)) <= tolerance)
 
     def may_cross(self, affine: Affine) -> Array:
         """As `crosses`, with a bound in place of the peak: it misses none, and needs no exponential or logarithm."""
-        _, _, turns = self.slopes(affine)
+        _, d1, turns = self.slopes(affine)
         highest = affine.condition(self.v + affine.reach(self.v, self.x, self.end - self.start))
-        rounding = 8.0 * jnp.finfo(highest.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * self.v))
+        rounding = _rounding(affine, self.v)
         # The bound holds where nothing grows by itself; elsewhere every stretch that turns is worth a closer look.
         is_bound = (affine.rate >= 0) & (affine.decay >= 0)
-        return self._is_above(affine) | (turns & ((highest > -rounding) | ~is_bound))
+        return self._is_above(affine, d1) | (turns & ((highest > -rounding) | ~is_bound))
 
-    def _is_above(self, affine: Affine) -> Array:
-        return (affine.condition(self.v_end) >= 0) | self.starts_above(affine)
+    def _is_above(self, affine: Affine, d1: Array) -> Array:
+        return (affine.condition(self.v_end) >= 0) | self.ends_on(affine, d1) | self.starts_above(affine)
 
     def rise(self, affine: Affine) -> Ends:
         """The condition from the start to its peak, or, where it has none, to the end."""
@@ -65,6 +74,11 @@ class Stretch(eqx.Module):
         h = jnp.where(turns, jnp.clip(s, 0.0, self.end - self.start), self.end - self.start)
         g0, g1 = affine.condition(self.v), affine.condition(jnp.where(turns, v, self.v_end))
         return Ends(h, g0, d0, g1, jnp.where(turns, 0.0, d1), g0)
+
+
+def _rounding(affine: Affine, v: Array) -> Array:
+    """How far the condition may be off."""
+    return 8.0 * jnp.finfo(v.dtype).eps * (jnp.abs(affine.offset) + jnp.abs(affine.slope * v))
 
 
 class _Bracket(eqx.Module):
@@ -159,7 +173,7 @@ class Search(eqx.Module):
 def _ahead(affine: Affine, knots: Knots, quota: int, look: Callable, old: Search) -> Search:
     """Looks for the next spike, in what is left of the present stretch and in all that come later."""
     last = knots.t.shape[0] - 1
-    t = knots.t[:, :, None]
+    t = knots.t
     v = held(knots.v + old.change.at(affine, t), t)
     number = indices(last)[:, None, None]
     later = Stretch(t[:-1], v[:-1], knots.x[:-1], t[1:], v[1:])
@@ -168,9 +182,8 @@ def _ahead(affine: Affine, knots: Knots, quota: int, look: Callable, old: Search
     first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(old.place, last), crosses)
     stays = old.stretch.crosses(affine)
     place = jnp.where(stays, old.place, jnp.minimum(first, last - 1))
-    batch = indices(place.shape[0])[:, None]
     v_start, v_end, x = (entry(rows, place) for rows in (v[:-1], v[1:], knots.x))
-    from_knot = Stretch(knots.t[place, batch], v_start, x, knots.t[place + 1, batch], v_end)
+    from_knot = Stretch(knots.time(place), v_start, x, knots.time(place + 1), v_end)
     wanted = (old.happens | old.seeks) & is_wanted(old.count, quota)
     later_crosses = (first < last) & from_knot.crosses(affine)
     happens = wanted & (stays | later_crosses)
@@ -183,7 +196,9 @@ def _spike(affine: Affine, old: Search) -> Search:
     """The spikes that were found ahead."""
     happens, stretch = old.happens, old.stretch
     at_once = happens & stretch.starts_above(affine)
+    _, d1, _ = stretch.slopes(affine)
     t = jnp.minimum(_root(affine, stretch, happens), stretch.end)
+    t = jnp.where(stretch.ends_on(affine, d1) & ~at_once, stretch.end, t)
     v, x = affine.after(stretch.v, stretch.x, t - stretch.start)
     after = affine.reset(t, v)
     change = _select(happens, Change(t, after - (v - old.change.at(affine, t))), old.change)
@@ -209,7 +224,7 @@ def search(
 ) -> Search:
     """All spikes in a block, of each neuron until it has `quota`; `look` says which stretches are worth a search."""
     place = jnp.zeros(count.shape, jnp.int32)
-    t, end = knots.start(count.shape), jnp.broadcast_to(knots.t[1][:, None], count.shape)
+    t, end = knots.start(count.shape), jnp.broadcast_to(knots.t[1], count.shape)
     stretch = Stretch(t, knots.v[0], knots.x[0], end, knots.v[1])
 
     def one_pass(search):

@@ -18,7 +18,7 @@ from .units import cast
 def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
     """The fastest rate of the synapse and, at its initial state, of the membrane; None while they are traced.
 
-    Parameters of the membrane have the shape `()`, or one value for every neuron; those of the synapse have the first.
+    Parameters have the shape `()`, or one value for every neuron.
     """
     if any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(neuron, eqx.is_array))):
         return None
@@ -35,18 +35,12 @@ def _motions(neuron: AbstractNeuron, zero: Array) -> list[Array]:
     parameters = jax.tree.map(lambda x: x.astype(zero.dtype) if eqx.is_inexact_array(x) else x, parameters)
 
     def of(parameters):
-        return _motion_of_membrane(eqx.combine(parameters, rest), zero)
+        neuron = eqx.combine(parameters, rest)
+        ports = jax.tree.leaves(neuron.synapse, is_leaf=is_synapse)
+        return [_motion_of_membrane(neuron, zero), *(_motion_of_filter(port, zero) for port in ports)]
 
-    membranes = of(parameters) if _is_shared(parameters) else _over_neurons(of, parameters)
-    ports = jax.tree.leaves(eqx.combine(parameters, rest).synapse, is_leaf=is_synapse)
-    return [membranes, *(_motion_of_filter(port, zero) for port in ports)]
-
-
-def _is_shared(parameters: AbstractNeuron) -> bool:
-    return all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters))
-
-
-def _over_neurons(of, parameters: AbstractNeuron) -> Array:
+    if all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters)):
+        return of(parameters)
     axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
     return jax.vmap(of, in_axes=(axes,))(parameters)
 

@@ -77,6 +77,7 @@ def _walk_back(affine: Affine, knots: Knots, record: Record, first: Array, after
     parts, rest = eqx.partition(affine, eqx.is_inexact_array)
     start = knots.start(first.shape)
     batch, units = indices(first.shape[0])[:, None], indices(first.shape[1])
+    lanes = knots.lanes(first.shape)
 
     def step(walk: _Walk) -> _Walk:
         number = first + walk.left - 1
@@ -96,7 +97,9 @@ def _walk_back(affine: Affine, knots: Knots, record: Record, first: Array, after
         sums = jax.tree.map(jnp.add, walk.affine, parts_bar)
         t, v, x = walk.knots.t, walk.knots.v, walk.knots.x
         scattered = Knots(
-            t.at[place, batch].add(knot.t), v.at[place, batch, units].add(knot.v), x.at[place, batch, units].add(knot.x)
+            t.at[(place, *lanes)].add(knot.t),
+            v.at[place, batch, units].add(knot.v),
+            x.at[place, batch, units].add(knot.x),
         )
         return _Walk(walk.left - 1, previous, sums, scattered)
 

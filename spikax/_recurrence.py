@@ -1,0 +1,246 @@
+"""Layers that listen to each other, in windows of time.
+
+Within a window the spikes of the group are found by sweeps over its layers, until none changes. Where no spike arrives
+in the window in which it is emitted, as its delay is longer, one sweep is all.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ._engine.adjoint import AbstractAdjoint, Outcome
+from ._engine.causal import settle
+from ._engine.loop import payload_of, Settings, Standing, Trains
+from ._engine.units import indices, over_units
+from ._method import AbstractMethod
+from ._network import Network
+from ._neuron import AbstractNeuron
+from ._synapse import drive_of
+from ._wiring import hear, Population, Train
+
+
+class Member(eqx.Module):
+    """How a layer of the group is simulated."""
+
+    method: AbstractMethod
+    settings: Settings
+    ts: Float[Array, " ts"] | None
+
+
+class Tally(eqx.Module):
+    """What the simulation of a layer took, and how it ended."""
+
+    count: Int[Array, "batch neurons"]
+    rejected: Int[Array, " batch"]
+    finished: Bool[Array, " batch"]
+    stuck: Bool[Array, " batch"]
+    settled: Bool[Array, " batch"]
+    iterations: Int[Array, ""]
+    sweeps: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, batch: int, neurons: int) -> "Tally":
+        """Of a layer that has not been simulated."""
+        yes, none = jnp.ones(batch, bool), jnp.zeros(batch, jnp.int32)
+        return cls(jnp.zeros((batch, neurons), jnp.int32), none, yes, ~yes, yes, jnp.int32(0), jnp.int32(0))
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Tally":
+        """Of a layer that was simulated once."""
+        return cls(
+            outcome.count[..., 0],
+            outcome.rejected,
+            ~_any_of(~outcome.finished),
+            _any_of(outcome.stuck),
+            jnp.ones(outcome.rejected.shape, bool),
+            outcome.iterations,
+            jnp.int32(1),
+        )
+
+    def after_sweeps(self, settled: Array, sweeps: Array) -> "Tally":
+        """Of the last of several sweeps."""
+        return eqx.tree_at(lambda tally: (tally.settled, tally.sweeps), self, (settled, sweeps))
+
+    def and_then(self, later: "Tally") -> "Tally":
+        """Of both together, one after the other."""
+        return Tally(
+            self.count + later.count,
+            self.rejected + later.rejected,
+            self.finished & later.finished,
+            self.stuck | later.stuck,
+            self.settled & later.settled,
+            self.iterations + later.iterations,
+            self.sweeps + later.sweeps,
+        )
+
+
+def _any_of(where: Bool[Array, "batch units 1"]) -> Bool[Array, " batch"]:
+    """Whether it holds for any unit. As a sum: JAX differentiates no `any` of what a rule of our own gives."""
+    return jnp.sum(jnp.where(where, 1, 0), axis=(1, 2)) > 0
+
+
+class Span(eqx.Module):
+    """A window of time, open at its start and closed at its end; the first one is closed at both."""
+
+    start: Float[Array, ""]
+    end: Float[Array, ""]
+    after: Float[Array, ""]  # the start, or -inf for the first window
+
+
+class _Given(eqx.Module):
+    """All that a sweep over a window depends on, but the spikes in it."""
+
+    network: Network
+    neurons: dict[str, AbstractNeuron]
+    members: dict[str, Member]
+    outside: dict[str, Train]
+    adjoint: AbstractAdjoint
+    span: Span
+    standing: dict[str, Standing]
+    trains: dict[str, Train]  # up to the start of the window
+    count: dict[str, Int[Array, "batch neurons"]]
+
+
+class _Rest(eqx.Module):
+    """What a sweep over a window gives besides the spikes."""
+
+    standing: dict[str, Standing]
+    saved: dict[str, Any]
+    tally: dict[str, Tally]
+
+
+class Recurrent(eqx.Module):
+    """The simulation of a group, up to some time."""
+
+    standing: dict[str, Standing]
+    trains: dict[str, Train]
+    saved: dict[str, Any]
+    tally: dict[str, Tally]
+
+
+def simulate_group(
+    network: Network,
+    populations: dict[str, Population],
+    members: dict[str, Member],
+    outside: dict[str, Train],
+    adjoint: AbstractAdjoint,
+    t0: Array,
+    t1: Array,
+    windows: int,
+) -> Recurrent:
+    """Simulates layers that listen to each other; `outside` holds the spikes of all other sources."""
+    neurons = {name: population.neuron for name, population in populations.items()}
+    # A sweep settles at least one spike.
+    limit = max(member.settings.max_steps for member in members.values())
+
+    def window(at: Recurrent, span: Span) -> tuple[Recurrent, None]:
+        count = {name: tally.count for name, tally in at.tally.items()}
+        given = _Given(network, neurons, members, outside, adjoint, span, at.standing, at.trains, count)
+        found = settle(_sweep, _same, _rethought, given, at.trains, limit)
+        tally = {
+            name: at.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps))
+            for name, now in found.rest.tally.items()
+        }
+        saved = jax.tree.map(jnp.add, at.saved, found.rest.saved)
+        return Recurrent(found.rest.standing, found.value, saved, tally), None
+
+    start = Recurrent(
+        standing={name: population.start for name, population in populations.items()},
+        trains={name: _silent(populations[name], member.settings.max_spikes) for name, member in members.items()},
+        saved={name: _unsaved(populations[name], m.ts) for name, m in members.items() if m.ts is not None},
+        tally={name: Tally.empty(*population.start.h.shape[:2]) for name, population in populations.items()},
+    )
+    # The edges between windows are no part of the model: for the derivative, they are constants.
+    inner = lax.stop_gradient(t0 + (t1 - t0) * jnp.arange(1, windows, dtype=t0.dtype) / windows)
+    edges = jnp.concatenate([t0[None], inner, t1[None]])
+    after = edges[:-1].at[0].set(-jnp.inf)
+    end, _ = lax.scan(window, start, Span(edges[:-1], edges[1:], after))
+    return end
+
+
+def _silent(population: Population, k: int) -> Train:
+    """The trains of neurons that have not spiked."""
+    start = population.start
+    payload = payload_of(population.neuron, start.h, start.state, start.filters)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:2], k), leaf.dtype), payload)
+    return Train(jnp.full((*start.h.shape[:2], k), jnp.inf, start.h.dtype), empty)
+
+
+def _unsaved(population: Population, ts: Array) -> Any:
+    """Zero states and drives at the times `ts`."""
+
+    def drive(neuron, filters):
+        return drive_of(neuron.synapse, filters)
+
+    start = population.start
+    both = start.state, over_units(drive, population.neuron, start.filters)
+    return jax.tree.map(lambda leaf: jnp.zeros((len(ts), *leaf.shape), leaf.dtype), both)
+
+
+def _sweep(given: _Given, thought: dict[str, Train]) -> tuple[dict[str, Train], _Rest]:
+    """Simulates every layer of the group in the window, with the spikes that the group is thought to emit."""
+    trains, rest, span = given.outside | thought, _Rest({}, {}, {}), given.span
+    for name, member in given.members.items():
+        heard = hear(given.network, name, trains).within(span.after, span.end)
+        inputs = heard.inputs(Population(given.neurons[name], given.standing[name]), span.start, span.end)
+        ts = None if member.ts is None else jnp.clip(member.ts, span.start, span.end)
+        with jax.named_scope(f"layer {name}"):
+            outcome, saved = member.method.simulate(inputs, member.settings, given.adjoint, ts)
+        trains[name] = _continued(given.trains[name], given.count[name], outcome.trains)
+        rest.standing[name], rest.tally[name] = outcome.end, Tally.of(outcome)
+        if saved is not None:
+            here = (member.ts > span.after) & (member.ts <= span.end)
+            rest.saved[name] = jax.tree.map(lambda leaf, here=here: _where_first(here, leaf), saved)
+    return {name: trains[name] for name in given.members}, rest
+
+
+def _where_first(here: Bool[Array, " ts"], leaf: Array) -> Array:
+    return jnp.where(here.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
+
+
+def _continued(train: Train, count: Int[Array, "batch neurons"], found: Trains) -> Train:
+    """A train with what the window adds to it."""
+    number = indices(train.places) - count[..., None]
+
+    def leaf(before, found):
+        found = jnp.moveaxis(found[..., 0], 0, -1)
+        return jnp.where(number < 0, before, jnp.take_along_axis(found, jnp.maximum(number, 0), axis=-1))
+
+    times = leaf(train.times, found.times)
+    return Train(times, jax.tree.map(leaf, train.payload, found.payload))
+
+
+def _rethought(thought: dict[str, Train], emitted: dict[str, Train]) -> dict[str, Train]:
+    """With what spikes to try next.
+
+    A spike that is thought too early may lead to itself: where a neuron excites itself, or is answered at once, it
+    comes a little later in each sweep. A time that is too late does no harm, as a spike does not depend on what comes
+    after it. So one that moves on is taken to move three times as far, unless it moves by little more than rounding.
+    """
+
+    def later(was, now):
+        rounding = 1e4 * jnp.finfo(now.dtype).eps
+        moves_on = jnp.isfinite(now) & (now - jnp.where(was < now, was, now) > rounding * jnp.abs(now))
+        return jnp.where(moves_on, now + 2.0 * (now - jnp.where(moves_on, was, 0.0)), now)
+
+    return {name: Train(later(thought[name].times, now.times), now.payload) for name, now in emitted.items()}
+
+
+def _same(given: _Given, before: dict[str, Train], after: dict[str, Train]) -> Bool[Array, " batch"]:
+    """Whether every layer hears of the group in this window what it heard before, up to rounding."""
+    same = []
+    for name in given.members:
+        old, new = (
+            hear(given.network, name, given.outside | trains).within(given.span.after, given.span.end)
+            for trains in (before, after)
+        )
+        arrived, arrives = jnp.isfinite(old.times), jnp.isfinite(new.times)
+        pairs = zip(jax.tree.leaves((old.times, old.gains)), jax.tree.leaves((new.times, new.gains)), strict=True)
+        for was, now in pairs:
+            close = jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now)
+            same.append(jnp.all(jnp.where(arrived & arrives, close, arrived == arrives), axis=(1, 2)))
+    return jnp.all(jnp.stack(same), axis=0)

@@ -1,0 +1,187 @@
+"""From the spikes of sources, through connections, to what reaches a layer."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ._checks import require
+from ._connection import AbstractConnection, Synapses
+from ._engine.adjoint import Inputs
+from ._engine.loop import Standing
+from ._network import Network
+from ._neuron import AbstractNeuron
+from ._spikes import Events, Spikes
+from ._synapse import is_synapse
+
+
+class Train(eqx.Module):
+    """What a source emits: the spikes of each of its neurons, or a list of events with their channels."""
+
+    times: Float[Array, "batch n k"] | Float[Array, "batch events"]
+    payload: PyTree[Float[Array, "batch n k"]] = None
+    channel: Int[Array, "batch events"] | None = None
+
+    @classmethod
+    def of(cls, spikes: Spikes | Events, dtype: Any) -> "Train":
+        """All batch axes as one, in the float type of the simulation."""
+
+        def flat(leaf, axes):
+            return leaf.reshape(math.prod(leaf.shape[:-axes]), *leaf.shape[-axes:])
+
+        if isinstance(spikes, Events):
+            times = flat(spikes.times, 1).astype(dtype)
+            # A place without event may name any channel.
+            channel = jnp.where(jnp.isfinite(times), flat(spikes.channels, 1), 0)
+            return cls(times, channel=channel.astype(jnp.int32))
+        payload = jax.tree.map(lambda leaf: flat(leaf, 2).astype(dtype), spikes.payload)
+        return cls(flat(spikes.times, 2).astype(dtype), payload)
+
+    @property
+    def places(self) -> int:
+        """How many spikes each source can have; of events, how many there can be at all."""
+        return self.times.shape[-1]
+
+
+class Population(eqx.Module):
+    """The neurons of a layer, with the axes of the engine, and how they stand."""
+
+    neuron: AbstractNeuron
+    start: Standing
+
+
+class Heard(eqx.Module):
+    """What reaches a layer."""
+
+    weight: PyTree[Float[Array, "sources units"]]
+    times: Float[Array, "batch lanes spikes"]
+    source: Int[Array, "samples spikes"]
+    gains: PyTree[Float[Array, "batch lanes spikes"]] | None
+
+    def within(self, after: Array, until: Array) -> "Heard":
+        """Only what arrives later than `after`, and not later than `until`."""
+        times = jnp.where((self.times > after) & (self.times <= until), self.times, jnp.inf)
+        return eqx.tree_at(lambda heard: heard.times, self, times)
+
+    def inputs(self, population: Population, t0: Array, t1: Array) -> Inputs:
+        """All that the spikes of the layer depend on."""
+        weight = jax.tree.map(lambda leaf: leaf[..., None], self.weight)
+        return Inputs(population.neuron, weight, self.times, self.source, population.start, t0, t1, self.gains)
+
+
+def hear(network: Network, name: str, trains: dict[str, Train]) -> Heard:
+    """What reaches a layer from all its sources."""
+    layer, connections = network.layers[name], network.incoming(name)
+    like = next(iter(trains.values())).times
+    if not connections:
+        silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
+        none = jnp.zeros((1, layer.size), like.dtype)
+        weight = jax.tree.map(lambda _: none, layer.neuron.synapse, is_leaf=is_synapse)
+        return Heard(weight, silence, jnp.zeros((1, 1), jnp.int32), None)
+    payloads = [trains[connection.source].payload for connection in connections]
+    gains = _gains(layer.neuron, payloads)
+    each = [_heard(c, trains[c.source], gain) for c, gain in zip(connections, gains, strict=True)]
+    return each[0] if len(each) == 1 else _joined(each)
+
+
+def _heard(connection: AbstractConnection, train: Train, gains: PyTree[Array] | None) -> Heard:
+    """What one connection delivers."""
+    synapses, dtype = connection.synapses(), train.times.dtype
+    weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
+    delay = None if synapses.delay is None else _checked_delay(synapses.delay.astype(dtype))
+    if train.channel is not None:
+        return _heard_events(connection, weight, delay, train)
+    k = train.places
+    lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
+    slots = jax.tree.leaves(weight)[0].shape[0]
+
+    def listed(leaf):
+        """From (batch, n, k) to (batch, slots, lanes, k)."""
+        each = leaf[:, :, None] if synapses.source is None else leaf[:, synapses.source]
+        return jnp.broadcast_to(each, (leaf.shape[0], slots, lanes, k))
+
+    def flat(leaf):
+        return jnp.moveaxis(leaf, 2, 1).reshape(leaf.shape[0], lanes, slots * k)
+
+    times = _silenced(listed(train.times), synapses)
+    times = times if delay is None else times + delay[..., None]
+    source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None]
+    return Heard(weight, flat(times), source, jax.tree.map(lambda leaf: flat(listed(leaf)), gains))
+
+
+def _silenced(times: Float[Array, "batch slots lanes k"], synapses: Synapses) -> Array:
+    """Without what comes through slots that hold no synapse."""
+    return times if synapses.exists is None else jnp.where(synapses.exists[..., None], times, jnp.inf)
+
+
+def _heard_events(connection: AbstractConnection, weight: PyTree[Array], delay: Array | None, train: Train) -> Heard:
+    """The events of a list, which all neurons hear, or each after its own delay."""
+    of_source = connection.synapses().source is None
+    hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
+    expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
+    require(of_source, "inputs", expectation, "`sx.Events`", hint)
+    times = train.times[:, None]
+    if delay is not None:
+        times = times + jnp.moveaxis(delay[train.channel], 2, 1)
+    return Heard(weight, times, train.channel, None)
+
+
+def _checked_delay(delay: Array) -> Array:
+    message = (
+        "A `delay` is below zero: a spike would arrive before it is emitted. Wrap delays that learn in `sx.Positive`."
+    )
+    return eqx.error_if(delay, jnp.any(~(delay >= 0)), message)
+
+
+def _joined(each: list[Heard]) -> Heard:
+    """Everything that reaches a layer, as if through one connection."""
+    lanes = max(heard.times.shape[1] for heard in each)
+    samples = max(heard.source.shape[0] for heard in each)
+    first = 0
+    times, sources = [], []
+    for heard in each:
+        batch, _, spikes = heard.times.shape
+        times.append(jnp.broadcast_to(heard.times, (batch, lanes, spikes)))
+        sources.append(jnp.broadcast_to(heard.source + first, (samples, spikes)))
+        first += jax.tree.leaves(heard.weight)[0].shape[0]
+    weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[heard.weight for heard in each])
+    gains = [heard.gains for heard in each]
+    if all(gain is None for gain in gains):
+        joined = None
+    else:
+        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times, lanes))
+    return Heard(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined)
+
+
+def _broadcast(gains: list[PyTree[Array] | None], times: list[Array], lanes: int) -> list[PyTree[Array]]:
+    """The factors of all connections, one where a source has none."""
+    ports = jax.tree.structure(next(gain for gain in gains if gain is not None))
+    filled = []
+    for gain, like in zip(gains, times, strict=True):
+        leaves = [jnp.ones((), like.dtype)] * ports.num_leaves if gain is None else jax.tree.leaves(gain)
+        filled.append(ports.unflatten([jnp.broadcast_to(leaf, like.shape) for leaf in leaves]))
+    return filled
+
+
+def _gains(neuron: AbstractNeuron, payloads: list[PyTree[Array]]) -> list[PyTree[Array] | None]:
+    """By what the weight of every spike of each source is multiplied; None where it is one.
+
+    The spikes of a source without payload count with their weights.
+    """
+    gains = [None if payload is None else neuron.gain(payload) for payload in payloads]
+    ports = jax.tree.structure(neuron.synapse, is_leaf=is_synapse)
+    for gain in gains:
+        fits = gain is None or jax.tree.structure(gain) == ports
+        hint = f"`gain` of {type(neuron).__name__} gives one factor for every port of its synapse."
+        require(fits, "gain(payload)", f"of the structure of the synapse, {ports}", jax.tree.structure(gain), hint)
+    return [
+        None if gain is None else _as_factors(gain, jax.tree.leaves(payload)[0])
+        for gain, payload in zip(gains, payloads, strict=True)
+    ]
+
+
+def _as_factors(gain: PyTree, like: Array) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, like.dtype), like.shape), gain)

@@ -1,0 +1,263 @@
+"""Connections of every kind, delays, and layers that listen to each other."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from .helpers import finite_sum, learning, random_inputs, worst_derivative
+
+
+T1 = 40.0
+N = 5
+KEY = jax.random.key(0)
+exact = pytest.mark.float64
+
+
+def recurrent(dtype, delay=None, neuron=None, scale=1.0, seed=0):
+    """Three inputs, and a layer that listens to itself."""
+    weights = {"weights": sx.init.normal(2.5 * scale, scale)}
+    neuron = learning(sx.LIF(bias=0.2), N, dtype) if neuron is None else neuron
+    key = jax.random.fold_in(KEY, seed)
+    network = sx.recurrent(
+        3, sx.Layer(neuron, N, **weights), key=key, weights=sx.init.normal(0.2 * scale, scale), delay=delay
+    )
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, network)
+
+
+def inputs(dtype, until=30.0):
+    return random_inputs(0, (2, 3, 4), until, dtype)
+
+
+def run(network, spikes, **options):
+    options = {"max_spikes": 20, "saveat": jnp.asarray([0.0, 7.0, 25.0, T1]), "throw": False} | options
+    return sx.simulate(network, spikes, T1, **options)
+
+
+def assert_same(found, expected, atol, name="output"):
+    assert bool(jnp.all(found.result == sx.RESULTS.successful))
+    times, reference = (np.asarray(s.spikes[name].times) for s in (found, expected))
+    np.testing.assert_array_equal(np.isfinite(times), np.isfinite(reference))
+    np.testing.assert_allclose(times, reference, atol=atol, rtol=0)
+    for leaf, other in zip(jax.tree.leaves(found.states[name]), jax.tree.leaves(expected.states[name]), strict=True):
+        np.testing.assert_allclose(leaf, other, atol=atol, rtol=0)
+
+
+def assert_exact(network, spikes, tolerance=1e-6, least=10, **options):
+    """The gradient of all spikes and of the states is that of finite differences."""
+    arrays, static = eqx.partition((network, spikes), eqx.is_inexact_array)
+
+    def value(arrays):
+        solution = run(*eqx.combine(arrays, static), **options)
+        total, counts = jnp.zeros(()), []
+        for name, trains in solution.spikes.items():
+            factors = jnp.resize(jnp.asarray([1.0, -0.7, 0.4, 0.3, 0.9]), trains.times.shape)
+            total, counts = total + finite_sum(trains.times, factors), [*counts, trains.count]
+            for leaf in jax.tree.leaves(solution.states[name]):
+                total = total + jnp.sum(leaf * jnp.resize(jnp.asarray([1.0, 0.5, -0.3]), leaf.shape))
+        return total, (jnp.concatenate(counts, axis=-1), solution.result)
+
+    graded = jax.jit(jax.value_and_grad(value, has_aux=True))
+
+    def value_grad_count(arrays):
+        (total, (count, result)), gradient = graded(arrays)
+        assert bool(jnp.all(result == sx.RESULTS.successful))
+        return total, np.asarray(count), gradient
+
+    assert value_grad_count(arrays)[1].sum() >= least
+    errors = worst_derivative(value_grad_count, arrays, steps=(1e-5, 1e-6))
+    assert max(errors.values()) < tolerance, errors
+
+
+# Two layers that listen to each other, the inputs, and themselves, with connections of every kind.
+def mixed(dtype, share=1.0):
+    rng = np.random.default_rng(3)
+
+    def array(*shape, low=-1.0, high=1.0):
+        return jnp.asarray(rng.uniform(low, high, shape), dtype)
+
+    layers = {
+        "a": sx.Layer(learning(sx.LIF(bias=0.2), 4, dtype), 4),
+        "b": sx.Layer(learning(sx.QIF(), 4, dtype), 4),
+        "c": sx.Layer(learning(sx.LIF(), 2, dtype), 2),
+    }
+    connections = [
+        sx.Dense("input", "a", array(3, 4, low=1.0, high=4.0), sx.Positive(array(3, low=0.1, high=2.0))),
+        sx.Dense("input", "b", array(3, 4, low=5.0, high=12.0)),
+        sx.Dense("a", "b", 4.0 * share * array(4, 4), sx.Positive(array(4, 4, low=0.5, high=3.0))),
+        sx.OneToOne("b", "a", share * array(4), sx.Positive(array(4, low=0.5, high=3.0))),
+        sx.Sparse(
+            "a", "a", [0, 1, 3, 3], [1, 2, 0, 2], share * array(4), shape=(4, 4), delay=array(4, low=1.0, high=2.0)
+        ),
+        sx.Sparse("a", "c", [0, 1, 2, 3, 1], [0, 0, 0, 1, 1], array(5, low=0.5, high=2.0), shape=(4, 2)),
+    ]
+    return sx.Network(layers, connections, 3, ["a", "c"])
+
+
+def test_a_network_of_all_connections(dtype, accurate):
+    """Outputs by name; the methods and windows that were chosen; and no dependence on the windows."""
+    network = mixed(dtype)
+    assert network.groups() == (("a", "b"), ("c",))
+    found = run(network, inputs(dtype))
+    assert set(network(inputs(dtype), T1, max_spikes=20)) == {"a", "c"}
+    assert [found.stats[name].method for name in "abc"] == ["ParallelInTime", "EventLoop", "ParallelInTime"]
+    assert found.stats["a"].windows == found.stats["b"].windows > 1
+    assert found.stats["c"].windows == int(found.stats["c"].sweeps) == 1
+    assert int(found.stats["a"].most_spikes.min()) > 1
+    other = run(network, inputs(dtype), windows=3)
+    for name in "abc":
+        assert_same(other, found, accurate, name)
+
+
+@exact
+def test_gradients_of_a_network_of_all_connections():
+    assert_exact(mixed(jnp.float64), inputs(jnp.float64), dt0=0.5, windows=6, least=30)
+
+
+@exact
+@pytest.mark.parametrize("delay", ["none", "each neuron's", "each synapse's"])
+def test_gradients_of_a_recurrent_layer(delay):
+    rng = np.random.default_rng(1)
+    shape = {"none": None, "each neuron's": (N,), "each synapse's": (N, N)}[delay]
+    delay = None if shape is None else sx.Positive(jnp.asarray(rng.uniform(0.5, 4.0, shape)))
+    assert_exact(recurrent(jnp.float64, delay), inputs(jnp.float64), least=50)
+
+
+@exact
+@pytest.mark.parametrize("delay", [None, 1.5])
+def test_gradients_of_a_recurrent_layer_in_the_event_loop(delay):
+    network = recurrent(jnp.float64, delay, learning(sx.QIF(), N, jnp.float64), scale=4.0)
+    assert_exact(network, inputs(jnp.float64), dt0=0.5, windows=8)
+
+
+@pytest.mark.parametrize("delay", [None, 2.0])
+def test_windows_and_methods_agree(delay, dtype, accurate):
+    network, spikes = recurrent(dtype, delay), inputs(dtype)
+    expected = run(network, spikes, windows=1)
+    assert int(expected.stats["output"].most_spikes.min()) >= 5
+    for windows in (7, 40):
+        found = run(network, spikes, windows=windows)
+        assert_same(found, expected, accurate)
+        if delay == 2.0 and windows == 40:
+            # No spike arrives in its own window.
+            assert int(found.stats["output"].sweeps) == windows
+    assert_same(run(network, spikes, windows=7, method=sx.EventLoop()), expected, 5.0 * accurate)
+
+
+def test_a_chain_of_layers_is_a_recurrent_group_without_its_loop(dtype, close):
+    """A loop of weight zero makes a group of two layers, which then emit what they emit one after the other."""
+    rng = np.random.default_rng(2)
+    weights = [jnp.asarray(rng.uniform(*bounds), dtype) for bounds in ((1.0, 3.0, (3, 4)), (0.3, 1.5, (4, 2)))]
+    layers = {"a": sx.Layer(sx.LIF(), 4), "b": sx.Layer(sx.LIF(), 2)}
+    chain = [sx.Dense("input", "a", weights[0]), sx.Dense("a", "b", weights[1])]
+    loop = sx.Dense("b", "a", jnp.zeros((2, 4), dtype))
+    expected = run(sx.Network(layers, chain, 3, "b"), inputs(dtype))
+    found = run(sx.Network(layers, [*chain, loop], 3, "b"), inputs(dtype))
+    assert (expected.stats["b"].windows, found.stats["b"].windows) == (1, 8)
+    assert int(expected.stats["b"].spikes.min()) > 0
+    assert_same(found, expected, 40.0 * close, "b")
+
+
+def test_a_spike_arrives_after_its_delay(dtype, close):
+    """An input with a delay is an input that comes later, of each synapse by itself."""
+    rng = np.random.default_rng(4)
+    weight, delay = (jnp.asarray(rng.uniform(1.0, high, (3, 2)), dtype) for high in (3.0, 8.0))
+    spikes = inputs(dtype, until=20.0)
+    network = sx.Network({"output": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "output", weight, delay)], 3, "output")
+    found = run(network, spikes)
+    assert int(found.stats["output"].spikes.min()) > 2
+    for neuron in range(2):
+        alone = sx.Network(
+            {"output": sx.Layer(sx.LIF(), 1)}, [sx.Dense("input", "output", weight[:, neuron, None])], 3, "output"
+        )
+        later = sx.Spikes(spikes.times + delay[None, :, neuron, None])
+        times = run(alone, later).spikes["output"].times[:, 0]
+        np.testing.assert_allclose(found.spikes["output"].times[:, neuron], times, rtol=close)
+
+
+@pytest.mark.parametrize("kind", ["one to one", "sparse", "conv"])
+def test_connections_are_those_of_a_matrix(kind, dtype, close):
+    """A dense connection with zeros where there is no synapse gives the same spikes, with the same delay."""
+    rng = np.random.default_rng(5)
+    if kind == "one to one":
+        weight = jnp.asarray(rng.uniform(4.0, 8.0, 6), dtype)
+        connection, matrix = sx.OneToOne("input", "output", weight, 1.0), jnp.diag(weight)
+    elif kind == "sparse":
+        pairs, weight = rng.integers(0, 6, (2, 14)), jnp.asarray(rng.uniform(1.0, 4.0, 14), dtype)
+        connection = sx.Sparse("input", "output", *pairs, weight, shape=(6, 6), delay=1.0)
+        matrix = jnp.zeros((6, 6), dtype).at[tuple(pairs)].add(weight)
+    else:
+        kernel = jnp.asarray(rng.uniform(0.5, 3.0, (2, 1, 2, 2)), dtype)
+        connection = sx.Conv("input", "output", kernel, image=(2, 3), padding=0, delay=1.0)
+        image = jnp.eye(6, dtype=dtype).reshape(6, 1, 2, 3)
+        matrix = jax.lax.conv(image, kernel, (1, 1), "VALID").reshape(6, -1)
+    assert connection.shape == matrix.shape
+    spikes = random_inputs(6, (2, 6, 3), 20.0, dtype)
+    layers = {"output": sx.Layer(sx.LIF(), matrix.shape[1])}
+    found, expected = (
+        run(sx.Network(layers, [c], 6, "output"), spikes)
+        for c in (connection, sx.Dense("input", "output", matrix, jnp.asarray(1.0, dtype)))
+    )
+    assert int(expected.stats["output"].spikes.min()) > 2
+    assert_same(found, expected, 40.0 * close)
+
+
+def test_padding_and_stride_of_a_convolution(dtype):
+    """The synapses are those of JAX's convolution."""
+    rng = np.random.default_rng(7)
+    kernel = jnp.asarray(rng.standard_normal((3, 2, 3, 2)), dtype)
+    connection = sx.Conv("input", "output", kernel, image=(5, 4), stride=2, padding=1)
+    image = jnp.eye(40, dtype=dtype).reshape(40, 2, 5, 4)
+    matrix = jax.lax.conv_general_dilated(image, kernel, (2, 2), [(1, 1), (1, 1)]).reshape(40, -1)
+    synapses = connection.synapses()
+    weight = jnp.where(synapses.exists, synapses.weight, jnp.zeros((), dtype))
+    found = jnp.zeros(connection.shape, dtype).at[synapses.source, jnp.arange(connection.shape[1])].add(weight)
+    np.testing.assert_allclose(found, matrix, rtol=1e-6)
+
+
+def test_events_are_spikes_in_a_list(dtype, close):
+    """A list of events needs no place for every channel, and has the same effect, also with delays."""
+    rng = np.random.default_rng(8)
+    spikes = random_inputs(9, (2, 3, 4), 30.0, dtype, silent=0.2)
+    weight, delay = (jnp.asarray(rng.uniform(1.0, high, (3, 2)), dtype) for high in (3.0, 4.0))
+    network = sx.Network({"output": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "output", weight, delay)], 3, "output")
+    found, expected = run(network, spikes.events()), run(network, spikes)
+    assert_same(found, expected, 40.0 * close)
+    one = sx.Network({"output": sx.Layer(sx.LIF(), 3)}, [sx.OneToOne("input", "output", weight[:, 0])], 3, "output")
+    with pytest.raises(
+        ValueError, match="`inputs` must be `sx.Spikes` for a connection of the kind OneToOne.*from_events"
+    ):
+        run(one, spikes.events())
+
+
+def test_spikes_that_contradict_each_other_are_reported(dtype):
+    """`a` makes `b` spike at once, which keeps `a` from the spike that made it: there is no solution."""
+    layers = {name: sx.Layer(sx.LIF(synapse=sx.DeltaSynapse()), 1) for name in ("a", "b")}
+    weights = {("input", "a"): 1.5, ("a", "b"): 1.5, ("b", "a"): -1.5}
+    connections = [sx.Dense(*ends, jnp.full((1, 1), weight, dtype)) for ends, weight in weights.items()]
+    network = sx.Network(layers, connections, 1, "b")
+    spikes = sx.Spikes(jnp.asarray([[[1.0]], [[jnp.inf]]], dtype))
+    found = sx.simulate(network, spikes, 5.0, max_steps=64, throw=False)
+    np.testing.assert_array_equal(found.result == sx.RESULTS.unsettled, [True, False])
+    with pytest.raises(Exception, match="The spikes of layers that listen to each other still changed"):
+        jax.block_until_ready(sx.simulate(network, spikes, 5.0, max_steps=64).spikes)
+
+
+def test_a_negative_delay_is_an_error(dtype):
+    network = recurrent(dtype, jnp.asarray(1.0, dtype))
+    moved = eqx.tree_at(lambda n: n.connections[1].delay, network, jnp.asarray(-0.1, dtype))
+    with pytest.raises(Exception, match="A `delay` is below zero.*sx.Positive"):
+        jax.block_until_ready(run(moved, inputs(dtype)))
+
+
+def test_print():
+    text = str(mixed(jnp.float32))
+    assert "Network: 110 parameters" in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "a 4 neurons LIF (output) 15 parameters" in lines, text
+    assert any(line.startswith("a → b 4 × 4 Dense, delayed by 0.") and line.endswith("parameters") for line in lines), (
+        text
+    )
