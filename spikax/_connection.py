@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import known, require, require_instance
+from ._types import resolved
 
 
 class Dense(eqx.Module):
@@ -17,7 +18,8 @@ class Dense(eqx.Module):
 
     - `source`: the name of the layer, or of the input, whose spikes travel.
     - `target`: the name of the layer at which they arrive.
-    - `weight`: shape `(sources, targets)`; for a synapse with named ports, a dictionary of such arrays.
+    - `weight`: shape `(sources, targets)`; for a synapse with named ports, a dictionary of such arrays. In place of
+      an array it may be a parameter such as [`spikax.Signed`][] or [`spikax.Masked`][].
     """
 
     source: str = eqx.field(static=True)
@@ -27,7 +29,7 @@ class Dense(eqx.Module):
     def __check_init__(self):
         require_instance(self.source, str, "source", "the name of a layer or of an input")
         require_instance(self.target, str, "target", "the name of a layer")
-        leaves = jax.tree.leaves(self.weight)
+        leaves = jax.tree.leaves(resolved(self.weight))
         require(len(leaves) > 0, "weight", "an array of shape (sources, targets)", self.weight, error=TypeError)
         for leaf in leaves:
             is_float = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -40,4 +42,4 @@ class Dense(eqx.Module):
     @property
     def shape(self) -> tuple[int, int]:
         """The numbers of sources and of targets."""
-        return jax.tree.leaves(self.weight)[0].shape
+        return jax.tree.leaves(resolved(self.weight))[0].shape

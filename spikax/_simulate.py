@@ -20,11 +20,11 @@ from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
 from ._neuron import AbstractNeuron
-from ._positive import resolved
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
+from ._types import resolved
 from ._until import checked_quota, FirstSpikes
 
 
