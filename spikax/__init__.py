@@ -52,6 +52,7 @@ from .neurons import (
     QIFState as QIFState,
     Refractory as Refractory,
     RefractoryState as RefractoryState,
+    SilentNeuron as SilentNeuron,
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
 )

@@ -9,6 +9,7 @@ from .._checks import require, require_finite, require_instance
 from .._neuron import AbstractNeuron, Event, events_of
 from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
 from .._types import Scalar
+from ._silent import SilentNeuron
 
 
 class Dendrite(eqx.Module):
@@ -129,7 +130,9 @@ class MultiCompartment(AbstractNeuron):
     def internal_events(self):
         own = [("soma", event) for event in self.soma.internal_events()]
         for name, dendrite in self.dendrites.items():
-            own += [(name, event) for event in events_of(dendrite.membrane)]
+            membrane = dendrite.membrane
+            events = membrane.internal_events() if isinstance(membrane, SilentNeuron) else events_of(membrane)
+            own += [(name, event) for event in events]
         return tuple(_placed(name, event) for name, event in own)
 
 
