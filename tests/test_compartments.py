@@ -85,6 +85,14 @@ def test_a_passive_tree_against_the_matrix_exponential(simulate, accurate):
     assert np.ptp(found[0]) > 0.01
 
 
+def test_silent_compartments_add_no_events():
+    """Passive ones none at all, a calcium dendrite its own one, and others their spikes."""
+    assert tree(sx.LIF()).internal_events() == ()
+    assert len(cell().internal_events()) == 1
+    spiking = sx.MultiCompartment(sx.LI(), {"tuft": sx.Dendrite(sx.LIF())}, {"tuft": sx.ExpSynapse()})
+    assert len(spiking.internal_events()) == 1
+
+
 def test_a_dendrite_without_coupling_is_alone(simulate, close):
     """Then the soma is a LIF neuron under constant drive."""
     cell = sx.MultiCompartment(

@@ -19,7 +19,7 @@ class Dendrite(eqx.Module):
 
     - `membrane`: how the compartment moves: any neuron with a finite voltage `v` in its state (not `QIF`, whose
       voltage is infinite at a spike), which takes one current, and whose spikes carry nothing; `sx.LI()` for a passive
-      membrane. A spike of it is an event inside the cell. Its synapse is not used.
+      membrane. A spike of it is an event inside the cell; a `SilentNeuron` has none. Its synapse is not used.
     - `coupling`: the conductance to the parent, relative to the leak of this compartment: the current into it is
       `coupling * (v_parent - v)`.
     - `pull`: the same conductance, relative to the leak of the parent: the current into it is
