@@ -133,7 +133,7 @@ def draw(training: Training, neuron: int, path: Path) -> None:
         spikes = np.asarray(dendritic(weight[:, one])(INPUTS, T1, dt0=1.0, max_spikes=64).times)[:, 0]
         for case, (ax, name) in enumerate(zip(axes[row], CASES, strict=True)):
             times = spikes[case][np.isfinite(spikes[case])]
-            ax.axhline(V_THRESHOLD, color="#c3cad2", linewidth=0.8, linestyle="--")
+            ax.axhline(V_THRESHOLD, color="#9aa5b1", linewidth=0.8, linestyle="--", label="threshold of the soma")
             ax.plot(ts, state["dendrite"].v[case, :, 0], color=ink[1], linewidth=1.2, label="dendrite")
             ax.plot(ts, state["soma"].v[case, :, 0], color=ink[0], linewidth=1.4, label="soma")
             ax.vlines(times, V_THRESHOLD, 20.0, color=ink[0], linewidth=1.4)
@@ -144,7 +144,8 @@ def draw(training: Training, neuron: int, path: Path) -> None:
             if row == 0:
                 ax.set_title("neither input" if case == 0 else f"{name} input{'s' if case == 3 else ''}", fontsize=10)
         axes[row, 0].set_ylabel(f"{when} training\nvoltage (mV)")
-    axes[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
+    axes[0, 0].set_ylim(top=100.0)  # room for what is written
+    axes[0, 0].legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, 0.86), fontsize=9)
     figure.supxlabel("time (ms)", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

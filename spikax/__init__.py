@@ -14,7 +14,7 @@ from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint
 from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
 from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
-from ._positive import Positive as Positive
+from ._parameters import Masked as Masked, Positive as Positive, Signed as Signed
 from ._results import RESULTS as RESULTS
 from ._simulate import simulate as simulate
 from ._solution import Solution as Solution, Stats as Stats
@@ -27,7 +27,7 @@ from ._synapse import (
     ExpSynapse as ExpSynapse,
     Synapse as Synapse,
 )
-from ._types import Scalar as Scalar
+from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
 from ._written import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
 from .neurons import (
@@ -59,6 +59,7 @@ from .neurons import (
     QIFState as QIFState,
     Refractory as Refractory,
     RefractoryState as RefractoryState,
+    SilentNeuron as SilentNeuron,
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
 )

@@ -12,9 +12,8 @@ from jaxtyping import PyTree
 
 from ._checks import known, require, require_instance
 from ._neuron import AbstractNeuron, events_of, stops_at_arrivals
-from ._positive import resolved
 from ._synapse import drive_of, initial_filters, is_synapse
-from ._types import State
+from ._types import resolved, State
 
 
 def check_neuron(neuron: AbstractNeuron) -> tuple[str, ...]:

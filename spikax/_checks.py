@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from ._positive import resolved
+from ._types import resolved
 
 
 def require(

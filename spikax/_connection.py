@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance
-from ._positive import resolved
+from ._types import resolved
 
 
 class Synapses(eqx.Module):
@@ -27,7 +27,8 @@ class AbstractConnection(eqx.Module):
 
     - `source`: the name of the layer, or of the input, whose spikes travel.
     - `target`: the name of the layer at which they arrive.
-    - `weight`: an array; for a synapse with named ports, a dictionary of arrays of one shape.
+    - `weight`: an array, or a parameter such as [`spikax.Signed`][] or [`spikax.Masked`][]; for a synapse with named
+      ports, a dictionary of them, of one shape.
     - `delay`: how long a spike travels, in ms: one that is emitted at t arrives at t + delay. A number is a constant,
       an array learns; `sx.Positive` keeps one that learns positive.
     - `shape`: the numbers of sources and of targets.

@@ -12,9 +12,9 @@ from ._check_neuron import check_structures
 from ._checks import as_array, known, require, require_count, require_instance
 from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
-from ._positive import resolved
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
+from ._types import is_parameter, resolved
 
 
 class Layer(eqx.Module):
@@ -26,7 +26,8 @@ class Layer(eqx.Module):
       array with one entry per neuron on its first axis.
     - `size`: the number of neurons.
     - `weights`: how `sequential` draws the weights of the arrivals: a function `(key, shape) -> array` such as those
-      of `sx.init`, or the weights, of shape `(sources, size)`. For a synapse with named ports, a dictionary of them.
+      of `sx.init`, or the weights, of shape `(sources, size)`, also as a parameter such as `sx.Signed`. For a synapse
+      with named ports, a dictionary of them.
     - `name`: the name that `sequential` gives the layer.
     """
 
@@ -197,12 +198,14 @@ def _names(layers: Sequence[Layer]) -> list[str]:
 def _draw(layer: Layer, name: str, shape: tuple[int, int], key: PRNGKeyArray) -> Any:
     hint = "For example `weights=sx.init.normal(1.0, 0.5)`."
     require(layer.weights is not None, "weights", f"given for the layer `{name}`", layer.weights, hint)
-    entries, structure = jax.tree.flatten(layer.weights)
+    entries, structure = jax.tree.flatten(layer.weights, is_leaf=is_parameter)
     drawn = []
     for number, entry in enumerate(entries):
         drawn_or_given = entry(jax.random.fold_in(key, number), shape) if callable(entry) else entry
-        weight = jnp.asarray(as_array(drawn_or_given, "weights"))
-        require(jnp.shape(weight) == shape, "weights", f"of shape {shape} for the layer `{name}`", weight, hint)
+        is_stored = is_parameter(drawn_or_given)
+        weight = drawn_or_given if is_stored else jnp.asarray(as_array(drawn_or_given, "weights"))
+        has_shape = jnp.shape(resolved(weight)) == shape
+        require(has_shape, "weights", f"of shape {shape} for the layer `{name}`", weight, hint)
         drawn.append(weight)
     return jax.tree.unflatten(structure, drawn)
 

@@ -20,12 +20,12 @@ from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
 from ._network import Network
-from ._positive import resolved
 from ._recurrence import Member, simulate_group, Tally
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
+from ._types import resolved
 from ._until import checked_quota, FirstSpikes
 from ._wiring import hear, Population, Train
 

@@ -73,14 +73,13 @@ _RECIPES = {
     ),
     "dendritic": _Recipe(
         MultiCompartment(
-            LIF(15.0, -75.0, -57.0, -75.0),
-            {"dendrite": Dendrite(CalciumDendrite(amplitude=300.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)},
+            LIF(15.0),
+            {"dendrite": Dendrite(CalciumDendrite(10.0, 0.0, 2.2, 16.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)},
             synapse={"dendrite": ExpSynapse(3.0), "soma": ExpSynapse(5.0)},
         ),
         LIF(bias=1.5),
-        {"dendrite": init.normal(100.0, 60.0), "soma": init.normal(20.0, 20.0)},
+        {"dendrite": init.normal(5.5, 3.3), "soma": init.normal(1.1, 1.1)},
         init.normal(0.3, 0.3),
-        (20.0, 1.0),
     ),
 }
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.linalg import expm
 
 import spikax as sx
@@ -84,6 +85,14 @@ def test_a_passive_tree_against_the_matrix_exponential(simulate, accurate):
     assert np.ptp(found[0]) > 0.01
 
 
+def test_silent_compartments_add_no_events():
+    """Passive ones none at all, a calcium dendrite its own one, and others their spikes."""
+    assert tree(sx.LIF()).internal_events() == ()
+    assert len(cell().internal_events()) == 1
+    spiking = sx.MultiCompartment(sx.LI(), {"tuft": sx.Dendrite(sx.LIF())}, {"tuft": sx.ExpSynapse()})
+    assert len(spiking.internal_events()) == 1
+
+
 def test_a_dendrite_without_coupling_is_alone(simulate, close):
     """Then the soma is a LIF neuron under constant drive."""
     cell = sx.MultiCompartment(
@@ -112,20 +121,29 @@ def dendrite(**parameters):
     return sx.CalciumDendrite(synapse=sx.DeltaSynapse(), **parameters)
 
 
-def test_the_calcium_action_potential_in_closed_form(simulate, accurate):
-    """A jump across the threshold starts it; A and B are logistic functions, and K is read 1 ms later."""
+def course(t, onset):
+    """A - B of an action potential that sets in at `onset`."""
+    rise, fall = (t - onset) / 3.0, (t - onset - 21.0) / 0.4
+    return 1.0 / (1.0 + 999.0 * np.exp(-rise)) - 1.0 / (1.0 + 999.0 * np.exp(-fall))
+
+
+def test_the_calcium_action_potential_in_closed_form(simulate):
+    """A jump across the threshold starts it; K is read 1 ms later; the membrane is a leaky integral of K (A - B)."""
     start, jump = 4.0, 50.0
     ts = np.array([4.5, 5.5, 15.0, 25.9, 26.1, 27.4, 29.0])
     _, state = simulate(dendrite(), [start], jump, saveat=ts)
-    rise = np.where(ts > 5.0, 1.0 / (1.0 + 999.0 * np.exp(-(ts - 5.0) / 3.0)), 0.0)
-    fall = np.where(ts > 26.0, 1.0 / (1.0 + 999.0 * np.exp(-(ts - 26.0) / 0.4)), 0.0)
-    np.testing.assert_allclose(state.rise, rise, atol=accurate)
-    np.testing.assert_allclose(state.fall, fall, atol=10 * accurate)
     strength = np.exp(-(jump * np.exp(-0.1) - 39.0) / 39.0 / 0.3)
-    np.testing.assert_allclose(state.strength[1:], strength, rtol=1e-5)
-    np.testing.assert_array_equal(state.phase, [1, 2, 2, 2, 3, 3, 3])
+    np.testing.assert_allclose(state.strength, np.where(ts > 5.0, strength, -1.0), rtol=1e-10)
+    np.testing.assert_allclose(state.started, start)
+
+    def received(t):
+        current, _ = quad(lambda s: np.exp((s - t) / 10.0) * course(s, 5.0), 5.0, max(t, 5.0), epsabs=1e-10, limit=200)
+        return 20.0 * strength * current
+
+    expected = -75.0 + jump * np.exp(-(ts - start) / 10.0) + [received(t) for t in ts]
+    np.testing.assert_allclose(state.v, expected, atol=1e-5)
     # The number that the literature gives for the peak, 22.4 ms after the rise sets in.
-    assert rise[5] - fall[5] == pytest.approx(0.604, abs=2e-3)
+    assert course(27.4, 5.0) == pytest.approx(0.604, abs=2e-3)
 
 
 def test_the_strength_falls_with_the_input(simulate):
@@ -140,7 +158,12 @@ def test_a_crossing_in_the_refractory_period_counts_for_nothing(simulate):
         simulate(dendrite(t_refractory=30.0), [4.0, second], 45.0, saveat=[second + 0.5])[1] for second in (30.0, 50.0)
     )
     np.testing.assert_allclose([early.started[0], late.started[0]], [4.0, 50.0], rtol=1e-6)
-    assert early.v[0] > -36.0 and early.phase[0] == 3.0 and late.phase[0] == 1.0
+    assert early.v[0] > -36.0 and early.strength[0] > 0.0 and late.strength[0] == -1.0
+
+
+def test_a_dendrite_that_is_above_its_threshold_starts_again_when_it_may(simulate):
+    _, state = simulate(dendrite(t_refractory=30.0, bias=60.0), [4.0], 45.0, saveat=[33.9, 34.5, T1])
+    np.testing.assert_allclose(state.started, [4.0, 34.0, 34.0], rtol=1e-12)
 
 
 def cell(soma=None, delay=1.0):
@@ -174,11 +197,11 @@ def test_gradients_of_a_calcium_dendrite(soma):
     """All parameters: those of the dendritic action potential, the couplings, the period of the soma."""
     weight = {"dendrite": (50.0, 100.0), "soma": (5.0, 20.0)}
     network, inputs, _ = everything(cell(soma), weight)
-    # When the dendrite is ready again moves nothing but, within the solver's error, the steps: a gradient of rounding.
+    # When the dendrite is ready again moves nothing.
     network = eqx.tree_at(
         lambda net: net.layers["output"].neuron.dendrites["dendrite"].membrane.t_refractory, network, 14.0
     )
-    # The initial state is not varied: A and B, which start at zero, run away from below it.
+    # The initial state is not varied: a random strength would be one that is still to be read.
     function, arrays = graded((network, inputs, None), dt0=1.0)
     assert_exact(function, arrays, spikes=1.0)
     # The synapses of the compartments are not used; what arrives at filtered ones is never held.

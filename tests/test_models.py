@@ -197,15 +197,7 @@ def test_against_scipy_with_tight_tolerances(name):
     assert_same_as_scipy(MODELS[name], jnp.float64, 1e-8, 1e-8, samples=3, rtol=1e-12, atol=1e-12)
 
 
-PRESETS = (
-    "regular_spiking",
-    "intrinsically_bursting",
-    "chattering",
-    "fast_spiking",
-    "low_threshold_spiking",
-    "thalamo_cortical",
-    "resonator",
-)
+PRESETS = tuple(sx.Izhikevich.PRESETS)
 
 
 def test_presets_of_izhikevich(dtype, accurate):

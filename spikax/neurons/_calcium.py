@@ -1,43 +1,55 @@
 """The dendritic calcium action potential."""
 
 import dataclasses
+import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .._checks import require_below, require_finite, require_positive
-from .._neuron import AbstractNeuron, Event
+from .._neuron import Event
 from .._synapse import ExpSynapse, require_synapse, Synapse
 from .._types import Scalar
+from ._silent import SilentNeuron
+
+
+# Of the start of an action potential before the first one, in ms.
+_LONG_AGO = -1e9
 
 
 class CalciumDendriteState(eqx.Module):
-    """The voltage of the dendrite, and its calcium action potential."""
+    """The voltage of the dendrite, and its last calcium action potential."""
 
     v: Array
-    rise: Array
-    fall: Array
-    strength: Array
-    phase: Array  # 0 ready, 1 before the voltage is read, 2 before the fall sets in, 3 until the dendrite is ready
-    started: Array  # when the voltage last set off an action potential
+    strength: Array  # -1 from the start of an action potential until the voltage is read
+    started: Array
 
 
-class CalciumDendrite(AbstractNeuron):
+class CalciumDendrite(SilentNeuron):
     r"""A dendrite with the calcium action potential of human cortical neurons of layer 2/3.
 
-    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + w\, K\, (A - B), \qquad
-       \tau_{rise}\, A' = A (1 - A), \qquad \tau_{fall}\, B' = B (1 - B). $$
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + w\, K\, (A - B). $$
 
-    As $v$ rises through $v_{threshold}$, unless an action potential is younger than the refractory period, one
-    starts. Its strength $K$ is the smaller, the further the input drives the dendrite beyond its threshold:
+    An action potential starts as $v$ rises through $v_{threshold}$ or, where $v$ is above it at the end of the
+    refractory period, then. It sets in a time $t_{read}$ later, with a strength $K$ that is the smaller, the further
+    the input drives the dendrite beyond its threshold by then:
 
-    $$ A \leftarrow 10^{-3}, \quad B \leftarrow 0, \quad K \leftarrow \min\Bigl(1, \exp\Bigl(-\frac{1}{\delta}\,
-       \frac{v - v_{threshold}}{v_{threshold} - v_{rest}}\Bigr)\Bigr) \quad \text{after the time } t_{read}, \qquad
-       B \leftarrow 10^{-3} \quad \text{after the time } t_{fall}. $$
+    $$ K \leftarrow \min\Bigl(1, \exp\Bigl(-\frac{1}{\delta}\,
+       \frac{v - v_{threshold}}{v_{threshold} - v_{rest}}\Bigr)\Bigr). $$
 
-    $A - B$ peaks with about 0.6 shortly after $t_{fall}$. The voltage is read a while after the crossing, since events
-    are exact here: at the crossing itself, $v$ is $v_{threshold}$ whatever the input.
+    A time $s$ after its start the course of the action potential is
+
+    $$ A = \Lambda\Bigl(\frac{s - t_{read}}{\tau_{rise}}\Bigr), \quad
+       B = \Lambda\Bigl(\frac{s - t_{fall}}{\tau_{fall}}\Bigr), \qquad
+       \Lambda(x) = \frac{1}{1 + 999\, e^{-x}}, $$
+
+    the solutions of $\tau_{rise}\, A' = A (1 - A)$ and of $\tau_{fall}\, B' = B (1 - B)$ that are $10^{-3}$ at
+    $t_{read}$ and at $t_{fall}$; the reference has $B = 0$ before $t_{fall}$. $A - B$ peaks with about 0.6 shortly
+    after $t_{fall}$. Before $t_{read}$ there is no current: a start ends the last action potential. The voltage is read
+    a while after the start, since events are exact here: at the crossing itself, $v$ is $v_{threshold}$ whatever the
+    input.
 
     The dendrite emits no spikes. It is a compartment of `MultiCompartment`.
 
@@ -48,7 +60,7 @@ class CalciumDendrite(AbstractNeuron):
     - `amplitude`: the current $w$ of a full action potential, in mV as all currents here.
     - `sharpness`: how fast the strength falls with the voltage, $\delta$, a number.
     - `t_read`, `t_fall`, `t_refractory`: when the voltage is read, the fall sets in, and the next action potential may
-      start, in ms after the crossing, in this order. By default the fall sets in 21 ms after the rise, as in humans.
+      start, in ms after the start, in this order. By default the fall sets in 21 ms after the rise, as in humans.
     - `tau_rise`, `tau_fall`: the time constants of rise and fall, in ms.
     - `bias`: a constant current.
     - `synapse`: the filter of the arrivals, for a dendrite on its own.
@@ -82,60 +94,46 @@ class CalciumDendrite(AbstractNeuron):
         require_synapse(self.synapse)
 
     def initial_state(self):
-        zero = jnp.asarray(0.0)
         return CalciumDendriteState(
-            jnp.asarray(self.v_rest), rise=zero, fall=zero, strength=zero, phase=zero, started=zero
+            v=jnp.asarray(self.v_rest), strength=jnp.asarray(0.0), started=jnp.asarray(_LONG_AGO)
         )
 
     def dynamics(self, t, state, drive):
-        calcium = self.amplitude * state.strength * (state.rise - state.fall)
+        age = t - state.started
+        course = _logistic((age - self.t_read) / self.tau_rise) - _logistic((age - self.t_fall) / self.tau_fall)
+        calcium = self.amplitude * jnp.where(_waits(state), 0.0, state.strength) * course
         still = jnp.zeros_like(state.v)
         return CalciumDendriteState(
-            v=(self.v_rest - state.v + drive + calcium + self.bias) / self.tau_mem,
-            rise=state.rise * (1.0 - state.rise) / self.tau_rise,
-            fall=state.fall * (1.0 - state.fall) / self.tau_fall,
-            strength=still,
-            phase=still,
-            started=still,
+            v=(self.v_rest - state.v + drive + calcium + self.bias) / self.tau_mem, strength=still, started=still
         )
-
-    def spike_condition(self, t, state):
-        return -jnp.ones_like(state.v)
-
-    def reset(self, t, state):
-        return state
 
     def receive(self, t, state, weight):
         return dataclasses.replace(state, v=state.v + weight)
 
     def internal_events(self):
-        def after(phase, delay, jump):
-            """The event a time `delay` after the start, in the given phase."""
-            return Event(lambda t, state: jnp.where(_is_in(state, phase), t - state.started - delay, -1.0), jump)
+        # One event, since nothing starts while the voltage is still to be read.
+        return (Event(self._condition, self._jump),)
 
-        return (
-            Event(lambda t, state: state.v - self.v_threshold, self._start),
-            after(1.0, self.t_read, self._read),
-            after(2.0, self.t_fall, self._fall),
-            after(3.0, self.t_refractory, lambda t, state: dataclasses.replace(state, phase=0.0)),
-        )
+    def _condition(self, t, state):
+        age = t - state.started
+        starts = jnp.minimum(state.v - self.v_threshold, age - self.t_refractory)
+        return jnp.where(_waits(state), age - self.t_read, starts)
 
-    def _start(self, t, state):
-        # A crossing within the refractory period counts for nothing; it has to be one from below afterwards.
-        is_ready = _is_in(state, 0.0)
-        return dataclasses.replace(
-            state, phase=jnp.where(is_ready, 1.0, state.phase), started=jnp.where(is_ready, t, state.started)
-        )
-
-    def _read(self, t, state):
+    def _jump(self, t, state):
+        waits = _waits(state)
         excess = (state.v - self.v_threshold) / (self.v_threshold - self.v_rest)
         # The smaller of the exponents, not of the exponentials, which overflow far below the threshold.
         strength = jnp.exp(jnp.minimum(-excess / self.sharpness, 0.0))
-        return dataclasses.replace(state, rise=1e-3, fall=0.0, strength=strength, phase=2.0)
+        return dataclasses.replace(
+            state, strength=jnp.where(waits, strength, -1.0), started=jnp.where(waits, state.started, t)
+        )
 
-    def _fall(self, t, state):
-        return dataclasses.replace(state, fall=1e-3, phase=3.0)
+
+def _waits(state: CalciumDendriteState) -> Bool[Array, ""]:
+    """Whether the voltage is still to be read."""
+    return state.strength < -0.5
 
 
-def _is_in(state: CalciumDendriteState, phase: float) -> Bool[Array, ""]:
-    return jnp.abs(state.phase - phase) < 0.5
+def _logistic(x: Array) -> Array:
+    """The solution of y' = y (1 - y) with y = 0.001 at zero."""
+    return jax.nn.sigmoid(x - math.log(999.0))

@@ -9,6 +9,7 @@ from .._checks import require, require_finite, require_instance
 from .._neuron import AbstractNeuron, Event, events_of
 from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
 from .._types import Scalar
+from ._silent import SilentNeuron
 
 
 class Dendrite(eqx.Module):
@@ -18,7 +19,7 @@ class Dendrite(eqx.Module):
 
     - `membrane`: how the compartment moves: any neuron with a finite voltage `v` in its state (not `QIF`, whose
       voltage is infinite at a spike), which takes one current, and whose spikes carry nothing; `sx.LI()` for a passive
-      membrane. A spike of it is an event inside the cell. Its synapse is not used.
+      membrane. A spike of it is an event inside the cell; a `SilentNeuron` has none. Its synapse is not used.
     - `coupling`: the conductance to the parent, relative to the leak of this compartment: the current into it is
       `coupling * (v_parent - v)`.
     - `pull`: the same conductance, relative to the leak of the parent: the current into it is
@@ -129,7 +130,9 @@ class MultiCompartment(AbstractNeuron):
     def internal_events(self):
         own = [("soma", event) for event in self.soma.internal_events()]
         for name, dendrite in self.dendrites.items():
-            own += [(name, event) for event in events_of(dendrite.membrane)]
+            membrane = dendrite.membrane
+            events = membrane.internal_events() if isinstance(membrane, SilentNeuron) else events_of(membrane)
+            own += [(name, event) for event in events]
         return tuple(_placed(name, event) for name, event in own)
 
 

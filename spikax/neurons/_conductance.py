@@ -3,13 +3,14 @@
 import equinox as eqx
 import jax
 
-from .._checks import require, require_finite, require_instance
+from .._checks import require, require_finite
 from .._neuron import AbstractNeuron
 from .._synapse import is_impulsive, is_synapse
 from .._types import Scalar
+from ._wrappers import AbstractWrapper
 
 
-class ConductanceBased(AbstractNeuron):
+class ConductanceBased(AbstractWrapper):
     r"""A neuron whose synapses are conductances.
 
     Every port $p$ of the synapse delivers a conductance $g_p$, which pulls the voltage to the reversal voltage $E_p$
@@ -36,8 +37,7 @@ class ConductanceBased(AbstractNeuron):
     reversal: Scalar | dict[str, Scalar]
 
     def __check_init__(self):
-        hint = "Write an instance, for example `sx.LIF()`."
-        require_instance(self.neuron, AbstractNeuron, "neuron", "a neuron", hint)
+        super().__check_init__()  # first; by itself Equinox would check it last
         synapse = self.neuron.synapse
         names = "one number" if is_synapse(synapse) else f"a dictionary with the ports {sorted(synapse)}"
         matches = jax.tree.structure(self.reversal) == jax.tree.structure(synapse, is_leaf=is_synapse)
@@ -48,10 +48,6 @@ class ConductanceBased(AbstractNeuron):
         require(not is_impulsive(synapse), "neuron", "free of `sx.DeltaSynapse`", self.neuron, hint)
         has_voltage = hasattr(eqx.filter_eval_shape(self.neuron.initial_state), "v")
         require(has_voltage, "neuron", "one with a voltage `v` in its state", self.neuron, error=TypeError)
-
-    @property
-    def synapse(self):
-        return self.neuron.synapse
 
     def initial_state(self):
         return self.neuron.initial_state()
@@ -71,9 +67,6 @@ class ConductanceBased(AbstractNeuron):
 
     def payload(self, t, state, drive):
         return self.neuron.payload(t, state, self._current(state, drive))
-
-    def gain(self, payload):
-        return self.neuron.gain(payload)
 
     def internal_events(self):
         return self.neuron.internal_events()

@@ -1,6 +1,6 @@
 """The Izhikevich neuron."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,18 +10,6 @@ from .._checks import require, require_below, require_finite, require_instance
 from .._neuron import AbstractNeuron
 from .._synapse import ExpSynapse, require_synapse, Synapse
 from .._types import Scalar
-
-
-# The parameters a, b, c and d of the kinds of neurons in figure 2 of the reference.
-_PRESETS = {
-    "regular_spiking": (0.02, 0.2, -65.0, 8.0),
-    "intrinsically_bursting": (0.02, 0.2, -55.0, 4.0),
-    "chattering": (0.02, 0.2, -50.0, 2.0),
-    "fast_spiking": (0.1, 0.2, -65.0, 2.0),
-    "low_threshold_spiking": (0.02, 0.25, -65.0, 2.0),
-    "thalamo_cortical": (0.02, 0.25, -65.0, 0.05),
-    "resonator": (0.1, 0.26, -65.0, 2.0),
-}
 
 
 class IzhikevichState(eqx.Module):
@@ -63,6 +51,17 @@ class Izhikevich(AbstractNeuron):
     bias: Scalar = 0.0
     synapse: Synapse = ExpSynapse()
 
+    PRESETS: ClassVar[dict[str, tuple[float, float, float, float]]] = {
+        "regular_spiking": (0.02, 0.2, -65.0, 8.0),
+        "intrinsically_bursting": (0.02, 0.2, -55.0, 4.0),
+        "chattering": (0.02, 0.2, -50.0, 2.0),
+        "fast_spiking": (0.1, 0.2, -65.0, 2.0),
+        "low_threshold_spiking": (0.02, 0.25, -65.0, 2.0),
+        "thalamo_cortical": (0.02, 0.25, -65.0, 0.05),
+        "resonator": (0.1, 0.26, -65.0, 2.0),
+    }
+    """The parameters `a`, `b`, `c` and `d` of the kinds of neurons in figure 2 of the reference."""
+
     def __check_init__(self):
         for name in ("a", "b", "c", "d", "v_peak", "bias"):
             require_finite(getattr(self, name), name)
@@ -75,15 +74,14 @@ class Izhikevich(AbstractNeuron):
 
         **Arguments:**
 
-        - `name`: `"regular_spiking"`, `"intrinsically_bursting"`, `"chattering"`, `"fast_spiking"`,
-          `"low_threshold_spiking"`, `"thalamo_cortical"` or `"resonator"`.
+        - `name`: one of `Izhikevich.PRESETS`: `"regular_spiking"`, `"intrinsically_bursting"`, `"chattering"`, ...
         - `parameters`: any arguments of the constructor, such as `synapse` and `bias`; they go before the preset.
 
         **Raises:** `ValueError` for an unknown name.
         """
-        require_instance(name, str, "name", "the name of a preset", f"One of {list(_PRESETS)}.")
-        require(name in _PRESETS, "name", f"one of {list(_PRESETS)}", name)
-        return cls(**dict(zip("abcd", _PRESETS[name], strict=True)) | parameters)
+        require_instance(name, str, "name", "the name of a preset", f"One of {list(cls.PRESETS)}.")
+        require(name in cls.PRESETS, "name", f"one of {list(cls.PRESETS)}", name)
+        return cls(**dict(zip("abcd", cls.PRESETS[name], strict=True)) | parameters)
 
     def initial_state(self):
         # The lower root of 0.04 v² + (5 - b) v + 140, or its vertex where there is none.

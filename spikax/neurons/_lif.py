@@ -8,6 +8,7 @@ from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
 from .._synapse import ExpSynapse, require_synapse, Synapse
 from .._types import Scalar
+from ._silent import SilentNeuron
 
 
 class LIFState(eqx.Module):
@@ -126,7 +127,7 @@ class IF(AbstractNeuron):
         return LIFState(v=state.v + weight)
 
 
-class LI(AbstractNeuron):
+class LI(SilentNeuron):
     r"""The leaky integrator: it never spikes, and serves as a readout of voltages.
 
     $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b. $$
@@ -159,12 +160,6 @@ class LI(AbstractNeuron):
 
     def dynamics(self, t, state, drive):
         return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
-
-    def spike_condition(self, t, state):
-        return -jnp.ones_like(state.v)
-
-    def reset(self, t, state):
-        return state
 
     def receive(self, t, state, weight):
         return LIFState(v=state.v + weight)

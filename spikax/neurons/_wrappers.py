@@ -15,13 +15,31 @@ from .._synapse import is_impulsive, is_synapse
 from .._types import Scalar, State, Weight
 
 
-class RefractoryState(eqx.Module):
-    """The state of the neuron inside, and where its refractory period stands."""
+class AbstractWrapper(AbstractNeuron):
+    """A neuron around another one, `neuron`. What concerns the arrivals and their payload, it leaves to that one.
 
+    Its state has that of the neuron inside as `inner`, unless it says otherwise.
+    """
+
+    neuron: eqx.AbstractVar[AbstractNeuron]
+
+    def __check_init__(self):
+        hint = "Write an instance, for example `sx.LIF()`."
+        require_instance(self.neuron, AbstractNeuron, "neuron", "a neuron", hint)
+
+    @property
+    def synapse(self):
+        return self.neuron.synapse
+
+    def payload(self, t, state, drive):
+        return self.neuron.payload(t, state.inner, drive)
+
+    def gain(self, payload):
+        return self.neuron.gain(payload)
+
+
+class _WrapperState(eqx.Module):
     inner: State
-    rests: Array  # one within the period, else zero
-    ready_at: Array  # when the period ends, or the last one did
-    held: Weight  # the arrivals of the period, added up; empty where no arrival reaches the membrane at once
 
     @property
     def v(self) -> Array:
@@ -29,7 +47,15 @@ class RefractoryState(eqx.Module):
         return self.inner.v
 
 
-class Refractory(AbstractNeuron):
+class RefractoryState(_WrapperState):
+    """The state of the neuron inside, and where its refractory period stands."""
+
+    rests: Array  # one within the period, else zero
+    ready_at: Array  # when the period ends, or the last one did
+    held: Weight  # the arrivals of the period, added up; empty where no arrival reaches the membrane at once
+
+
+class Refractory(AbstractWrapper):
     r"""A neuron with an absolute refractory period after each spike.
 
     $$ x' = \begin{cases} 0 & \text{for a time } T \text{ after each spike,} \\ f(t, x, I) & \text{else,} \end{cases}
@@ -61,16 +87,11 @@ class Refractory(AbstractNeuron):
     kept: Scalar = 0.0
 
     def __check_init__(self):
-        _check_inner(self.neuron)
         require_positive(self.period, "period")
         require_finite(self.kept, "kept")
         share = known(self.kept)
         is_share = share is None or bool(np.all((share >= 0) & (share <= 1)))
         require(is_share, "kept", "from 0 to 1", self.kept, "0 drops the arrivals of the period, 1 holds them.")
-
-    @property
-    def synapse(self):
-        return self.neuron.synapse
 
     def initial_state(self):
         zero = jnp.asarray(0.0)
@@ -95,12 +116,6 @@ class Refractory(AbstractNeuron):
         sums = jax.tree.map(lambda held, w: held + self.kept * w, state.held, weight)
         return dataclasses.replace(state, inner=inner, held=_chosen(rests, sums, state.held))
 
-    def payload(self, t, state, drive):
-        return self.neuron.payload(t, state.inner, drive)
-
-    def gain(self, payload):
-        return self.neuron.gain(payload)
-
     def internal_events(self):
         # Outside of a period its condition is a negative number, and no time: before the first spike there is none.
         end = Event(lambda t, state: jnp.where(state.rests > 0.5, t - state.ready_at, -1.0), self._end)
@@ -112,19 +127,13 @@ class Refractory(AbstractNeuron):
         return RefractoryState(inner, jnp.zeros_like(state.rests), state.ready_at, nothing)
 
 
-class SingleSpikeState(eqx.Module):
+class SingleSpikeState(_WrapperState):
     """The state of the neuron inside, and whether it has spiked."""
 
-    inner: State
     spikes: Array  # so far: zero or one
 
-    @property
-    def v(self) -> Array:
-        """The membrane voltage of the neuron inside."""
-        return self.inner.v
 
-
-class SingleSpike(AbstractNeuron):
+class SingleSpike(AbstractWrapper):
     r"""A neuron that spikes at most once.
 
     After its spike and reset the neuron stays where it is, and what arrives no longer matters; or it runs on, and only
@@ -147,12 +156,7 @@ class SingleSpike(AbstractNeuron):
     freezes: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        _check_inner(self.neuron)
         require_instance(self.freezes, bool, "freezes", "True or False")
-
-    @property
-    def synapse(self):
-        return self.neuron.synapse
 
     def initial_state(self):
         return SingleSpikeState(self.neuron.initial_state(), spikes=jnp.asarray(0.0))
@@ -172,21 +176,11 @@ class SingleSpike(AbstractNeuron):
         received = self.neuron.receive(t, state.inner, weight)
         return dataclasses.replace(state, inner=_chosen(self._is_frozen(state), state.inner, received))
 
-    def payload(self, t, state, drive):
-        return self.neuron.payload(t, state.inner, drive)
-
-    def gain(self, payload):
-        return self.neuron.gain(payload)
-
     def internal_events(self):
         return tuple(map(_lifted, self.neuron.internal_events()))
 
     def _is_frozen(self, state: SingleSpikeState) -> Bool[Array, ""]:
         return (state.spikes > 0.5) & self.freezes
-
-
-def _check_inner(neuron: Any) -> None:
-    require_instance(neuron, AbstractNeuron, "neuron", "a neuron", "Write an instance, for example `sx.LIF()`.")
 
 
 def _chosen(where: Array, new: Any, old: Any) -> Any:

@@ -1,0 +1,170 @@
+"""Parameters that are stored in one form, and seen by a simulation in another."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import spikax as sx
+
+from .helpers import finite_sum, random_inputs, single_layer, worst_derivative
+
+
+def derivative(neuron, dtype, **options):
+    """The total of all spike times, and the gradient of the neuron."""
+    network = single_layer(neuron, np.random.default_rng(0).uniform(1.0, 6.0, (3, 2)), dtype)
+    inputs = random_inputs(0, (2, 3, 4), 30.0, dtype)
+
+    def total(network):
+        return finite_sum(network(inputs, t1=40.0, max_spikes=16, **options).times, jnp.ones((), dtype))
+
+    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(total))(network)
+    return value, gradient.layers["output"].neuron
+
+
+@pytest.mark.parametrize("options", [{}, {"dt0": 0.5}], ids=["parallel", "loop"])
+def test_the_logarithm_learns(dtype, options):
+    """The simulation is that of the value, and the gradient that of the value times the value."""
+    tau, tau_syn = jnp.asarray([20.0, 15.0], dtype), jnp.asarray(5.0, dtype)
+    plain, bar = derivative(sx.LIF(tau, synapse=sx.ExpSynapse(tau_syn)), dtype, **options)
+    positive = sx.LIF(sx.Positive(tau), synapse=sx.ExpSynapse(sx.Positive(tau_syn)))
+    same, log_bar = derivative(positive, dtype, **options)
+    np.testing.assert_allclose(same, plain, rtol=1e-5)
+    assert float(jnp.min(jnp.abs(bar.tau_mem))) > 0.0
+    np.testing.assert_allclose(log_bar.tau_mem.log, bar.tau_mem * tau, rtol=2e-3)
+    np.testing.assert_allclose(log_bar.synapse.tau.log, bar.synapse.tau * tau_syn, rtol=2e-3)
+
+
+def test_the_value_comes_back(dtype):
+    value = jnp.asarray([0.5, 20.0], dtype)
+    np.testing.assert_allclose(sx.Positive(value).value, value, rtol=1e-6)
+    assert sx.Positive(value).log.dtype == dtype
+
+
+def test_it_is_checked_as_its_value():
+    assert sx.check_neuron(sx.LIF(tau_mem=sx.Positive(20.0))) == ()
+    with pytest.raises(ValueError, match="v_reset.*below"):
+        sx.LIF(v_reset=sx.Positive(2.0), v_threshold=1.0)
+    with pytest.raises(ValueError, match="neuron.tau_mem.log.*entry per neuron"):
+        sx.Layer(sx.LIF(tau_mem=sx.Positive(jnp.ones(3))), 2)
+    for wrong in (0.0, -1.0, jnp.inf):
+        with pytest.raises(ValueError, match="value"):
+            sx.Positive(wrong)
+    with pytest.raises(TypeError, match="value"):
+        sx.Positive("20")
+
+
+def test_it_may_be_traced():
+    traced = jax.jit(lambda x: sx.LIF(tau_mem=sx.Positive(x)).tau_mem.value)(jnp.asarray(3.0))
+    np.testing.assert_allclose(traced, 3.0, rtol=1e-6)
+
+
+# --- Weights ---
+
+SIGNS = np.array([[1], [-1], [1]])
+MASK = np.array([[True, False], [True, True], [False, True]])
+
+
+def magnitudes(dtype=float):
+    return jnp.asarray(np.random.default_rng(1).uniform(2.0, 6.0, (3, 2)), dtype)
+
+
+def weights(dtype=float):
+    """Weights of each kind, by name; and one kind inside of another."""
+    signed = sx.Signed(magnitudes(dtype) * SIGNS.astype(dtype), SIGNS)
+    return {"signed": signed, "masked": sx.Masked(magnitudes(dtype), MASK), "both": sx.Masked(signed, MASK)}
+
+
+class Summing(sx.LIF):
+    """It receives the sum of all ports."""
+
+    def dynamics(self, t, state, drive):
+        return super().dynamics(t, state, sum(drive.values()))
+
+
+def total_of(weight, dtype):
+    """The total of all spike times, for weights by port, and its gradient, of the learnable arrays."""
+    neuron = Summing(bias=1.5, synapse={name: sx.ExpSynapse() for name in weight})
+    network = sx.sequential(3, sx.Layer(neuron, 2, weights=weight), key=jax.random.key(0))
+    inputs = random_inputs(0, (2, 3, 4), 30.0, dtype)
+    arrays, static = eqx.partition(network, eqx.is_inexact_array)
+
+    def total(arrays):
+        spikes = eqx.combine(arrays, static)(inputs, t1=40.0, max_spikes=16, dt0=0.5)
+        return finite_sum(spikes.times, jnp.ones((), dtype)), spikes.count
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True)), arrays
+
+
+@pytest.mark.parametrize("kind", ["signed", "masked", "both"])
+def test_weights_keep_signs_and_zeros(kind, dtype):
+    """After steps of Adam that are far too long."""
+    weight = weights(dtype)[kind]
+    first = np.asarray(weight.value)
+    signs = (SIGNS if kind != "masked" else 1) * (MASK if kind != "signed" else 1) * np.ones((3, 2))
+    np.testing.assert_array_equal(np.sign(first), signs)
+
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda weight: jnp.sum((weight.value - 3.0) ** 2)))
+    optimizer = optax.adam(3.0)
+    state = optimizer.init(eqx.filter(weight, eqx.is_inexact_array))
+    for _ in range(10):
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes, which strict promotion forbids.
+            updates, state = optimizer.update(gradient(weight), state)
+        weight = eqx.apply_updates(weight, updates)
+        where = ~MASK if kind == "masked" else np.full((3, 2), True)
+        np.testing.assert_array_equal(np.sign(weight.value)[where], signs[where])
+    assert weight.value.dtype == dtype
+    moved = np.abs(np.asarray(weight.value) - first)
+    assert np.min(moved[signs != 0]) > 0.5
+
+
+@pytest.mark.float64
+def test_gradients_of_weights_are_exact():
+    """Of one layer with a port for each kind, against finite differences."""
+    function, arrays = total_of(weights(), jnp.float64)
+
+    def value_grad_count(arrays):
+        (value, count), gradient = function(arrays)
+        return value, count, gradient
+
+    errors = worst_derivative(value_grad_count, arrays)
+    assert len(errors) == 3 and max(errors.values()) < 1e-6, errors
+    weight = function(arrays)[1].connections[0].weight
+    for bar, mask in ((weight["signed"].log, True), (weight["masked"].inner, MASK), (weight["both"].inner.log, MASK)):
+        np.testing.assert_array_equal(np.abs(bar) > 1e-6, np.broadcast_to(mask, (3, 2)))
+
+
+def test_a_simulation_sees_the_values(dtype):
+    """The gradient of a signed weight's logarithm is that of the weight times the weight; of ports, one by one."""
+    stored = weights(dtype)
+    function, arrays = total_of(stored, dtype)
+    plain, plain_arrays = total_of({name: weight.value for name, weight in stored.items()}, dtype)
+    (value, count), gradient = function(arrays)
+    (expected, expected_count), plain_gradient = plain(plain_arrays)
+    np.testing.assert_array_equal(count, expected_count)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    bar, plain_bar = gradient.connections[0].weight, plain_gradient.connections[0].weight
+    np.testing.assert_allclose(bar["signed"].log, plain_bar["signed"] * stored["signed"].value, rtol=5e-3, atol=1e-3)
+    np.testing.assert_allclose(bar["masked"].inner, np.where(MASK, plain_bar["masked"], 0.0), rtol=5e-3, atol=1e-3)
+
+
+def test_weights_that_do_not_fit():
+    weight = magnitudes()
+    with pytest.raises(ValueError, match="value.*of the given signs, and nowhere zero"):
+        sx.Signed(weight, SIGNS)
+    with pytest.raises(ValueError, match="(?s)value.*nowhere zero.*sx.Masked"):
+        sx.Signed(jnp.where(MASK, weight, 0.0), 1.0)
+    with pytest.raises(ValueError, match="signs.*1 or -1"):
+        sx.Signed(weight, 2 * SIGNS)
+    with pytest.raises(ValueError, match=r"signs.*of a shape that extends to \(3, 2\)"):
+        sx.Signed(weight, SIGNS[:2])
+    with pytest.raises(ValueError, match=r"mask.*of a shape that extends to \(3, 2\)"):
+        sx.Masked(weight, MASK.T)
+    with pytest.raises(TypeError, match="mask.*an array of True and False"):
+        sx.Masked(weight, SIGNS)
+    with pytest.raises(TypeError, match="value.*a real number or a floating-point array"):
+        sx.Masked("weight", MASK)
+    with pytest.raises(ValueError, match=r"weight.*of shape \(2, 2\)"):
+        sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", sx.Signed(weight, 1.0))], 2, "a")
