@@ -152,6 +152,7 @@ def cell(soma=None, delay=1.0):
     )
 
 
+@pytest.mark.slow
 def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
     soma = sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 4.0)
     weight = {"dendrite": 150.0, "soma": 80.0}

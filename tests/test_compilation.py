@@ -12,6 +12,10 @@ import spikax as sx
 from .helpers import random_inputs, single_layer
 
 
+# Floats of JAX's default type, and those of another.
+pytestmark = pytest.mark.modes("float32", "mixed")
+
+
 class Counting(sx.AbstractNeuron):
     """A LIF neuron that counts how often its dynamics are traced."""
 

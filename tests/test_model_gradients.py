@@ -8,7 +8,7 @@ import pytest
 
 import spikax as sx
 
-from .helpers import finite_sum, learning, random_inputs, single_layer
+from .helpers import finite_sum, learning, one_direction, random_inputs, single_layer
 from .test_gradients import assert_exact, graded
 
 
@@ -81,9 +81,22 @@ def test_every_parameter_in_its_other_shape_from_given_states(name):
     assert_every_parameter(started(name, jnp.float64, flip=True), name, unused=(".v_rest",) if name in COUNTING else ())
 
 
+@pytest.mark.float64
+@pytest.mark.parametrize("name", ["izhikevich", *COUNTING])
+def test_one_direction(name):
+    """Of those whose every parameter takes long: along one direction in all arrays at once, for few neurons."""
+    *_, step = CASES[name]
+    t1 = 10.0
+    network, inputs, _ = case(name, jnp.float64, n=2, batch=1)
+    function, arrays = graded((network, inputs, None), ts=(5.0, t1), t1=t1, dt0=step, max_steps=1000)
+    along, start = one_direction(function, arrays)
+    assert_exact(along, start, spikes=1.0, most=1, steps=(1e-5,))
+
+
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("name", by_speed())
 def test_gradients_are_finite(name, dtype):
-    """In each float type, with adaptive steps."""
+    """In single precision too, with adaptive steps."""
     network, inputs, _ = case(name, dtype, n=1, batch=1)
     arrays, static = eqx.partition(network, eqx.is_inexact_array)
 

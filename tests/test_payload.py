@@ -167,6 +167,7 @@ def graded(dtype, **options):
     return run
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_input_spikes_may_carry_a_factor(dtype):
     """A spike with the factor two counts as one with twice the weight; a plain LIF layer does not mind."""
     run = graded(dtype)

@@ -23,7 +23,13 @@ def derivative(neuron, dtype, **options):
     return value, gradient.layers["output"].neuron
 
 
-@pytest.mark.parametrize("options", [{}, {"dt0": 0.5}], ids=["parallel", "loop"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="parallel", marks=pytest.mark.modes("float32")),
+        pytest.param({"dt0": 0.5}, id="loop", marks=pytest.mark.modes("mixed")),
+    ],
+)
 def test_the_logarithm_learns(dtype, options):
     """The simulation is that of the value, and the gradient that of the value times the value."""
     tau, tau_syn = jnp.asarray([20.0, 15.0], dtype), jnp.asarray(5.0, dtype)

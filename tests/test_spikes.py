@@ -95,6 +95,7 @@ def simulated(network, inputs):
     return sx.simulate(network, inputs, 20.0, saveat=saveat, dt0=0.5, max_spikes=6)
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
 def test_batch_axes(network, dtype, batch):
     """Any leading axes; each sample as if it were alone."""
@@ -113,6 +114,7 @@ def test_batch_axes(network, dtype, batch):
     np.testing.assert_allclose(first, alone, rtol=1e-6)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_events_as_inputs(network, dtype):
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
     by_spikes, by_events = simulated(network, spikes), simulated(network, spikes.events())
@@ -121,6 +123,7 @@ def test_events_as_inputs(network, dtype):
     np.testing.assert_array_equal(called.times, by_spikes.spikes["output"].times)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_several_inputs(network, dtype):
     """Channels split over two inputs, or in one: the same arrivals."""
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)

@@ -23,6 +23,7 @@ def written(**changes):
     return sx.neuron_from(**(PARTS | changes))
 
 
+@pytest.mark.modes("mixed")
 def test_a_neuron_from_functions_is_that_from_a_class(dtype):
     """With the same equations; and everything in `parameters` learns."""
     same = sx.neuron_from(
@@ -52,6 +53,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
     np.testing.assert_allclose(bar.parameters["threshold"], expected_bar.v_threshold, rtol=1e-4)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_internal_events_of_functions(dtype):
     """A ramp that an event, not a spike, sets back to zero after 3 ms, and once more."""
     neuron = sx.neuron_from(
