@@ -1,5 +1,6 @@
 """Linear neurons, parallel in time: against the event loop, finite differences, and themselves in float32."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -211,7 +212,7 @@ def test_gradients_of_many_arrivals():
     inputs = sx.Spikes(1.0 + 0.9 * random_inputs(5, (2, 20, 12), T1, jnp.float64).times)  # off the start
     network, _, states = case("lif", "exp", n=3)
     network = single_layer(network.layers["output"].neuron, 0.2 * rng.uniform(-0.8, 1.4, (20, 3)), jnp.float64)
-    assert_exact(*graded((network, inputs, states), method=sx.ParallelInTime()), spikes=1.0)
+    assert_exact(*graded((network, inputs, states), ts=None, method=sx.ParallelInTime()), spikes=1.0)
 
 
 @exact
@@ -220,7 +221,7 @@ def test_two_layers():
     layers = [sx.Layer(sx.LIF(), size, weights=weights) for size, weights in sizes.items()]
     network = cast(sx.sequential(4, *layers, key=jax.random.key(0)), jnp.float64)
     inputs = random_inputs(7, (3, 4, 2), 20.0, jnp.float64)
-    assert_exact(*graded((network, inputs, None), method=sx.ParallelInTime()), spikes=1.0)
+    assert_exact(*graded((network, inputs, None), ts=None, method=sx.ParallelInTime()), spikes=1.0)
 
 
 @exact
@@ -299,15 +300,15 @@ def test_a_false_claim_to_be_linear():
 
 
 @pytest.mark.modes("float32", "mixed")
-@pytest.mark.parametrize("method", [sx.ParallelInTime(), sx.EventLoop()], ids=["passes", "loop"])
-def test_until_the_first_spikes(dtype, method):
+@pytest.mark.parametrize("steps", [{}, {"dt0": 0.5, "solver": diffrax.Heun()}], ids=["passes", "loop"])
+def test_until_the_first_spikes(dtype, steps):
     network = single_layer(sx.LIF(), np.random.default_rng(0).uniform(1.0, 5.0, (4, 3)), dtype)
     inputs = random_inputs(0, (2, 4, 3), 25.0, dtype)
 
     @eqx.filter_jit
     @eqx.filter_value_and_grad(has_aux=True)
     def first(network, **options):
-        solution = sx.simulate(network, inputs, 25.0, method=method, max_spikes=16, **options)
+        solution = sx.simulate(network, inputs, 25.0, max_spikes=16, **steps, **options)
         times = sx.first_spike(solution.spikes["output"])
         return jnp.sum(jnp.where(times < jnp.inf, times, 25.0)), solution
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from .helpers import cast, finite_sum
 pytestmark = pytest.mark.modes("float32")
 
 T1 = 30.0
+STEPS = {"dt0": 0.5, "solver": diffrax.Heun()}  # two stages compile fast
 WEIGHTS = np.array([[5.0, 3.0], [4.0, 6.0]])
 
 
@@ -42,7 +44,7 @@ def graded(network, **options):
     def value(arrays, times):
         saveat = {"output": jnp.asarray([T1], dtype)}
         solution = sx.simulate(
-            eqx.combine(arrays, static), sx.Spikes(times), T1, saveat=saveat, dt0=0.5, throw=False, **options
+            eqx.combine(arrays, static), sx.Spikes(times), T1, saveat=saveat, throw=False, **STEPS, **options
         )
         valid = solution.spikes["hidden"].times[::2]
         total = finite_sum(valid, jnp.ones_like(valid)) + jnp.sum(solution.states["output"].v[::2])
@@ -107,7 +109,8 @@ def test_too_many_steps_in_one_sample(dtype, busy):
     network = two_layers(sx.LIF(), dtype)
 
     def hidden(times, max_steps, throw=False):
-        return sx.simulate(network, sx.Spikes(times), T1, max_steps=max_steps, dt0=5.0, max_spikes=48, throw=throw)
+        options = STEPS | {"dt0": 5.0, "max_spikes": 48, "max_steps": max_steps}
+        return sx.simulate(network, sx.Spikes(times), T1, throw=throw, **options)
 
     full = hidden(busy, 4096)
     quiet = int(hidden(busy.at[1].set(jnp.inf), 4096).stats["hidden"].iterations)
@@ -123,7 +126,7 @@ def test_too_many_steps_in_one_sample(dtype, busy):
 
 def test_throwing_names_the_layer_and_the_remedy(dtype, busy):
     """Of a simulation and of a call."""
-    network, options = two_layers(sx.LIF(), dtype), {"dt0": 0.5, "max_spikes": {"hidden": 4, "output": 1}}
+    network, options = two_layers(sx.LIF(), dtype), STEPS | {"max_spikes": {"hidden": 4, "output": 1}}
     for run in (functools.partial(sx.simulate, network), network):
         with pytest.raises(RuntimeError, match="Layer `hidden` .*max_spikes=.*Raise `max_spikes`"):
             run(sx.Spikes(busy), T1, **options)
