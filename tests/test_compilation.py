@@ -109,7 +109,8 @@ def test_a_gradient_compiles_once(dtype, traced):
         def loss(weight):
             connection = sx.Dense("input", "output", weight)
             changed = sx.Network(network.layers, [connection], {"input": 2}, "output")
-            first = sx.first_spike(sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False, **HEUN).spikes["output"])
+            solution = sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False, **HEUN)
+            first = sx.first_spike(solution.spikes["output"])
             return jnp.sum(jnp.where(first < jnp.inf, first, t1))
 
         return jax.grad(loss)(weight)

@@ -215,7 +215,8 @@ def test_gradients_of_many_resets_in_closed_form():
         return sx.simulate(network, silent, 80.0, rtol=1e-10, atol=1e-10).spikes["output"].times[0, :5]
 
     values = jnp.asarray(2.0), jnp.asarray(20.0), jnp.asarray(1.0)
-    found, (by_bias, by_tau, by_threshold) = jax.jit(lambda *x: (spikes(*x), jax.jacrev(spikes, (0, 1, 2))(*x)))(*values)
+    both = jax.jit(lambda *values: (spikes(*values), jax.jacrev(spikes, (0, 1, 2))(*values)))
+    found, (by_bias, by_tau, by_threshold) = both(*values)
     np.testing.assert_allclose(found, rates * 20.0 * np.log(2.0), rtol=1e-9)
     np.testing.assert_allclose(by_bias, rates * 20.0 * (1.0 / 2.0 - 1.0 / 1.0), rtol=1e-7)
     np.testing.assert_allclose(by_tau, rates * np.log(2.0), rtol=1e-7)

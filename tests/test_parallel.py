@@ -11,7 +11,7 @@ import spikax as sx
 from spikax._engine.affine import affine_of
 from spikax._engine.passes import Stretch
 
-from .helpers import cast, finite_sum, random_inputs, single_layer, worst_derivative
+from .helpers import cast, random_inputs, single_layer, worst_derivative
 from .test_gradients import assert_exact, case, graded
 
 
