@@ -98,7 +98,7 @@ def test_one_direction(name):
 
 
 @pytest.mark.modes("float32")
-@pytest.mark.parametrize("name", by_speed())
+@pytest.mark.parametrize("name", ["alif", "adex"])
 def test_gradients_are_finite(name, dtype):
     """In single precision too, with adaptive steps."""
     network, inputs, _ = case(name, dtype, n=1, batch=1)
