@@ -165,8 +165,7 @@ def test_the_start_moves_the_cells():
     assert abs(jax.grad(value)(0.0) - numeric) < 1e-6 * abs(numeric)
 
 
-@pytest.mark.modes("float32", "float64")
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", [pytest.param("lif", marks=exact), pytest.param("qif", marks=exact), "eif"])
 def test_spike_times_at_the_default_length(neuron, dtype):
     network, inputs = noisy(neuron, "exp", 400, dtype, share=0.6)
     tight = by_arrivals(network, inputs, dtype)
