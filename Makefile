@@ -19,6 +19,11 @@ demo: .venv/cli.stamp
 
 test: test-float32 test-float64 test-mixed
 
+# Most of the time goes into compilations, and these settings halve it. The long tests, and pytest called by hand, have
+# the code compiled as it is for a user.
+test-float32 test-float64 test-mixed: export XLA_FLAGS := --xla_cpu_use_fusion_emitters=false
+test-float32 test-float64 test-mixed: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
+
 test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
 	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest -n 2 --dist loadscope
 

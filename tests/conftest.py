@@ -21,13 +21,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "float64: needs the precision of float64; skipped in the other modes")
+    config.addinivalue_line("markers", "modes(*names): skipped in the other modes, where it would show nothing new")
 
 
 def pytest_collection_modifyitems(items):
-    skip = pytest.mark.skip(reason="needs SPIKAX_TEST_DTYPE=float64")
     for item in items:
-        if MODE != "float64" and item.get_closest_marker("float64"):
-            item.add_marker(skip)
+        # The nearest marks count: those of a test come before those of its module.
+        modes = next((mark for mark in item.iter_markers() if mark.name in ("modes", "float64")), None)
+        names = MODES if modes is None else modes.args or ("float64",)
+        if MODE not in names:
+            item.add_marker(pytest.mark.skip(reason=f"needs SPIKAX_TEST_DTYPE={' or '.join(names)}"))
 
 
 @pytest.fixture(scope="session")

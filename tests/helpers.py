@@ -62,6 +62,22 @@ def assert_all_learn(function, arrays, without=()):
     assert still == list(without)
 
 
+def one_direction(value_grad_count, arrays, seed=0):
+    """The same function along one random direction in all arrays, of their size: of one number, which starts at 0."""
+    rng = np.random.default_rng(seed)
+    direction = jax.tree.map(lambda x: jnp.asarray(x * rng.standard_normal(x.shape), x.dtype), arrays)
+    # An input spike that does not happen is none that moves.
+    direction = jax.tree.map(lambda d: jnp.where(jnp.isfinite(d), d, 0.0), direction)
+
+    def along(s):
+        moved = jax.tree.map(lambda x, d: x + s * d, arrays, direction)
+        value, count, gradient = value_grad_count(moved)
+        products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+        return value, count, jnp.asarray(sum(jax.tree.leaves(products)))
+
+    return along, jnp.asarray(0.0)
+
+
 def finite_sum(times, factors):
     """The sum of all spike times that there are, each with its factor."""
     happened = jnp.isfinite(times)

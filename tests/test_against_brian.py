@@ -29,8 +29,14 @@ NEURONS = {
 }
 
 
+# Those that SciPy integrates as well, event by event, in another default test.
+DOUBLED = ("ALIF", "AdEx", "Izhikevich")
+
+
 @pytest.mark.float64
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DOUBLED else name for name in NEURONS]
+)
 def test_against_brian(name):
     given = BRIAN["neurons"][name]
     network = single_layer(NEURONS[name], np.asarray([[given["weight"]]]), jnp.float64)

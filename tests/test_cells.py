@@ -60,21 +60,19 @@ def only_state(sol):
 
 
 @exact
-@pytest.mark.parametrize("synapse", SYNAPSES)
-@pytest.mark.parametrize("neuron", ["qif", "eif"])
+@pytest.mark.parametrize("neuron, synapse", [("qif", "exp"), ("eif", "alpha")])
 def test_order(neuron, synapse):
     """The error of a state falls with the third power of the length of cells, or faster."""
     network, inputs = noisy(neuron, synapse, 100, jnp.float64, share=0.01 if neuron == "qif" else 0.03)
     expected = by_arrivals(network, inputs, jnp.float64, saveat=[T1])
     assert int(expected.stats["output"].most_spikes.max()) == 0  # the error of a spike time is another matter
     errors = []
-    for cell in (2.0, 1.0, 0.5):
+    for cell in (2.0, 0.5):
         found = in_cells(network, inputs, cell, saveat=[T1], dt0=cell)
         assert int(found.stats["output"].iterations) == round(T1 / cell)
         errors.append(np.sqrt(np.mean((only_state(found) - only_state(expected)) ** 2)))
     assert errors[-1] < 1e-6
-    # Where the arrivals lie in the cells matters too, by a factor from one length to the next.
-    assert errors[0] / errors[2] > 8.0**2, errors
+    assert errors[0] / errors[1] > 8.0**2, errors
 
 
 def shared_filters(neuron, synapse):
@@ -99,7 +97,7 @@ def test_every_parameter_in_segments_of_the_loop():
     whole, arrays = graded(shared_filters("qif", "exp"), **options)
     parts, _ = graded(shared_filters("qif", "exp"), adjoint=sx.DiscreteAdjoint(memory=1), **options)
     (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
-    assert value == same_value
+    assert float(same_value) == pytest.approx(float(value), rel=1e-13)
     for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
         np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
 
@@ -169,7 +167,7 @@ def test_the_start_moves_the_cells():
     assert abs(jax.grad(value)(0.0) - numeric) < 1e-6 * abs(numeric)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", [pytest.param("lif", marks=exact), pytest.param("qif", marks=exact), "eif"])
 def test_spike_times_at_the_default_length(neuron, dtype):
     network, inputs = noisy(neuron, "exp", 400, dtype, share=0.6)
     tight = by_arrivals(network, inputs, dtype)
@@ -178,6 +176,7 @@ def test_spike_times_at_the_default_length(neuron, dtype):
     assert int(found.stats["output"].iterations) < int(tight.stats["output"].iterations)
 
 
+@pytest.mark.modes("float32")
 def test_iterations_do_not_grow_with_the_arrivals(dtype):
     iterations = []
     for sources in (50, 500):
@@ -188,9 +187,12 @@ def test_iterations_do_not_grow_with_the_arrivals(dtype):
 
 
 def pulses(times, weights, dtype, cell=1.0, start=0.0, bias=0.0, method=None, **options):
-    """One LIF neuron under one arrival from each source."""
-    network = single_layer(sx.LIF(bias=bias), np.asarray(weights)[:, None], dtype)
-    inputs = sx.Spikes(jnp.asarray(times, dtype)[:, None])
+    """One LIF neuron under one arrival from each source, of at most six; its bias is an array, so that few compile."""
+    absent = 6 - len(times)
+    weight = np.pad(np.asarray(weights), (0, absent))[:, None]
+    network = single_layer(sx.LIF(bias=jnp.asarray(bias, dtype)), weight, dtype)
+    times = jnp.pad(jnp.asarray(times, dtype), (0, absent), constant_values=jnp.inf)
+    inputs = sx.Spikes(times[:, None])
     states = {"output": sx.LIFState(jnp.asarray(start, dtype))}
     method = sx.EventLoop(cell=cell) if method is None else method
     options = {"max_spikes": 20, "method": method} | options
@@ -212,6 +214,7 @@ def test_a_spike_that_comes_and_goes_inside_a_cell(dtype, accurate):
     assert count == [0, 0, 1, 1]
 
 
+@pytest.mark.modes("float32")
 def test_no_spike_is_missed_near_the_threshold(dtype):
     """Neurons that hover at the threshold, under strong noise that reverses within every cell."""
     rng = np.random.default_rng(0)
@@ -225,36 +228,39 @@ def test_no_spike_is_missed_near_the_threshold(dtype):
     assert float(jnp.mean(same)) > 0.95 and int(jnp.sum(tight.spikes["output"].count)) > 80
 
 
-@pytest.mark.parametrize("saveat", [None, [0.0, 3.0, 3.5, 10.0, T1]])
-def test_arrivals_at_edges(saveat, dtype, accurate):
+def test_arrivals_at_edges(dtype, accurate):
     """At `t0`, twice at one edge, at the next, and at `t1`; saved there, at other edges, and inside of a cell."""
+    saveat = [0.0, 3.0, 3.5, 10.0, T1]
     arguments = [0.0, 3.0, 3.0, 4.0, 3.7, T1], [14.0, 8.0, 6.0, 9.0, 20.0, 5.0], dtype
     found = pulses(*arguments, saveat=saveat)
     expected = pulses(*arguments, saveat=saveat, method=sx.EventLoop(), rtol=1e-6, atol=1e-6)
     assert_same_spikes(found, expected, max(accurate, 1e-4), least=2)
-    if saveat is not None:
-        np.testing.assert_allclose(found.drives["output"], expected.drives["output"], atol=1e-5)
-        np.testing.assert_allclose(only_state(found), only_state(expected), atol=1e-4)
+    np.testing.assert_allclose(found.drives["output"], expected.drives["output"], atol=1e-5)
+    np.testing.assert_allclose(only_state(found), only_state(expected), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def by_arrival():
+    """The state at the end, plus the number of spikes, as a function of the time of the first of three arrivals."""
+
+    @jax.jit
+    @jax.value_and_grad
+    def value(time):
+        times = jnp.stack([time, jnp.asarray(4.5), jnp.asarray(6.0)])
+        sol = pulses(times, [14.0, 20.0, 30.0], jnp.float64, saveat=[T1], dt0=0.5, throw=False)
+        return jnp.sum(only_state(sol)) + jnp.sum(jnp.where(jnp.isfinite(sol.spikes["output"].times), 1.0, 0.0))
+
+    return value
 
 
 @exact
 @pytest.mark.parametrize("at", [0.0, 3.0, T1])
-def test_the_derivative_by_an_arrival_at_an_edge(at):
+def test_the_derivative_by_an_arrival_at_an_edge(by_arrival, at):
     """A difference to the side on which there are cells: at `t0` later, else earlier."""
-    weights = [14.0, 20.0, 30.0]
-
-    def value(time):
-        times = jnp.stack([time, jnp.asarray(4.5), jnp.asarray(6.0)])
-        sol = pulses_of(times, weights)
-        return jnp.sum(only_state(sol)) + jnp.sum(jnp.where(jnp.isfinite(sol.spikes["output"].times), 1.0, 0.0))
-
-    def pulses_of(times, weights):
-        return pulses(times, weights, jnp.float64, saveat=[T1], dt0=0.5, throw=False)
-
     side = 1e-4 if at == 0.0 else -1e-4
-    value = jax.jit(value)
-    numeric = sum(c * value(at + k * side) for k, c in ((0, -11 / 6), (1, 3.0), (2, -1.5), (3, 1 / 3))) / side
-    assert float(jax.grad(value)(at)) == pytest.approx(float(numeric), rel=1e-6, abs=1e-8)
+    forward = ((0, -11 / 6), (1, 3.0), (2, -1.5), (3, 1 / 3))
+    numeric = sum(factor * by_arrival(at + k * side)[0] for k, factor in forward) / side
+    assert float(by_arrival(at)[1]) == pytest.approx(float(numeric), rel=1e-6, abs=1e-8)
 
 
 @exact
@@ -276,11 +282,12 @@ def test_cells_only_where_they_can_be(dtype):
     for network in (delta, own):
         with pytest.raises(ValueError, match=r"`cell` must be None for this layer; got 1.0\. .* Leave `cell` out"):
             in_cells(network, inputs, 1.0)
-        assert int(sx.simulate(network, inputs, T1, method=sx.EventLoop()).stats["output"].spikes.sum()) >= 0
+        eqx.filter_eval_shape(sx.simulate, network, inputs, T1, method=sx.EventLoop())  # nor are they chosen
     with pytest.raises(ValueError, match="`cell` must be positive"):
         sx.EventLoop(cell=-1.0)
 
 
+@pytest.mark.modes("float32")
 def test_the_automatic_choice_under_jit(dtype):
     """The number of cells comes from numbers that are known, though weights and inputs are traced."""
     network, inputs = noisy("eif", "exp", 300, dtype, share=0.4)

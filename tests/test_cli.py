@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
+# A process of its own, which knows of no mode.
+pytestmark = pytest.mark.modes("float32")
 
 
 def run(directory, *options):

@@ -12,6 +12,10 @@ from spikax import demo
 from spikax.__main__ import main
 
 
+# The command line is for JAX as it comes.
+pytestmark = pytest.mark.modes("float32")
+
+
 def test_help_names_the_first_command(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

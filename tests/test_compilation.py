@@ -2,6 +2,7 @@
 
 import functools
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 import spikax as sx
 
 from .helpers import random_inputs, single_layer
+
+
+# Floats of JAX's default type, and those of another.
+pytestmark = pytest.mark.modes("float32", "mixed")
 
 
 class Counting(sx.AbstractNeuron):
@@ -33,6 +38,7 @@ class Counting(sx.AbstractNeuron):
 
 
 traces = []
+HEUN = {"solver": diffrax.Heun()}  # two stages compile fast
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_other_values_do_not_compile_again(dtype, traced):
         if t0:
             inputs = sx.Spikes(inputs.times + t0)
         states = {"output": sx.LIFState(jnp.asarray(start, dtype))}
-        options = {"saveat": jnp.asarray(ts, dtype), "initial_states": states, "throw": False}
+        options = {"saveat": jnp.asarray(ts, dtype), "initial_states": states, "throw": False} | HEUN
         return sx.simulate(make(dtype, tau, scale), inputs, t1, t0=t0, dt0=dt0, **options).spikes["output"].times
 
     for tau, scale in ((20.0, 1.0), (10.0, 1.0), (20.0, 0.5)):
@@ -103,7 +109,8 @@ def test_a_gradient_compiles_once(dtype, traced):
         def loss(weight):
             connection = sx.Dense("input", "output", weight)
             changed = sx.Network(network.layers, [connection], {"input": 2}, "output")
-            first = sx.first_spike(sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False).spikes["output"])
+            solution = sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False, **HEUN)
+            first = sx.first_spike(solution.spikes["output"])
             return jnp.sum(jnp.where(first < jnp.inf, first, t1))
 
         return jax.grad(loss)(weight)

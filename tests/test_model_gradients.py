@@ -1,5 +1,6 @@
 """Gradients of the neuron models against finite differences of the same simulation."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 
 import spikax as sx
 
-from .helpers import finite_sum, learning, random_inputs, single_layer
+from .helpers import finite_sum, learning, one_direction, random_inputs, single_layer
 from .test_gradients import assert_exact, graded
 
 
@@ -56,10 +57,12 @@ def assert_every_parameter(arguments, name, unused=(), **options):
     """The gradient is exact, and none of its leaves is zero but those that are `unused`."""
     *_, t1, step = CASES[name]
     saved = tuple(t1 * np.array([0.82, 0.0, 0.31, 0.58, 1.0]))
-    options = {"ts": saved, "t1": t1, "dt0": step, "max_steps": 4000} | options
+    # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
+    options = {"ts": saved, "t1": t1, "dt0": step, "solver": diffrax.Heun(), "max_steps": 4000} | options
     function, arrays = graded(arguments, **options)
-    # Spike times of Hodgkin-Huxley neurons hardly depend on the threshold, and strongly on the inputs.
-    lengths = (1e-3, 1e-4, 1e-5, 1e-6) if name == "hodgkin-huxley" else (1e-4, 1e-5)
+    # Voltages are in millivolts, of which the spike times depend strongly; that of Hodgkin-Huxley neurons hardly
+    # depends on the threshold.
+    lengths = (1e-3, 1e-4, 1e-5, 1e-6) if name == "hodgkin-huxley" else (1e-4, 1e-5, 1e-6)
     assert_exact(function, arrays, steps=lengths)
     _, _, gradient = function(arrays)
     for path, leaf in jax.tree.leaves_with_path(gradient):
@@ -81,9 +84,23 @@ def test_every_parameter_in_its_other_shape_from_given_states(name):
     assert_every_parameter(started(name, jnp.float64, flip=True), name, unused=(".v_rest",) if name in COUNTING else ())
 
 
-@pytest.mark.parametrize("name", by_speed())
+@pytest.mark.float64
+@pytest.mark.parametrize("name", ["izhikevich", *COUNTING])
+def test_one_direction(name):
+    """Of those whose every parameter takes long: along one direction in all arrays at once, for few neurons."""
+    *_, step = CASES[name]
+    t1 = 10.0
+    network, inputs, _ = case(name, jnp.float64, n=2, batch=1)
+    options = {"ts": (5.0, t1), "t1": t1, "dt0": step, "solver": diffrax.Heun(), "max_steps": 1000}
+    function, arrays = graded((network, inputs, None), **options)
+    along, start = one_direction(function, arrays)
+    assert_exact(along, start, spikes=1.0, most=1, steps=(1e-5,))
+
+
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize("name", ["alif", "adex"])
 def test_gradients_are_finite(name, dtype):
-    """In each float type, with adaptive steps."""
+    """In single precision too, with adaptive steps."""
     network, inputs, _ = case(name, dtype, n=1, batch=1)
     arrays, static = eqx.partition(network, eqx.is_inexact_array)
 
@@ -100,4 +117,4 @@ def test_gradients_are_finite(name, dtype):
 
 @pytest.mark.float64
 def test_the_perfect_integrator_in_parallel():
-    assert_every_parameter(case("if", jnp.float64), "if", dt0=None)
+    assert_every_parameter(case("if", jnp.float64), "if", dt0=None, solver=None)

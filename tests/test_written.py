@@ -1,5 +1,6 @@
 """Neurons that a user writes: from functions, from a class, and what is told of those that do not fit together."""
 
+import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ def written(**changes):
     return sx.neuron_from(**(PARTS | changes))
 
 
+@pytest.mark.modes("mixed")
 def test_a_neuron_from_functions_is_that_from_a_class(dtype):
     """With the same equations; and everything in `parameters` learns."""
     same = sx.neuron_from(
@@ -39,7 +41,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
 
     def run(neuron):
         def total(network):
-            spikes = sx.simulate(network, inputs, 40.0, dt0=0.5).spikes["output"]
+            spikes = sx.simulate(network, inputs, 40.0, dt0=0.5, solver=diffrax.Heun()).spikes["output"]
             return finite_sum(spikes.times, jnp.ones((), dtype)), spikes.times
 
         (_, times), gradient = eqx.filter_value_and_grad(total, has_aux=True)(single_layer(neuron, weight, dtype))
@@ -52,6 +54,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
     np.testing.assert_allclose(bar.parameters["threshold"], expected_bar.v_threshold, rtol=1e-4)
 
 
+@pytest.mark.modes("float32", "mixed")
 def test_internal_events_of_functions(dtype):
     """A ramp that an event, not a spike, sets back to zero after 3 ms, and once more."""
     neuron = sx.neuron_from(

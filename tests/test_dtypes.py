@@ -1,0 +1,83 @@
+"""The float type of a gradient is that of the network, whatever JAX's default is: traced, not compiled."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+import spikax as sx
+
+from .helpers import finite_sum, random_inputs, single_layer
+
+
+# Only there is a stray default float another one; strict promotion refuses to mix them.
+pytestmark = pytest.mark.modes("mixed")
+
+PORTS = {"exc": sx.ExpSynapse(), "inh": sx.AlphaSynapse()}
+DENDRITES = {"basal": sx.Dendrite(sx.LI()), "tuft": sx.Dendrite(sx.CalciumDendrite(), parent="basal")}
+NEURONS = {
+    "lif": sx.LIF(),
+    "lif-alpha": sx.LIF(synapse=sx.AlphaSynapse()),
+    "lif-delta": sx.LIF(synapse=sx.DeltaSynapse()),
+    "li": sx.LI(),
+    "if": sx.IF(),
+    "qif": sx.QIF(),
+    "qif-delta": sx.QIF(synapse=sx.DeltaSynapse()),
+    "eif": sx.EIF(),
+    "alif": sx.ALIF(),
+    "adex": sx.AdEx(),
+    "izhikevich": sx.Izhikevich.preset("chattering"),
+    "hodgkin-huxley": sx.HodgkinHuxley(),
+    "morris-lecar": sx.MorrisLecar(),
+    "egru": sx.EGRU(),
+    "positive": sx.LIF(sx.Positive(20.0)),
+    "refractory": sx.Refractory(sx.EIF()),
+    "refractory-delta": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), kept=0.5),
+    "single-spike": sx.SingleSpike(sx.LIF()),
+    "conductance": sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 4.0, "inh": -1.0}),
+    "compartments": sx.MultiCompartment(
+        sx.LIF(), DENDRITES, {"tuft": sx.ExpSynapse(), "basal": sx.DeltaSynapse(), "soma": sx.AlphaSynapse()}
+    ),
+}
+LOOP = sx.EventLoop()
+METHODS = {
+    "parallel": (sx.LIF(), {"method": sx.ParallelInTime()}),
+    "first-spikes": (sx.LIF(), {"method": sx.ParallelInTime(), "until": sx.FirstSpikes(), "saveat": None}),
+    "cells": (sx.EIF(), {"method": sx.EventLoop(cell=1.0)}),
+    "fixed": (sx.EIF(), {"method": LOOP, "dt0": 0.5}),
+    "segments": (sx.QIF(), {"method": LOOP, "adjoint": sx.DiscreteAdjoint(memory=1)}),
+}
+
+
+def is_synapse(x):
+    return isinstance(x, sx.AbstractSynapse)
+
+
+def assert_all_floats_are(dtype, neuron, **options):
+    """Those of the solution, and those of the gradient of its times, states and drives."""
+    neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), neuron)
+    weight = jax.tree.map(lambda _: jnp.ones((2, 3)), neuron.synapse, is_leaf=is_synapse)
+    network, inputs = single_layer(neuron, weight, dtype), random_inputs(0, (2, 2, 3), 10.0, dtype)
+
+    @eqx.filter_value_and_grad(has_aux=True)
+    def total(arguments):
+        solution = sx.simulate(*arguments, 20.0, **({"saveat": [5.0, 20.0]} | options))
+        floats = jax.tree.leaves((solution.states, solution.drives))
+        value = finite_sum(solution.spikes["output"].times, jnp.ones((), dtype))
+        return value + sum((jnp.sum(x) for x in floats), jnp.zeros((), dtype)), solution
+
+    (value, solution), gradient = eqx.filter_eval_shape(total, (network, inputs))
+    for leaf in jax.tree.leaves((value, solution, gradient)):
+        if isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            assert leaf.dtype == dtype
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_of_a_neuron(name, dtype):
+    assert_all_floats_are(dtype, NEURONS[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_of_a_method(name, dtype):
+    neuron, options = METHODS[name]
+    assert_all_floats_are(dtype, neuron, **options)
