@@ -29,7 +29,7 @@ class FirstSpikes(eqx.Module):
             require(name in network.layers, "until", f"for a layer among {list(network.layers)}", name)
             listeners = [connection.target for connection in network.connections if connection.source == name]
             hint = "The spikes that it would miss are needed there."
-            require(not listeners, "until", "for a layer to which none listens", listeners, hint)
+            require(not listeners, "until", "for a layer to which no other listens", listeners, hint)
         return dict.fromkeys(names, 1)
 
 

@@ -166,5 +166,5 @@ def test_weights_that_do_not_fit():
         sx.Masked(weight, SIGNS)
     with pytest.raises(TypeError, match="value.*a real number or a floating-point array"):
         sx.Masked("weight", MASK)
-    with pytest.raises(ValueError, match=r"weight.*of shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"weight.*for \(2, 2\) neurons"):
         sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", sx.Signed(weight, 1.0))], 2, "a")

@@ -22,7 +22,7 @@ def scope():
         pytest.skip("the README is for JAX as it comes: one mode is enough")
 
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     # Smaller numbers than a reader's, for the sake of time.
     code = "\n".join(blocks).replace("1000", "20").replace("50", "10").replace("121", "7")
     names: dict = {}
@@ -36,6 +36,11 @@ def test_the_network_of_the_readme_learns_and_shows_its_states(scope):
     assert scope["value"] > 0
     assert scope["solution"].states["output"].v.shape == (20, 7, 3)
     assert scope["solution"].spikes["hidden"].times.shape == (20, 10, 16)
+
+
+def test_the_layers_of_the_readme_listen_to_each_other(scope):
+    assert scope["wired"].groups() == (("a", "b"), ("out",))
+    assert scope["spikes"].times.shape == (20, 3, 32)
 
 
 def test_the_neuron_of_the_readme_spikes_and_adapts(scope):

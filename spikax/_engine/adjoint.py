@@ -161,6 +161,8 @@ class DiscreteAdjoint(AbstractAdjoint):
 
         def backward(residual, cotangent):
             floats, others, tape = residual
+            # JAX may hand a constant back as a number.
+            floats = jax.tree.map(jnp.asarray, floats)
             gradient = _backward(*unpack(floats, others), tape, cotangent)
             return eqx.filter(gradient, eqx.is_inexact_array), None
 
