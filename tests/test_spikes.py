@@ -121,7 +121,9 @@ def test_batch_axes(network, dtype, batch):
 def test_events_as_inputs(network, dtype):
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
     by_spikes, by_events = simulated(network, spikes), simulated(network, spikes.events())
-    np.testing.assert_array_equal(by_spikes.spikes["output"].times, by_events.spikes["output"].times)
+    # Compiled for other shapes, sums may round otherwise.
+    rounding = 4.0 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(by_spikes.spikes["output"].times, by_events.spikes["output"].times, rtol=rounding)
     called = network(spikes, t1=20.0, **OPTIONS)
     np.testing.assert_array_equal(called.times, by_spikes.spikes["output"].times)
 

@@ -156,7 +156,7 @@ def test_a_chain_of_layers_is_a_recurrent_group_without_its_loop(dtype, close):
     loop = sx.Dense("b", "a", jnp.zeros((2, 4), dtype))
     expected = run(sx.Network(layers, chain, 3, "b"), inputs(dtype))
     found = run(sx.Network(layers, [*chain, loop], 3, "b"), inputs(dtype))
-    assert (expected.stats["b"].windows, found.stats["b"].windows) == (1, 8)
+    assert expected.stats["b"].windows == 1 < found.stats["b"].windows
     assert int(expected.stats["b"].spikes.min()) > 0
     assert_same(found, expected, 40.0 * close, "b")
 
