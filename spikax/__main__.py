@@ -149,7 +149,8 @@ def _draw(out: Path, fit: train.Fit, settings: demo.Settings, accuracy: float) -
     figure = _figure(7.0, 5.0)
     inputs = yin_yang_spikes(points[:1])
     spikes = demo.respond(fit.network, inputs, settings).spikes
-    layers = [("input", inputs), *((name, spikes[name]) for name in fit.network.order())]
+    names = [name for group in fit.network.groups() for name in group]
+    layers = [("input", inputs), *((name, spikes[name]) for name in names)]
     layers = [(name, Spikes(layer.times[0])) for name, layer in layers]
     ax = plot.raster(layers, figure.gca(), colours=("#4f9d69", "#26303b", "#e07b39"))
     answer = int(demo.answer(fit.network, points[:1], settings)[0])
