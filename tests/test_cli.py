@@ -21,7 +21,6 @@ def run(directory, *options):
     return subprocess.run(arguments, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
 def test_a_tiny_run(tmp_path):
     done = run(tmp_path, "--epochs", "1", "--hidden", "10", "--out", "here")
     assert done.returncode == 0, done.stderr
