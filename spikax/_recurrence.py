@@ -134,7 +134,7 @@ def simulate_group(
 ) -> Recurrent:
     """Simulates layers that listen to each other; `outside` holds the spikes of all other sources."""
     neurons = {name: population.neuron for name, population in populations.items()}
-    # A sweep settles at least one spike.
+    # A few sweeps settle at least one spike.
     limit = max(member.settings.max_steps for member in members.values())
 
     def window(at: Recurrent, span: Span) -> tuple[Recurrent, None]:

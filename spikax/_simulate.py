@@ -27,7 +27,7 @@ from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 from ._types import resolved
 from ._until import checked_quota, FirstSpikes
-from ._wiring import hear, Population, Train
+from ._wiring import hear, Population, Train, without_negative_delays
 
 
 def simulate(
@@ -150,7 +150,7 @@ class _Plan(eqx.Module):
 
 @eqx.filter_jit
 def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
-    batch = _batch(sources)
+    batch, network = _batch(sources), without_negative_delays(network)
     trains = {name: Train.of(spikes, plan.t0.dtype) for name, spikes in sources.items()}
     early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
     invalid = jnp.any(jnp.stack(early), axis=0)
@@ -471,13 +471,15 @@ def _windows(network: Network, windows: int | None, duration: float | None) -> d
 def _own_windows(network: Network, group: tuple[str, ...], duration: float | None) -> int:
     """As long as the shortest delay in the group, where it has one, and else as the fastest of its time constants."""
     if duration is None:
+        # How long a window is does not matter for what comes out.
         return 16
     inside = [c for c in network.connections if c.source in group and c.target in group]
     delays = [None if c.delay is None else known(c.delay) for c in inside]
     shortest = min(0.0 if delay is None else float(np.min(delay)) for delay in delays)
     rates = [fastest(network.layers[name].neuron, network.dtype) for name in group]
-    slowest_step = 1.0 / max((rate for rate in rates if rate), default=5.0 / duration)
-    return max(1, math.ceil(duration / max(shortest, slowest_step) * (1.0 - 1e-9)))
+    # Of rates that are traced or zero nothing is known: then as many windows as where the duration is not.
+    constant = 1.0 / max((rate for rate in rates if rate), default=16.0 / duration)
+    return max(1, math.ceil(duration / max(shortest, constant) * (1.0 - 1e-9)))
 
 
 def _capacity(network: Network, max_spikes: Any) -> dict[str, int]:

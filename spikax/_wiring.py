@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ._checks import require
-from ._connection import AbstractConnection, Synapses
+from ._connection import AbstractConnection
 from ._engine.adjoint import Inputs
 from ._engine.loop import Standing
 from ._network import Network
@@ -36,6 +36,10 @@ class Train(eqx.Module):
             times = flat(spikes.times, 1).astype(dtype)
             # A place without event may name any channel.
             channel = jnp.where(jnp.isfinite(times), flat(spikes.channels, 1), 0)
+            message = (
+                f"An event names a channel outside of 0 to n - 1 = {spikes.n - 1}. Check `channels`, or raise `n`."
+            )
+            channel = eqx.error_if(channel, jnp.any((channel < 0) | (channel >= spikes.n)), message)
             return cls(times, channel=channel.astype(jnp.int32))
         payload = jax.tree.map(lambda leaf: flat(leaf, 2).astype(dtype), spikes.payload)
         return cls(flat(spikes.times, 2).astype(dtype), payload)
@@ -44,6 +48,18 @@ class Train(eqx.Module):
     def places(self) -> int:
         """How many spikes each source can have; of events, how many there can be at all."""
         return self.times.shape[-1]
+
+
+def without_negative_delays(network: Network) -> Network:
+    """The network; at run time, an error if a delay is below zero."""
+    learned = [connection.delay for connection in network.connections if eqx.is_array(connection.delay)]
+    if not learned:
+        return network
+    is_negative = jnp.stack([jnp.any(~(delay >= 0)) for delay in learned])
+    message = (
+        "A `delay` is below zero: a spike would arrive before it is emitted. Wrap delays that learn in `sx.Positive`."
+    )
+    return eqx.error_if(network, jnp.any(is_negative), message)
 
 
 class Population(eqx.Module):
@@ -91,9 +107,15 @@ def _heard(connection: AbstractConnection, train: Train, gains: PyTree[Array] | 
     """What one connection delivers."""
     synapses, dtype = connection.synapses(), train.times.dtype
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
-    delay = None if synapses.delay is None else _checked_delay(synapses.delay.astype(dtype))
+    delay = None if synapses.delay is None else synapses.delay.astype(dtype)
     if train.channel is not None:
-        return _heard_events(connection, weight, delay, train)
+        hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
+        expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
+        require(synapses.source is None, "inputs", expectation, "`sx.Events`", hint)
+        times = train.times[:, None]
+        # All neurons hear the events of a list, or each after its own delay.
+        times = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
+        return Heard(weight, times, train.channel, None)
     k = train.places
     lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
     slots = jax.tree.leaves(weight)[0].shape[0]
@@ -106,34 +128,13 @@ def _heard(connection: AbstractConnection, train: Train, gains: PyTree[Array] | 
     def flat(leaf):
         return jnp.moveaxis(leaf, 2, 1).reshape(leaf.shape[0], lanes, slots * k)
 
-    times = _silenced(listed(train.times), synapses)
-    times = times if delay is None else times + delay[..., None]
+    times = listed(train.times)
+    if synapses.exists is not None:
+        times = jnp.where(synapses.exists[..., None], times, jnp.inf)
+    if delay is not None:
+        times = times + delay[..., None]
     source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None]
     return Heard(weight, flat(times), source, jax.tree.map(lambda leaf: flat(listed(leaf)), gains))
-
-
-def _silenced(times: Float[Array, "batch slots lanes k"], synapses: Synapses) -> Array:
-    """Without what comes through slots that hold no synapse."""
-    return times if synapses.exists is None else jnp.where(synapses.exists[..., None], times, jnp.inf)
-
-
-def _heard_events(connection: AbstractConnection, weight: PyTree[Array], delay: Array | None, train: Train) -> Heard:
-    """The events of a list, which all neurons hear, or each after its own delay."""
-    of_source = connection.synapses().source is None
-    hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
-    expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
-    require(of_source, "inputs", expectation, "`sx.Events`", hint)
-    times = train.times[:, None]
-    if delay is not None:
-        times = times + jnp.moveaxis(delay[train.channel], 2, 1)
-    return Heard(weight, times, train.channel, None)
-
-
-def _checked_delay(delay: Array) -> Array:
-    message = (
-        "A `delay` is below zero: a spike would arrive before it is emitted. Wrap delays that learn in `sx.Positive`."
-    )
-    return eqx.error_if(delay, jnp.any(~(delay >= 0)), message)
 
 
 def _joined(each: list[Heard]) -> Heard:
@@ -152,11 +153,11 @@ def _joined(each: list[Heard]) -> Heard:
     if all(gain is None for gain in gains):
         joined = None
     else:
-        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times, lanes))
+        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times))
     return Heard(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined)
 
 
-def _broadcast(gains: list[PyTree[Array] | None], times: list[Array], lanes: int) -> list[PyTree[Array]]:
+def _broadcast(gains: list[PyTree[Array] | None], times: list[Array]) -> list[PyTree[Array]]:
     """The factors of all connections, one where a source has none."""
     ports = jax.tree.structure(next(gain for gain in gains if gain is not None))
     filled = []

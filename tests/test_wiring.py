@@ -238,6 +238,13 @@ def test_spikes_that_contradict_each_other_are_reported(dtype):
     connections = [sx.Dense(*ends, jnp.full((1, 1), weight, dtype)) for ends, weight in weights.items()]
     network = sx.Network(layers, connections, 1, "b")
     spikes = sx.Spikes(jnp.asarray([[[1.0]], [[jnp.inf]]], dtype))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(network):
+        return finite_sum(run(network, spikes, max_steps=64, saveat=None).spikes["b"].times, 1.0)
+
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient(network)))
     found = sx.simulate(network, spikes, 5.0, max_steps=64, throw=False)
     np.testing.assert_array_equal(found.result == sx.RESULTS.unsettled, [True, False])
     with pytest.raises(Exception, match="The spikes of layers that listen to each other still changed"):
@@ -249,6 +256,20 @@ def test_a_negative_delay_is_an_error(dtype):
     moved = eqx.tree_at(lambda n: n.connections[1].delay, network, jnp.asarray(-0.1, dtype))
     with pytest.raises(Exception, match="A `delay` is below zero.*sx.Positive"):
         jax.block_until_ready(run(moved, inputs(dtype)))
+
+
+def test_a_channel_that_does_not_exist_is_an_error(dtype):
+    network = sx.Network(
+        {"output": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "output", jnp.ones((3, 2), dtype))], 3, "output"
+    )
+
+    @jax.jit
+    def simulated(channels):
+        return run(network, sx.Events(jnp.asarray([1.0, jnp.inf], dtype), channels, 3)).spikes
+
+    jax.block_until_ready(simulated(jnp.asarray([2, 7])))
+    with pytest.raises(Exception, match="An event names a channel outside of 0 to n - 1 = 2"):
+        jax.block_until_ready(simulated(jnp.asarray([3, 0])))
 
 
 def test_print():

@@ -295,24 +295,9 @@ def _backward(inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape,
     problem = inputs.problem(tape.arrivals, tape.cells)
     problem = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(copies, rest))
 
-    bar = Point(jnp.zeros_like(tape.end.t), cotangent.end.state, cotangent.end.filters)
-    waiting = None
-    if found_bar is not None:
-        at_end = tape.end.t <= ts[:, None, None, None]
-        bar = jax.tree.map(
-            lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, _choose(at_end, found_bar, _zeros(found_bar))
-        )
-        waiting = ~at_end
-    no_table = None if tape.cells is None else _zeros(tape.cells.table)
-    sums = _Sums(
-        _zeros(copies),
-        _zeros(inputs.weight),
-        _zeros(inputs.times),
-        jnp.zeros_like(tape.end.t),
-        _zeros(inputs.gains),
-        no_table,
-    )
-    walk = _Walk(jnp.int32(0), bar, tape.end.count, sums)
+    # The times of `ts` whose accepted point lies ahead of the walk; the others have theirs where it starts.
+    waiting = None if found_bar is None else tape.end.t > ts[:, None, None, None]
+    walk = _start_back(inputs, copies, tape, cotangent, waiting)
 
     def rows_before(iterations, rows):
         """The rows of the segment that ends there; those of the last segment are on the tape."""
@@ -349,6 +334,23 @@ def _backward(inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape,
         return by_steps
     total = jax.tree.map(jnp.add, by_steps, _through_cells(inputs, settings, walk.sums.table))
     return eqx.tree_at(lambda inputs: inputs.t1, total, jnp.zeros_like(inputs.t1))
+
+
+def _start_back(inputs: Inputs, copies: AbstractNeuron, tape: _Tape, cotangent: Outcome, waiting: Array | None):
+    """The walk where the simulation ended, with nothing gathered yet."""
+    bar = Point(jnp.zeros_like(tape.end.t), cotangent.end.state, cotangent.end.filters)
+    if waiting is not None:
+        here = _choose(waiting, _zeros(cotangent.found), cotangent.found)
+        bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
+    sums = _Sums(
+        _zeros(copies),
+        _zeros(inputs.weight),
+        _zeros(inputs.times),
+        jnp.zeros_like(tape.end.t),
+        _zeros(inputs.gains),
+        None if tape.cells is None else _zeros(tape.cells.table),
+    )
+    return _Walk(jnp.int32(0), bar, tape.end.count, sums)
 
 
 def _step_back(

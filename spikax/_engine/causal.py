@@ -37,8 +37,8 @@ def settle(
 ) -> Settled:
     """Repeats `value, rest = sweep(arguments, thought)` until `same(arguments, thought, value)`, `limit` times at most.
 
-    What is thought next is `rethink(thought, value)`, and at first `guess`. The functions must not close over arrays:
-    all they need is in `arguments`.
+    What is thought next is `rethink(thought, value)`, and at first `guess`. The leaves of a value have the batch as
+    their first axis. The functions must not close over arrays: all they need is in `arguments`.
     """
     floats, others = eqx.partition(arguments, eqx.is_inexact_array)
     arrays, static = eqx.partition(others, eqx.is_array)
@@ -106,14 +106,20 @@ def _solve(pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], limi
         return number + 1, new, floats_bar, _is_close(new, bar)
 
     nothing = jax.tree.map(jnp.zeros_like, floats)
-    return lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))[2]
+    _, _, floats_bar, done = lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))
+    message = (
+        f"The gradient of layers that listen to each other did not settle in {limit} sweeps, as for a sample whose "
+        "spikes did not. Look at `Solution.result`, and leave such samples out of the loss; or raise `windows`."
+    )
+    return eqx.error_if(floats_bar, ~done, message)
 
 
 def _is_close(new: PyTree[Array], old: PyTree[Array]) -> Array:
-    """Whether no entry changed by more than its own rounding, or that of the largest."""
+    """Whether no entry changed by more than rounding, of itself or of the largest of its sample."""
 
     def leaf(new, old):
-        tolerance = 4.0 * jnp.finfo(new.dtype).eps * jnp.max(jnp.abs(new), initial=0.0)
+        largest = jnp.max(jnp.abs(new), axis=range(1, new.ndim), keepdims=True, initial=0.0)
+        tolerance = 4.0 * jnp.finfo(new.dtype).eps * largest
         # Written so that NaN ends it.
         return ~jnp.any(jnp.abs(new - old) > tolerance)
 

@@ -1,8 +1,7 @@
 """Arrays over units.
 
 The arrays of a layer have the shape `(batch, units, neurons)`: a unit is a set of neurons that share one clock. A
-quantity that belongs to the clock has one entry on the last axis. A feed-forward layer of N neurons is N units of one
-neuron; a group coupled without delay is one unit of N neurons.
+quantity that belongs to the clock has one entry on the last axis. A layer of N neurons is N units of one neuron.
 """
 
 from collections.abc import Callable
