@@ -1,48 +1,60 @@
-"""The time of a recurrent network, over the number of windows into which its simulation is cut.
+"""A recurrent network: 100 LIF neurons that listen to 20 inputs and to each other, batch 64, float32.
 
-    python benchmarks/recurrence.py [--windows 3 6 12] [--delays]
+    python benchmarks/recurrence.py [--eventax PATH/TO/PYTHON]
 
-100 LIF neurons listen to 20 inputs and to each other, batch 64, 30 ms, float32; with `--delays`, every synapse has its
-own, of 1 to 4 ms.
+Prints the tables of `benchmarks/README.md`. The loss is the mean of the first spikes of all neurons; the simulation ends
+with the last of them, in spikax and in Eventax. With delays every synapse has its own, of 1 to 4 ms.
 """
 
 import argparse
+import tempfile
+from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from against_eventax import machine, timed
+from against_eventax import machine, run, timed
 
 import spikax as sx
 
 
+PEER = Path(__file__).parent / "peers" / "eventax_recurrent.py"
 SOURCES, NEURONS, BATCH, T1 = 20, 100, 64, 30.0
 
 
-def build(has_delays: bool) -> tuple[sx.Network, sx.Spikes]:
-    """The network, and its inputs."""
+def drawn(has_delays: bool, neurons: int = NEURONS) -> dict[str, np.ndarray]:
+    """Weights, delays, biases and input spikes."""
     rng = np.random.default_rng(0)
+    scale = (NEURONS / neurons) ** 0.5
+    given = {
+        "inner": rng.normal(0.0, 0.1 * scale, (neurons, neurons)),
+        "outer": rng.normal(0.8, 0.4, (SOURCES, neurons)),
+        "bias": rng.uniform(0.0, 0.1, neurons),
+        "times": rng.uniform(0.0, 20.0, (BATCH, SOURCES)),
+    }
+    if has_delays:
+        given |= {f"{name}_delays": rng.uniform(1.0, 4.0, given[name].shape) for name in ("inner", "outer")}
+    return given
 
-    def array(values):
-        return jnp.asarray(values, jnp.float32)
 
-    inner, outer = rng.normal(0.0, 0.1, (NEURONS, NEURONS)), rng.normal(0.8, 0.4, (SOURCES, NEURONS))
-    delays = [array(rng.uniform(1.0, 4.0, w.shape)) if has_delays else None for w in (inner, outer)]
-    neuron = sx.LIF(bias=array(rng.uniform(0.0, 0.1, NEURONS)))
+def build(given: dict[str, np.ndarray]) -> tuple[sx.Network, sx.Spikes]:
+    """The network, and its inputs."""
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
+    neuron = sx.LIF(tau_mem=20.0, bias=arrays["bias"], synapse=sx.ExpSynapse(5.0))
     connections = [
-        sx.Dense("layer", "layer", array(inner), delays[0]),
-        sx.Dense("input", "layer", array(outer), delays[1]),
+        sx.Dense("layer", "layer", arrays["inner"], arrays.get("inner_delays")),
+        sx.Dense("input", "layer", arrays["outer"], arrays.get("outer_delays")),
     ]
-    network = sx.Network({"layer": sx.Layer(neuron, NEURONS)}, connections, SOURCES, "layer")
-    return network, sx.Spikes(array(rng.uniform(0.0, 20.0, (BATCH, SOURCES, 1))))
+    network = sx.Network({"layer": sx.Layer(neuron, arrays["bias"].shape[0])}, connections, SOURCES, "layer")
+    return network, sx.Spikes(arrays["times"][..., None])
 
 
-def measure(network: sx.Network, inputs: sx.Spikes, windows: int) -> list[str]:
-    """A row of the table."""
+def measure(network: sx.Network, inputs: sx.Spikes, **options) -> tuple[dict, sx.Solution]:
+    """Seconds of the first gradient call, of a gradient, and of the forward pass; and what the latter gives."""
 
     def simulated(network, inputs):
-        return sx.simulate(network, inputs, T1, max_spikes=16, windows=windows, throw=False)
+        return sx.simulate(network, inputs, T1, max_spikes=16, throw=False, **options)
 
     @eqx.filter_jit
     @eqx.filter_value_and_grad
@@ -55,25 +67,59 @@ def measure(network: sx.Network, inputs: sx.Spikes, windows: int) -> list[str]:
     solution = forward(network, inputs)
     if not jnp.all(solution.result == sx.RESULTS.successful):
         raise SystemExit("Some sample was not simulated to its end.")
-    stats = solution.stats["layer"]
-    spikes = float(jnp.mean(stats.spikes)) / NEURONS
-    return [
-        str(windows),
-        str(int(stats.sweeps)),
-        *(f"{s:.3g} s" for s in (first, forward_seconds, seconds)),
-        f"{spikes:.1f}",
-    ]
+    return dict(first=first, gradient=seconds, forward=forward_seconds), solution
+
+
+def against_eventax(python: str, has_delays: bool) -> str:
+    """A row of the table."""
+    given = drawn(has_delays)
+    # An event of Eventax is a spike, or, with delays, the arrival of a spike at a neuron.
+    events = {"events": 40_000 if has_delays else 400, "pending": 12_000}
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "network.npz")
+        np.savez(file, **given, **events)
+        peer = run(python, str(PEER), file)
+        first_spikes = np.load(file + ".peer.npy")
+    own, solution = measure(*build(given), until=sx.FirstSpikes())
+    times = np.asarray(sx.first_spike(solution.spikes["layer"]))
+    difference = np.abs(np.minimum(times, T1) - np.minimum(first_spikes, T1))
+    cells = ["delays of 1 to 4 ms" if has_delays else "no delays"]
+    for what in ("gradient", "forward", "first"):
+        cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
+    return "| " + " | ".join([*cells, f"{np.max(difference):.0e}, {np.median(difference):.0e}"]) + " |"
+
+
+def against_size() -> None:
+    """The time over the size of the network, and by each way to simulate it, to `T1`."""
+    print("| neurons | delays | way | first gradient call | forward | gradient | spikes per neuron |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for neurons, has_delays, options in (
+        (100, False, {}),
+        (100, False, {"windows": 6}),
+        (100, True, {}),
+        (1000, False, {}),
+    ):
+        seconds, solution = measure(*build(drawn(has_delays, neurons)), **options)
+        stats = solution.stats["layer"]
+        way = "one clock" if stats.method == "OneClock" else f"{stats.windows} windows, {int(stats.sweeps)} sweeps"
+        cells = [str(neurons), "1 to 4 ms" if has_delays else "none", way]
+        cells += [f"{seconds[what]:.3g} s" for what in ("first", "forward", "gradient")]
+        cells.append(f"{float(jnp.mean(stats.spikes)) / neurons:.1f}")
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--windows", type=int, nargs="+", default=(3, 6, 12), help="default: 3 6 12")
-    parser.add_argument("--delays", action="store_true", help="every synapse has a delay of its own")
+    parser.add_argument("--eventax", metavar="PYTHON", help="the Python of an environment with eventax==0.1.0")
     options = parser.parse_args()
-    print(f"{machine()}\n\n| windows | sweeps | first gradient call | forward | gradient | spikes per neuron |")
-    print("|---|---|---|---|---|---|", flush=True)
-    for windows in options.windows:
-        print("| " + " | ".join(measure(*build(options.delays), windows)) + " |", flush=True)
+    print(f"{machine()}\n", flush=True)
+    if options.eventax is not None:
+        print("| network | gradient: Eventax / spikax | forward | first call | worst, median difference (ms) |")
+        print("|---|---|---|---|---|", flush=True)
+        for has_delays in (False, True):
+            print(against_eventax(options.eventax, has_delays), flush=True)
+        print()
+    against_size()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,12 @@ from ._connection import (
     Synapses as Synapses,
 )
 from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
-from ._method import AbstractMethod as AbstractMethod, EventLoop as EventLoop, ParallelInTime as ParallelInTime
+from ._method import (
+    AbstractMethod as AbstractMethod,
+    EventLoop as EventLoop,
+    OneClock as OneClock,
+    ParallelInTime as ParallelInTime,
+)
 from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._parameters import Masked as Masked, Positive as Positive, Signed as Signed

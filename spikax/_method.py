@@ -15,6 +15,7 @@ from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
 from ._engine.affine import is_affine
 from ._engine.loop import Settings, Standing, Trains
 from ._engine.parallel import find_spikes, Given, Limits
+from ._network import Network
 from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
 from ._synapse import is_synapse
@@ -35,12 +36,16 @@ class AbstractMethod(eqx.Module):
     """How the spikes of a layer are found."""
 
     @abc.abstractmethod
-    def suits(self, neuron: AbstractNeuron) -> bool:
-        """Whether neurons of this kind can be simulated so."""
+    def suits(self, network: Network, group: tuple[str, ...], name: str) -> bool:
+        """Whether a layer can be simulated so, in the group of those that it reaches and that reach it."""
 
     @abc.abstractmethod
     def cells(self, task: Task) -> int:
         """How many cells it goes across in a layer; none where it stops at every arrival, or needs no step."""
+
+
+class AbstractLayerMethod(AbstractMethod):
+    """How the spikes of a layer are found, given what arrives."""
 
     @abc.abstractmethod
     def simulate(
@@ -49,7 +54,7 @@ class AbstractMethod(eqx.Module):
         """The spikes, and the states and drives at `ts`."""
 
 
-class EventLoop(AbstractMethod):
+class EventLoop(AbstractLayerMethod):
     """Step after step of an ODE solver: for any neuron.
 
     The loop stops at every arrival, or goes across the arrivals in cells, which suits many arrivals. The cells are
@@ -71,7 +76,7 @@ class EventLoop(AbstractMethod):
         if self.cell is not None:
             require_positive(self.cell, "cell")
 
-    def suits(self, neuron):
+    def suits(self, network, group, name):
         return True
 
     def cells(self, task):
@@ -89,15 +94,15 @@ class EventLoop(AbstractMethod):
         return outcome, saved
 
 
-class ParallelInTime(AbstractMethod):
+class ParallelInTime(AbstractLayerMethod):
     """All arrivals at once, in closed form, one pass per spike: for linear neurons.
 
     The neuron says that it is linear (`is_linear`), has one variable and no internal events, and its synapse is an
     exponential filter.
     """
 
-    def suits(self, neuron):
-        return is_affine(neuron)
+    def suits(self, network, group, name):
+        return is_affine(network.layers[name].neuron)
 
     def cells(self, task):
         return 0
@@ -127,6 +132,25 @@ class ParallelInTime(AbstractMethod):
         v, x = (leaf[..., None] for leaf in found.saved)
         drive = jax.tree.map(lambda _: x, inputs.neuron.synapse, is_leaf=is_synapse)
         return outcome, (jax.tree.structure(state).unflatten([v]), drive)
+
+
+class OneClock(AbstractMethod):
+    """From event to event of any neuron, in closed form: for linear neurons that listen to each other without delay.
+
+    All layers of a recurrent group share a clock, and each sample has its own. The neurons are those for which
+    [`spikax.ParallelInTime`][] is. What comes from outside of the group may have delays, if those are not of every
+    synapse.
+    """
+
+    def suits(self, network, group, name):
+        wires = [c for member in group for c in network.incoming(member)]
+        inner = [c for c in wires if c.source in group]
+        outer = [c for c in wires if c.source not in group]
+        is_wired = inner and all(c.delay is None for c in inner) and not any(c.has_own_arrivals for c in outer)
+        return bool(is_wired) and all(is_affine(network.layers[member].neuron) for member in group)
+
+    def cells(self, task):
+        return 0
 
 
 def _standing(start: Standing, v: Array, x: Array) -> Standing:

@@ -20,7 +20,7 @@ from ._method import AbstractMethod
 from ._network import Network
 from ._neuron import AbstractNeuron
 from ._synapse import drive_of
-from ._wiring import hear, Population, Train
+from ._wiring import hear, Heard, Population, Train
 
 
 class Member(eqx.Module):
@@ -113,13 +113,19 @@ class _Rest(eqx.Module):
     tally: dict[str, Tally]
 
 
-class Recurrent(eqx.Module):
-    """The simulation of a group, up to some time."""
+class Group(eqx.Module):
+    """The simulation of layers that listen to each other, up to some time."""
 
-    standing: dict[str, Standing]
     trains: dict[str, Train]
     saved: dict[str, Any]
     tally: dict[str, Tally]
+
+
+class _Recurrent(eqx.Module):
+    """A group, and how its layers stand."""
+
+    standing: dict[str, Standing]
+    group: Group
 
 
 def simulate_group(
@@ -131,25 +137,36 @@ def simulate_group(
     t0: Array,
     t1: Array,
     windows: int,
-) -> Recurrent:
-    """Simulates layers that listen to each other; `outside` holds the spikes of all other sources."""
+    quota: dict[str, int],
+) -> Group:
+    """Simulates layers that listen to each other; `outside` holds the spikes of all other sources.
+
+    The simulation ends with the window in which each neuron of the layers in `quota` has spiked so often, if there are
+    any, in all samples.
+    """
     neurons = {name: population.neuron for name, population in populations.items()}
     # A few sweeps settle at least one spike.
     limit = max(member.settings.max_steps for member in members.values())
 
-    def window(at: Recurrent, span: Span) -> tuple[Recurrent, None]:
-        count = {name: tally.count for name, tally in at.tally.items()}
-        given = _Given(network, neurons, members, outside, adjoint, span, at.standing, at.trains, count)
-        found = settle(_sweep, _same, _rethought, given, at.trains, limit)
+    def onwards(at: _Recurrent, span: Span) -> _Recurrent:
+        before = at.group
+        count = {name: tally.count for name, tally in before.tally.items()}
+        given = _Given(network, neurons, members, outside, adjoint, span, at.standing, before.trains, count)
+        found = settle(_sweep, _same, _rethought, given, before.trains, limit)
         tally = {
-            name: at.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps))
+            name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps))
             for name, now in found.rest.tally.items()
         }
-        saved = jax.tree.map(jnp.add, at.saved, found.rest.saved)
-        return Recurrent(found.rest.standing, found.value, saved, tally), None
+        saved = jax.tree.map(jnp.add, before.saved, found.rest.saved)
+        return _Recurrent(found.rest.standing, Group(found.value, saved, tally))
 
-    start = Recurrent(
-        standing={name: population.start for name, population in populations.items()},
+    def window(at: _Recurrent, span: Span) -> tuple[_Recurrent, None]:
+        if not quota:
+            return onwards(at, span), None
+        suffices = jnp.stack([jnp.all(at.group.tally[name].count >= n) for name, n in quota.items()])
+        return lax.cond(jnp.all(suffices), lambda at, _: at, onwards, at, span), None
+
+    start = Group(
         trains={name: _silent(populations[name], member.settings.max_spikes) for name, member in members.items()},
         saved={name: _unsaved(populations[name], m.ts) for name, m in members.items() if m.ts is not None},
         tally={name: Tally.empty(*population.start.h.shape[:2]) for name, population in populations.items()},
@@ -158,8 +175,9 @@ def simulate_group(
     inner = lax.stop_gradient(t0 + (t1 - t0) * jnp.arange(1, windows, dtype=t0.dtype) / windows)
     edges = jnp.concatenate([t0[None], inner, t1[None]])
     after = edges[:-1].at[0].set(-jnp.inf)
-    end, _ = lax.scan(window, start, Span(edges[:-1], edges[1:], after))
-    return end
+    standing = {name: population.start for name, population in populations.items()}
+    end, _ = lax.scan(window, _Recurrent(standing, start), Span(edges[:-1], edges[1:], after))
+    return end.group
 
 
 def _silent(population: Population, k: int) -> Train:
@@ -185,7 +203,7 @@ def _sweep(given: _Given, thought: dict[str, Train]) -> tuple[dict[str, Train], 
     """Simulates every layer of the group in the window, with the spikes that the group is thought to emit."""
     trains, rest, span = given.outside | thought, _Rest({}, {}, {}), given.span
     for name, member in given.members.items():
-        heard = hear(given.network, name, trains).within(span.after, span.end)
+        heard = _heard(given, name, trains)
         inputs = heard.inputs(Population(given.neurons[name], given.standing[name]), span.start, span.end)
         ts = None if member.ts is None else jnp.clip(member.ts, span.start, span.end)
         with jax.named_scope(f"layer {name}"):
@@ -196,6 +214,12 @@ def _sweep(given: _Given, thought: dict[str, Train]) -> tuple[dict[str, Train], 
             here = (member.ts > span.after) & (member.ts <= span.end)
             rest.saved[name] = jax.tree.map(lambda leaf, here=here: _where_first(here, leaf), saved)
     return {name: trains[name] for name in given.members}, rest
+
+
+def _heard(given: _Given, name: str, trains: dict[str, Train]) -> Heard:
+    """What reaches a layer in the window."""
+    network, span = given.network, given.span
+    return hear(network.layers[name], network.incoming(name), trains).within(span.after, span.end)
 
 
 def _where_first(here: Bool[Array, " ts"], leaf: Array) -> Array:
@@ -234,10 +258,7 @@ def _same(given: _Given, before: dict[str, Train], after: dict[str, Train]) -> B
     """Whether every layer hears of the group in this window what it heard before, up to rounding."""
     same = []
     for name in given.members:
-        old, new = (
-            hear(given.network, name, given.outside | trains).within(given.span.after, given.span.end)
-            for trains in (before, after)
-        )
+        old, new = (_heard(given, name, given.outside | trains) for trains in (before, after))
         arrived, arrives = jnp.isfinite(old.times), jnp.isfinite(new.times)
         pairs = zip(jax.tree.leaves((old.times, old.gains)), jax.tree.leaves((new.times, new.gains)), strict=True)
         for was, now in pairs:

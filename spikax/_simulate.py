@@ -18,9 +18,10 @@ from ._engine.loop import Settings, Standing
 from ._engine.rates import fastest
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
-from ._method import AbstractMethod, EventLoop, ParallelInTime, Task
+from ._method import AbstractMethod, EventLoop, OneClock, ParallelInTime, Task
 from ._network import Network
-from ._recurrence import Member, simulate_group, Tally
+from ._one_clock import simulate_with_one_clock
+from ._recurrence import Group, Member, simulate_group, Tally
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
@@ -81,7 +82,8 @@ def simulate(
     - `until`: when the simulation may end before `t1`, for example [`spikax.FirstSpikes`][]: at the first spikes of
       the outputs.
     - `adjoint`: how the event loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
-    - `method`: how the spikes are found: [`spikax.ParallelInTime`][], for linear neurons, or [`spikax.EventLoop`][].
+    - `method`: how the spikes are found: [`spikax.ParallelInTime`][], for linear neurons, [`spikax.EventLoop`][],
+      or, for linear neurons that listen to each other without delay, [`spikax.OneClock`][].
       By default each layer takes the first that suits its neurons, or the event loop where a `solver`, `dt0`, `rtol`
       or `atol` is given. `Solution.stats` reports the choice.
     - `windows`: into how many windows of time the simulation of layers that listen to each other is cut. In each,
@@ -107,10 +109,10 @@ def simulate(
     dtype = network.dtype
     times = {name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
     capacity = _capacity(network, max_spikes)
-    methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)))
+    methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)), windows)
     has_tolerance = any(option is not None for option in (dt0, rtol, atol))
     duration = _duration(t0, t1)
-    cut = _windows(network, windows, duration)
+    cut = _windows(network, methods, windows, duration)
     plan = _Plan(
         t0=jnp.asarray(t0, dtype),
         t1=jnp.asarray(t1, dtype),
@@ -158,15 +160,15 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
     trains = {name: _silenced(train, invalid) for name, train in trains.items()}
     saved, tallies, spikes = {}, {}, {}
     for group in network.groups():
-        members = {name: _member(plan, name) for name in group}
+        members = {name: _member(network, plan, name) for name in group}
         populations = {name: _population(network, name, math.prod(batch), plan) for name in group}
         if network.is_recurrent(group):
-            options = plan.adjoint, plan.t0, plan.t1, plan.windows[group[0]]
-            found = simulate_group(network, populations, members, trains, *options)
+            found = _simulate_group(network, populations, members, trains, plan)
             trains, saved, tallies = trains | found.trains, saved | found.saved, tallies | found.tally
         else:
             (name,) = group
-            inputs = hear(network, name, trains).inputs(populations[name], plan.t0, plan.t1)
+            heard = hear(network.layers[name], network.incoming(name), trains)
+            inputs = heard.inputs(populations[name], plan.t0, plan.t1)
             with jax.named_scope(f"layer {name}"):
                 member = members[name]
                 outcome, states = member.method.simulate(inputs, member.settings, plan.adjoint, member.ts)
@@ -197,14 +199,26 @@ def _silenced(train: Train, invalid: Bool[Array, " batch"]) -> Train:
     return eqx.tree_at(lambda train: train.times, train, jnp.where(where, jnp.inf, train.times))
 
 
-def _member(plan: _Plan, name: str) -> Member:
+def _simulate_group(network: Network, populations: dict, members: dict, outside: dict, plan: _Plan) -> Group:
+    """Simulates layers that listen to each other."""
+    quota = {name: n for name, n in plan.quota.items() if name in members}
+    first = next(iter(members))
+    if isinstance(plan.methods[first], OneClock):
+        return simulate_with_one_clock(network, populations, members, outside, plan.t0, plan.t1, quota)
+    options = plan.adjoint, plan.t0, plan.t1, plan.windows[first], quota
+    return simulate_group(network, populations, members, outside, *options)
+
+
+def _member(network: Network, plan: _Plan, name: str) -> Member:
     """How a layer is simulated."""
+    is_alone = (name,) in network.groups() and not network.is_recurrent((name,))
     settings = Settings(
         plan.stepper,
         plan.control,
         plan.capacity[name],
         plan.max_steps,
-        quota=plan.quota.get(name),
+        # Of layers that listen to each other no neuron ends before all do.
+        quota=plan.quota.get(name) if is_alone else None,
         cells=plan.cells[name],
     )
     return Member(plan.methods[name], settings, plan.times.get(name))
@@ -404,11 +418,14 @@ def _control(solver: Any, dt0: Any, rtol: Any, atol: Any, t0: Any, t1: Any, dtyp
     return StepControl(jnp.asarray(h0, dtype), float(rtol), float(atol), order, stepper.crude_order)
 
 
-def _methods(network: Network, method: AbstractMethod | None, has_solver: bool) -> dict[str, AbstractMethod]:
+def _methods(
+    network: Network, method: AbstractMethod | None, has_solver: bool, windows: int | None
+) -> dict[str, AbstractMethod]:
     """The method of each layer: the given one, or the fastest of those that suit."""
     if method is None:
-        # Who asks for a solver or its tolerances asks for the loop that uses them.
-        choice = [EventLoop()] if has_solver else [ParallelInTime(), EventLoop()]
+        # Who asks for a solver or its tolerances asks for the loop that uses them, and windows are for sweeps.
+        whole = [] if windows is not None else [OneClock()]
+        choice = [EventLoop()] if has_solver else [*whole, ParallelInTime(), EventLoop()]
     else:
         require_instance(method, AbstractMethod, "method", "a method", "For example `sx.EventLoop()`.")
         hint = "`solver`, `dt0`, `rtol` and `atol` are for the event loop."
@@ -416,12 +433,13 @@ def _methods(network: Network, method: AbstractMethod | None, has_solver: bool) 
         require(is_loop or not has_solver, "method", "`sx.EventLoop()` where a solver is given", method, hint)
         choice = [method]
     methods = {}
-    for name, layer in network.layers.items():
-        suitable = [method for method in choice if method.suits(layer.neuron)]
-        kind = type(layer.neuron).__name__
-        hint = f"`{name}` has {kind} neurons. Leave `method` out, and each layer takes the fastest that suits it."
-        require(len(suitable) > 0, "method", f"one that suits the layer `{name}`", method, hint)
-        methods[name] = suitable[0]
+    for group in network.groups():
+        for name in group:
+            suitable = [method for method in choice if method.suits(network, group, name)]
+            kind = type(network.layers[name].neuron).__name__
+            hint = f"`{name}` has {kind} neurons. Leave `method` out, and each layer takes the fastest that suits it."
+            require(len(suitable) > 0, "method", f"one that suits the layer `{name}`", method, hint)
+            methods[name] = suitable[0]
     return methods
 
 
@@ -458,12 +476,14 @@ def _cells(
     return cells
 
 
-def _windows(network: Network, windows: int | None, duration: float | None) -> dict[str, int]:
+def _windows(network: Network, methods: dict, windows: int | None, duration: float | None) -> dict[str, int]:
     """Into how many windows of time each layer is cut that is part of a recurrent group."""
     if windows is not None:
         require_count(windows, "windows")
     cut = {}
     for group in filter(network.is_recurrent, network.groups()):
+        if isinstance(methods[group[0]], OneClock):
+            continue
         cut |= dict.fromkeys(group, _own_windows(network, group, duration) if windows is None else int(windows))
     return cut
 

@@ -10,7 +10,8 @@ class FirstSpikes(eqx.Module):
     """The neurons of a layer are simulated up to their first spike, and no further.
 
     Their first spikes are those of the full simulation, with the same gradients; later ones are missing. No neuron
-    is held up by another: a layer ends when its last neuron has spiked, or at `t1`.
+    is held up by another: a layer ends when its last neuron has spiked, or at `t1`. A layer of a recurrent group ends
+    with the whole group, when all its neurons have spiked.
 
     **Arguments:**
 
@@ -27,7 +28,8 @@ class FirstSpikes(eqx.Module):
         names = network.output_names if self.layer is None else (self.layer,)
         for name in names:
             require(name in network.layers, "until", f"for a layer among {list(network.layers)}", name)
-            listeners = [connection.target for connection in network.connections if connection.source == name]
+            (group,) = (group for group in network.groups() if name in group)
+            listeners = [c.target for c in network.connections if c.source == name and c.target not in group]
             hint = "The spikes that it would miss are needed there."
             require(not listeners, "until", "for a layer to which no other listens", listeners, hint)
         return dict.fromkeys(names, 1)
@@ -39,7 +41,8 @@ def checked_quota(until: FirstSpikes | None, network: Network, saved: list[str])
         return {}
     require_instance(until, FirstSpikes, "until", "an `sx.FirstSpikes`", "For example `sx.FirstSpikes()`.")
     quota = until.quota(network)
-    both = sorted(set(quota) & set(saved))
+    ending = {name for group in network.groups() if set(group) & set(quota) for name in group}
+    both = sorted(ending & set(saved))
     hint = "Its states after the first spikes would be missing: give `saveat` for other layers, or no `until`."
     require(not both, "saveat", "given for layers that `until` does not end", both, hint)
     return quota

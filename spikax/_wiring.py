@@ -12,7 +12,7 @@ from ._checks import require
 from ._connection import AbstractConnection
 from ._engine.adjoint import Inputs
 from ._engine.loop import Standing
-from ._network import Network
+from ._network import Layer, Network
 from ._neuron import AbstractNeuron
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
@@ -88,9 +88,8 @@ class Heard(eqx.Module):
         return Inputs(population.neuron, weight, self.times, self.source, population.start, t0, t1, self.gains)
 
 
-def hear(network: Network, name: str, trains: dict[str, Train]) -> Heard:
-    """What reaches a layer from all its sources."""
-    layer, connections = network.layers[name], network.incoming(name)
+def hear(layer: Layer, connections: tuple[AbstractConnection, ...], trains: dict[str, Train]) -> Heard:
+    """What reaches a layer through its connections."""
     like = next(iter(trains.values())).times
     if not connections:
         silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)

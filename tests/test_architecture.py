@@ -22,6 +22,7 @@ LEVELS = [
     ["_observe", "_solution", "_until"],
     ["_method", "_wiring"],
     ["_recurrence"],
+    ["_one_clock"],
     ["_simulate"],
     ["losses", "encode", "datasets", "train"],
     ["plot", "nir", "demo"],

@@ -118,12 +118,81 @@ def test_gradients_of_a_network_of_all_connections():
 
 
 @exact
-@pytest.mark.parametrize("delay", ["none", "each neuron's", "each synapse's"])
-def test_gradients_of_a_recurrent_layer(delay):
+@pytest.mark.parametrize("shape", [(N,), (N, N)], ids=["each neuron's", "each synapse's"])
+def test_gradients_of_a_layer_with_delays(shape):
     rng = np.random.default_rng(1)
-    shape = {"none": None, "each neuron's": (N,), "each synapse's": (N, N)}[delay]
-    delay = None if shape is None else sx.Positive(jnp.asarray(rng.uniform(0.5, 4.0, shape)))
+    delay = sx.Positive(jnp.asarray(rng.uniform(0.5, 4.0, shape)))
     assert_exact(recurrent(jnp.float64, delay), inputs(jnp.float64), least=50)
+
+
+@exact
+def test_gradients_of_a_layer_without_delays_by_sweeps():
+    assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, windows=6)
+
+
+# Two layers that listen to each other at once, and one of them to itself.
+def at_once(dtype):
+    rng = np.random.default_rng(6)
+
+    def array(*shape, low=-1.0, high=1.0):
+        return jnp.asarray(rng.uniform(low, high, shape), dtype)
+
+    layers = {
+        "a": sx.Layer(learning(sx.LIF(bias=0.2), 4, dtype), 4),
+        "b": sx.Layer(learning(sx.LIF(15.0, v_reset=-0.3), 3, dtype, flip=True), 3),
+    }
+    connections = [
+        sx.Dense("input", "a", array(3, 4, low=1.0, high=4.0), sx.Positive(array(3, low=0.1, high=2.0))),
+        sx.Dense("input", "b", array(3, 3, low=1.0, high=3.0)),
+        sx.Dense("a", "b", array(4, 3)),
+        sx.OneToOne("a", "a", array(4)),
+        sx.Sparse("b", "a", [0, 1, 2, 2], [1, 3, 0, 2], array(4), shape=(3, 4)),
+    ]
+    return sx.Network(layers, connections, 3, ["b"])
+
+
+@exact
+def test_gradients_with_one_clock():
+    network = at_once(jnp.float64)
+    found = run(network, inputs(jnp.float64))
+    assert found.stats["a"].method == found.stats["b"].method == "OneClock"
+    assert_exact(network, inputs(jnp.float64), least=50)
+
+
+def test_one_clock_ends_at_the_first_spikes(dtype, accurate):
+    network, spikes = at_once(dtype), inputs(dtype)
+    whole = run(network, spikes, saveat=None)
+    for options in ({}, {"windows": 8}):
+        found = run(network, spikes, saveat=None, until=sx.FirstSpikes(), **options)
+        first, expected = (sx.first_spike(s.spikes["b"]) for s in (found, whole))
+        assert bool(jnp.all(jnp.isfinite(expected)))
+        np.testing.assert_allclose(first, expected, atol=accurate)
+        assert int(jnp.sum(found.stats["a"].spikes)) < int(jnp.sum(whole.stats["a"].spikes))
+
+
+def test_one_clock_with_neurons_that_spike_together(dtype, accurate):
+    """Neurons that are the same, and excite each other, spike at the same instants, as often as by sweeps."""
+    weight = jnp.full((N, N), 0.3, dtype)
+    connections = [sx.Dense("input", "output", jnp.full((3, N), 2.0, dtype)), sx.Dense("output", "output", weight)]
+    network = sx.Network({"output": sx.Layer(sx.LIF(bias=0.2), N)}, connections, 3, "output")
+    found = run(network, inputs(dtype))
+    times = found.spikes["output"].times
+    assert int(found.stats["output"].most_spikes.min()) >= 5
+    np.testing.assert_array_equal(times, jnp.broadcast_to(times[:, :1], times.shape))
+    assert_same(found, run(network, inputs(dtype), windows=4), accurate)
+
+
+def test_one_clock_reports_too_many_spikes(dtype):
+    """Only of the sample in which a neuron spikes too often; the other keeps its values."""
+    network, spikes = recurrent(dtype), inputs(dtype)
+    spikes = sx.Spikes(spikes.times.at[0, 1:].set(jnp.inf))
+    expected = run(network, spikes)
+    few = int(expected.stats["output"].most_spikes[0])
+    assert 0 < few < int(expected.stats["output"].most_spikes[1])
+    found = run(network, spikes, max_spikes=few)
+    np.testing.assert_array_equal(found.result == sx.RESULTS.max_spikes_reached, [False, True])
+    np.testing.assert_array_equal(found.spikes["output"].times[0], expected.spikes["output"].times[0, :, :few])
+    np.testing.assert_array_equal(found.states["output"].v[0], expected.states["output"].v[0])
 
 
 @exact
@@ -136,9 +205,10 @@ def test_gradients_of_a_recurrent_layer_in_the_event_loop(delay):
 @pytest.mark.parametrize("delay", [None, 2.0])
 def test_windows_and_methods_agree(delay, dtype, accurate):
     network, spikes = recurrent(dtype, delay), inputs(dtype)
-    expected = run(network, spikes, windows=1)
+    expected = run(network, spikes)
+    assert expected.stats["output"].method == ("OneClock" if delay is None else "ParallelInTime")
     assert int(expected.stats["output"].most_spikes.min()) >= 5
-    for windows in (7, 40):
+    for windows in (1, 7, 40):
         found = run(network, spikes, windows=windows)
         assert_same(found, expected, accurate)
         if delay == 2.0 and windows == 40:
@@ -155,10 +225,11 @@ def test_a_chain_of_layers_is_a_recurrent_group_without_its_loop(dtype, close):
     chain = [sx.Dense("input", "a", weights[0]), sx.Dense("a", "b", weights[1])]
     loop = sx.Dense("b", "a", jnp.zeros((2, 4), dtype))
     expected = run(sx.Network(layers, chain, 3, "b"), inputs(dtype))
-    found = run(sx.Network(layers, [*chain, loop], 3, "b"), inputs(dtype))
-    assert expected.stats["b"].windows == 1 < found.stats["b"].windows
     assert int(expected.stats["b"].spikes.min()) > 0
-    assert_same(found, expected, 40.0 * close, "b")
+    for options in ({}, {"windows": 8}):
+        found = run(sx.Network(layers, [*chain, loop], 3, "b"), inputs(dtype), **options)
+        assert found.stats["b"].method == ("ParallelInTime" if options else "OneClock")
+        assert_same(found, expected, 40.0 * close, "b")
 
 
 def test_a_spike_arrives_after_its_delay(dtype, close):

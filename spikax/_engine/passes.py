@@ -91,8 +91,16 @@ class _Bracket(eqx.Module):
     tries: Array
 
 
+def crossing_in(affine: Affine, stretch: Stretch, happens: Array) -> tuple[Array, Array]:
+    """The time of the first crossing in a stretch, where it `happens`, and whether it is at once, before any motion."""
+    at_once = happens & stretch.starts_above(affine)
+    _, d1, _ = stretch.slopes(affine)
+    t = jnp.minimum(_root(affine, stretch, happens), stretch.end)
+    return jnp.where(stretch.ends_on(affine, d1) & ~at_once, stretch.end, t), at_once
+
+
 def _root(affine: Affine, stretch: Stretch, happens: Array) -> Array:
-    """The time of the first crossing in a stretch, where it `happens`."""
+    """The time of the first crossing in a stretch, where it `happens`, up to rounding."""
     rise = stretch.rise(affine)
     s = jnp.where(rise.g0 >= 0, 0.0, rise.root())
     instant = 2.0 * jnp.finfo(s.dtype).eps * (jnp.abs(stretch.start) + rise.h)
@@ -195,10 +203,7 @@ def _ahead(affine: Affine, knots: Knots, quota: int, look: Callable, old: Search
 def _spike(affine: Affine, old: Search) -> Search:
     """The spikes that were found ahead."""
     happens, stretch = old.happens, old.stretch
-    at_once = happens & stretch.starts_above(affine)
-    _, d1, _ = stretch.slopes(affine)
-    t = jnp.minimum(_root(affine, stretch, happens), stretch.end)
-    t = jnp.where(stretch.ends_on(affine, d1) & ~at_once, stretch.end, t)
+    t, at_once = crossing_in(affine, stretch, happens)
     v, x = affine.after(stretch.v, stretch.x, t - stretch.start)
     after = affine.reset(t, v)
     change = _select(happens, Change(t, after - (v - old.change.at(affine, t))), old.change)

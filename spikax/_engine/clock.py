@@ -1,0 +1,456 @@
+"""Linear neurons with one clock: from event to event of any of them, in closed form.
+
+Neurons that listen to each other without delay cannot be simulated one after the other. Here each sample moves from one
+event to the next: an arrival from outside, a spike of one of its neurons, or a time at which its states are saved. A
+spike reaches the other neurons at once, as an arrival does.
+
+An iteration looks at all neurons up to the next event that is known, takes the one that seems to cross first, finds its
+crossing, and looks again up to there: if no other neuron may cross before, the sample moves on; if one may, the next
+iteration finds out. So no spike is missed, and only one crossing of a sample is searched at a time.
+
+What is written down is the order of events. The derivative replays them, without a search, in segments: forwards, to
+know where each segment starts, and then backwards.
+"""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .affine import Affine
+from .arrivals import in_order
+from .crossing import Ends
+from .passes import crossing_in, Stretch
+from .units import indices
+
+
+class Pool(eqx.Module):
+    """The neurons of several layers, side by side."""
+
+    all: Affine  # the coefficients of all neurons, of shape `()` or `(batch, neurons)`; of no neuron in particular
+    layers: tuple[Affine, ...]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, layers: list[Affine], sizes: list[int]) -> "Pool":
+        def joined(*leaves):
+            if len(leaves) == 1:
+                return leaves[0]
+            batch = max(leaf.shape[0] if leaf.ndim else 1 for leaf in leaves)
+            return jnp.concatenate(
+                [jnp.broadcast_to(leaf, (batch, n)) for leaf, n in zip(leaves, sizes, strict=True)], axis=1
+            )
+
+        bare = [Affine(None, None, of.rate, of.gain, of.push, of.decay, of.kick, of.slope, of.offset) for of in layers]
+        return cls(jax.tree.map(joined, *bare), tuple(layers), tuple(sizes))
+
+    def one(self, number: Int[Array, "batch 1"]) -> Affine:
+        """The coefficients of one neuron of each sample."""
+
+        def picked(leaf):
+            return jnp.take_along_axis(jnp.broadcast_to(leaf, (number.shape[0], leaf.shape[1])), number, axis=1)
+
+        return jax.tree.map(lambda leaf: picked(leaf) if leaf.ndim else leaf, self.all)
+
+    def foresight(self) -> Array:
+        """Within what time a cubic says well where a neuron crosses."""
+        quickest = jnp.max(jnp.abs(self.all.rate) + jnp.abs(self.all.decay))
+        return jnp.where(quickest > 0, 0.25 / jnp.where(quickest > 0, quickest, 1.0), jnp.inf)
+
+    def reset(self, number: Int[Array, "batch 1"], t: Array, v: Array) -> Array:
+        """v of one neuron of each sample, right after its spike."""
+        sample, first, after = indices(number.shape[0])[:, None], 0, v
+        for layer, size in zip(self.layers, self.sizes, strict=True):
+            place = jnp.clip(number - first, 0, size - 1)
+            neuron = jax.tree.map(
+                lambda leaf, at=(sample, place): leaf[at] if eqx.is_array(leaf) and leaf.ndim else leaf, layer.neuron
+            )
+            here = (number >= first) & (number < first + size)
+            after = jnp.where(here, eqx.tree_at(_neuron_of, layer, neuron).reset(t, v), after)
+            first += size
+        return after
+
+
+def _neuron_of(affine: Affine):
+    return affine.neuron
+
+
+class Given(eqx.Module):
+    """What the spikes of a group of layers depend on."""
+
+    pool: Pool
+    weight: Float[Array, "rows neurons"]  # of the sources outside, and of the neurons themselves
+    times: Float[Array, "batch spikes"]  # of the sources outside
+    source: Int[Array, "batch spikes"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+
+class Limits(eqx.Module):
+    """How far a simulation goes."""
+
+    places: int = eqx.field(static=True)  # for the spikes of each neuron
+    # A sample ends when all neurons have spiked so often, layer by layer; without, at `t1`.
+    wanted: tuple[int, ...] | None = eqx.field(static=True)
+    most: tuple[int, ...] = eqx.field(static=True)  # the spikes of a neuron that can be recorded, layer by layer
+
+    def tests(self, sizes: tuple[int, ...]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+        """Whether the counts of a sample are all that is wanted, and whether one is more than can be recorded."""
+
+        def each(numbers):
+            return jnp.asarray(np.repeat(np.asarray(numbers, np.int32), sizes))
+
+        def suffices(count):
+            if self.wanted is None:
+                return jnp.zeros((count.shape[0], 1), bool)
+            return jnp.all(count >= each(self.wanted), axis=1, keepdims=True)
+
+        return suffices, lambda count: jnp.any(count > each(self.most), axis=1, keepdims=True)
+
+
+class Found(eqx.Module):
+    """The spikes of the group, and its states at the times that were asked for."""
+
+    times: Float[Array, "batch neurons places"]
+    saved: tuple[Float[Array, "ts batch neurons"], Float[Array, "ts batch neurons"]] | None  # v and x
+    count: Int[Array, "batch neurons"]
+    finite: Bool[Array, " batch"]
+    iterations: Int[Array, ""]
+
+
+class _Log(eqx.Module):
+    """What happened in each sample, event after event.
+
+    An index counts through the spikes of the sources outside, then the neurons, then the times to save; the one after
+    the last of them says that nothing happened.
+    """
+
+    t: Float[Array, "events batch"]
+    index: Int[Array, "events batch"]
+    number: Int[Array, "events batch"]  # of the spike among those of its neuron
+    at_once: Bool[Array, "events batch"]  # the neuron was above its threshold before any motion
+
+
+class _Sight(eqx.Module):
+    """Where each sample stands, and what is known of its next event."""
+
+    t: Float[Array, "batch 1"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+    cursor: Int[Array, "batch 1"]
+    count: Int[Array, "batch neurons"]
+    goes_on: Bool[Array, "batch 1"]
+    limit: Float[Array, "batch 1"]  # no event that is known comes before
+    firing: Bool[Array, "batch neurons"]  # crosses at the limit
+    cleared: Bool[Array, "batch neurons"]  # does not cross before the limit
+    event: Int[Array, "batch 1"]  # how many there were
+    log: _Log
+    times: Float[Array, "batch neurons places"]
+    saved: tuple[Array, Array] | None
+    iterations: Int[Array, ""]
+
+
+def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+    """Simulates the neurons of a group."""
+    floats, rest = eqx.partition(given, eqx.is_inexact_array)
+    others, static = eqx.partition((rest, ts), eqx.is_array)
+
+    def unpack(floats, others):
+        rest, ts = eqx.combine(others, static)
+        return eqx.combine(floats, rest), ts
+
+    @jax.custom_vjp
+    def found(floats, others):
+        return _found(_search(*unpack(floats, others), limits))
+
+    def forward(floats, others):
+        end = _search(*unpack(floats, others), limits)
+        return _found(end), (floats, others, end.log, jnp.max(end.event))
+
+    def backward(residual, cotangent):
+        floats, others, log, events = residual
+        bar = _walk_back(*unpack(floats, others), log, events, cotangent)
+        return eqx.filter(bar, eqx.is_inexact_array), None
+
+    found.defvjp(forward, backward)
+    return found(floats, others)
+
+
+def _found(end: _Sight) -> Found:
+    return Found(end.times, end.saved, end.count, jnp.all(jnp.isfinite(end.v), axis=1), end.iterations)
+
+
+def _search(given: Given, ts: Array | None, limits: Limits) -> _Sight:
+    """All events, one after the other."""
+    batch, neurons = given.v.shape
+    stops = given.times
+    if ts is not None:
+        # Behind all arrivals at the same time: a state is saved after the jump.
+        stops = jnp.concatenate([stops, jnp.broadcast_to(ts, (batch, len(ts)))], axis=1)
+    ordered = in_order(stops[:, None], indices(stops.shape[1])[None])
+    arrivals, spike = ordered.times[:, 0], ordered.spike[:, 0]
+    events = stops.shape[1] + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
+    suffices, overflows = limits.tests(given.pool.sizes)
+
+    reach = given.pool.foresight()
+
+    def next_stop(t, cursor):
+        """How far to look: to the next arrival, but no further than an estimate of a crossing is good for."""
+        return jnp.minimum(jnp.minimum(jnp.take_along_axis(arrivals, cursor, axis=1), given.t1), t + reach)
+
+    def iterate(sight: _Sight) -> _Sight:
+        look = _narrowed(given.pool, sight)
+        return _moved(given, look, arrivals, spike, next_stop, suffices, overflows)
+
+    zero, none = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, neurons), bool)
+    log = _Log(
+        jnp.zeros((events, batch), given.v.dtype),
+        jnp.full((events, batch), stops.shape[1] + neurons, jnp.int32),
+        jnp.zeros((events, batch), jnp.int32),
+        jnp.zeros((events, batch), bool),
+    )
+    t0 = jnp.full((batch, 1), given.t0)
+    start = _Sight(
+        t=t0,
+        v=given.v,
+        x=given.x,
+        cursor=zero,
+        count=jnp.zeros((batch, neurons), jnp.int32),
+        goes_on=jnp.ones((batch, 1), bool),
+        limit=next_stop(t0, zero),
+        firing=none,
+        cleared=none,
+        event=zero,
+        log=log,
+        times=jnp.full((batch, neurons, limits.places), jnp.inf, given.v.dtype),
+        saved=None if ts is None else (jnp.zeros((len(ts), batch, neurons), given.v.dtype),) * 2,
+        iterations=jnp.int32(0),
+    )
+    return lax.while_loop(lambda sight: jnp.any(sight.goes_on), iterate, start)
+
+
+def _stretch(affine: Affine, sight: _Sight, limit: Array) -> tuple[Stretch, Array]:
+    """The motion of all neurons up to a limit, and x at its end."""
+    v_end, x_end = affine.after(sight.v, sight.x, limit - sight.t)
+    return Stretch(sight.t, sight.v, sight.x, limit, v_end), x_end
+
+
+def _seems_to_cross(affine: Affine, stretch: Stretch) -> Array:
+    """When each neuron crosses, roughly: to choose whom to look at first."""
+    d0, d1, _ = stretch.slopes(affine)
+    g0, g1 = affine.condition(stretch.v), affine.condition(stretch.v_end)
+    return jnp.where(g0 > 0, 0.0, Ends(stretch.end - stretch.start, g0, d0, g1, d1, g0).root())
+
+
+def _narrowed(pool: Pool, sight: _Sight) -> _Sight:
+    """With a closer limit where a neuron crosses before it; with one neuron cleared where it turns out not to."""
+    stretch, _ = _stretch(pool.all, sight, sight.limit)
+    may = stretch.may_cross(pool.all) & ~sight.cleared & ~sight.firing
+    number = jnp.argmin(jnp.where(may, _seems_to_cross(pool.all, stretch), jnp.inf), axis=1, keepdims=True)
+    number = number.astype(jnp.int32)
+    v, x, v_end, suspect = (
+        jnp.take_along_axis(part, number, axis=1) for part in (stretch.v, stretch.x, stretch.v_end, may)
+    )
+    one, alone = pool.one(number), Stretch(stretch.start, v, x, stretch.end, v_end)
+    happens = suspect & alone.crosses(one) & sight.goes_on
+    t, _ = crossing_in(one, alone, happens)
+    this = indices(may.shape[1]) == number
+    earlier = happens & (t < sight.limit)
+    firing = jnp.where(earlier, this, sight.firing | (happens & this))
+    cleared = sight.cleared | (suspect & ~happens & this)
+    limit = jnp.where(earlier, t, sight.limit)
+    return eqx.tree_at(lambda s: (s.limit, s.firing, s.cleared), sight, (limit, firing, cleared))
+
+
+def _moved(given: Given, sight: _Sight, arrivals, spike, next_stop, suffices, overflows) -> _Sight:
+    """Each sample at its limit, with the event there, unless a neuron may cross before."""
+    pool, affine = given.pool, given.pool.all
+    batch, neurons = sight.v.shape
+    stretch, x_end = _stretch(affine, sight, sight.limit)
+    waits = jnp.any(stretch.may_cross(affine) & ~sight.cleared & ~sight.firing, axis=1, keepdims=True)
+    moves = sight.goes_on & ~waits
+    fires = moves & jnp.any(sight.firing, axis=1, keepdims=True)
+    number = jnp.argmax(sight.firing, axis=1, keepdims=True).astype(jnp.int32)
+    this = (indices(neurons) == number) & fires
+    arrives = moves & ~fires & (jnp.take_along_axis(arrivals, sight.cursor, axis=1) <= sight.limit)
+    ends = moves & ~fires & ~arrives & (sight.limit >= given.t1)
+
+    came = jnp.take_along_axis(spike, sight.cursor, axis=1)
+    # In the numbers of the log, spikes of the sources come first, then neurons, then the times to save.
+    outer = given.times.shape[1]
+    index = jnp.where(fires, outer + number, jnp.where(arrives, jnp.where(came < outer, came, came + neurons), -1))
+    row = jnp.where(fires, given.weight.shape[0] - neurons + number, -1)
+    row = jnp.where(arrives & (came < outer), jnp.take_along_axis(given.source, came % outer, axis=1), row)
+    weight = given.weight.at[jnp.where(row < 0, given.weight.shape[0], row)[:, 0]].get(mode="fill", fill_value=0.0)
+
+    v_this, at_once = (
+        jnp.take_along_axis(part, number, axis=1) for part in (stretch.v_end, stretch.starts_above(affine))
+    )
+    v = jnp.where(this, pool.reset(number, sight.limit, v_this), stretch.v_end)
+    x = x_end + affine.kick * weight
+    sample = indices(batch)
+    before = jnp.take_along_axis(sight.count, number, axis=1)
+    count = sight.count + this.astype(jnp.int32)
+    places = jnp.where(fires, before, sight.times.shape[2])[:, 0]
+    times = sight.times.at[sample, number[:, 0], places].set(sight.limit[:, 0], mode="drop")
+    happens = fires | arrives
+    event = jnp.where(happens, sight.event, sight.log.t.shape[0])[:, 0]
+    log = jax.tree.map(
+        lambda rows, new: rows.at[event, sample].set(new[:, 0], mode="drop"),
+        sight.log,
+        _Log(sight.limit, index, before, at_once & fires),
+    )
+    saved = sight.saved
+    if saved is not None:
+        place = jnp.where(arrives & (came >= outer), came - outer, saved[0].shape[0])[:, 0]
+        saved = tuple(rows.at[place, sample].set(now, mode="drop") for rows, now in zip(saved, (v, x), strict=True))
+    cursor = sight.cursor + arrives.astype(jnp.int32)
+    firing = sight.firing & ~this & fires | (sight.firing & ~moves)
+    is_left = jnp.any(firing, axis=1, keepdims=True)
+    ends |= (suffices(count) & ~is_left) | overflows(count)
+    is_finite = jnp.all(jnp.isfinite(v), axis=1, keepdims=True)
+    return _Sight(
+        t=jnp.where(moves, sight.limit, sight.t),
+        v=jnp.where(moves, v, sight.v),
+        x=jnp.where(moves, x, sight.x),
+        cursor=cursor,
+        count=count,
+        goes_on=sight.goes_on & ~ends & is_finite,
+        limit=jnp.where(moves & ~is_left, next_stop(sight.limit, cursor), sight.limit),
+        firing=firing,
+        cleared=sight.cleared & ~moves,
+        event=sight.event + happens.astype(jnp.int32),
+        log=log,
+        times=times,
+        saved=saved,
+        iterations=sight.iterations + 1,
+    )
+
+
+class _Edge(eqx.Module):
+    """Where each sample stands between two segments."""
+
+    t: Float[Array, "batch 1"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+
+
+class _Event(eqx.Module):
+    """One event of each sample, as the replay needs it."""
+
+    t: Float[Array, "batch 1"]
+    number: Int[Array, "batch 1"]  # of the neuron that spikes
+    fires: Bool[Array, "batch 1"]
+    at_once: Bool[Array, "batch 1"]
+    happens: Bool[Array, "batch 1"]
+    weight: Float[Array, "batch neurons"]
+
+
+def _replayed(pool: Pool, edge: _Edge, event: _Event) -> _Edge:
+    """The edge after an event, as a differentiable map.
+
+    The time T of a spike solves g(v(T)) = 0, so that dT = -dg / g' with dg at fixed T. A spike at once has the time of
+    what lifted the condition: the event before it, or the start.
+    """
+    fixed, affine = lax.stop_gradient, pool.all
+    at_once = event.fires & event.at_once
+    v, x = affine.after(edge.v, edge.x, jnp.where(event.happens, event.t - edge.t, 0.0))
+    one = pool.one(event.number)
+    v_one, x_one = (jnp.take_along_axis(part, event.number, axis=1) for part in (v, x))
+    moves = event.fires & ~event.at_once
+    slope = fixed(one.slope * one.speed(v_one, x_one))
+    shift = jnp.where(moves, -one.condition(v_one) / jnp.where(moves, slope, 1.0), jnp.where(at_once, edge.t, 0.0))
+    # The time is that of the crossing already: of the last Newton step only the derivative is left.
+    shift = shift - fixed(shift)
+    v, x = v + shift * fixed(affine.speed(v, x)), x - shift * fixed(affine.decay * x)
+    t = jnp.where(event.happens, event.t + shift, edge.t)
+    this = (indices(v.shape[1]) == event.number) & event.fires
+    after = pool.reset(event.number, t, jnp.take_along_axis(v, event.number, axis=1))
+    return _Edge(t, jnp.where(this, after, v), x + affine.kick * event.weight)
+
+
+def _segment(given: Given, ts: Array | None, log: _Log) -> _Event:
+    """The events of a part of the log, as a differentiable map."""
+    batch, neurons = given.v.shape
+    outer = given.times.shape[1]
+    fires = (log.index >= outer) & (log.index < outer + neurons)
+    number = jnp.where(fires, log.index - outer, 0)
+    arrives = log.index < outer
+    place = jnp.where(arrives, log.index, 0)
+    sample = indices(batch)
+    t, row = log.t, jnp.where(fires, given.weight.shape[0] - neurons + number, given.weight.shape[0])
+    t = jnp.where(arrives, given.times[sample, place], t)
+    row = jnp.where(arrives, given.source[sample, place], row)
+    weight = given.weight.at[row].get(mode="fill", fill_value=0.0)
+    none = outer + neurons + (0 if ts is None else len(ts))
+    parts = (t, number, fires, log.at_once, log.index < none)
+    return _Event(*(part[..., None] for part in parts), weight)
+
+
+def _walk_back(given: Given, ts: Array | None, log: _Log, events: Array, bar: Found) -> Given:
+    """The cotangent of `given`, from those of the spike times and of the saved states."""
+    total = log.t.shape[0]
+    length = max(8, math.isqrt(total))
+    segments = -(-total // length)
+    pad = segments * length - total
+    nothing = given.times.shape[1] + given.v.shape[1] + (0 if ts is None else len(ts))
+    log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
+    log = eqx.tree_at(lambda log: log.index, log, log.index.at[total:].set(nothing))
+    log = jax.tree.map(lambda rows: rows.reshape(segments, length, *rows.shape[1:]), log)
+    floats, static = eqx.partition((given.pool, given.weight, given.times), eqx.is_inexact_array)
+
+    def segment(floats, edge, rows):
+        pool, weight, times = eqx.combine(floats, static)
+        here = eqx.tree_at(lambda given: (given.pool, given.weight, given.times), given, (pool, weight, times))
+
+        def step(edge, event):
+            after = _replayed(pool, edge, event)
+            return after, (after if ts is not None else after.t)
+
+        return lax.scan(step, edge, _segment(here, ts, rows))
+
+    def ahead(carry):
+        i, edge, edges = carry
+        edges = jax.tree.map(lambda rows, row: rows.at[i].set(row), edges, edge)
+        return i + 1, segment(floats, edge, jax.tree.map(lambda rows: rows[i], log))[0], edges
+
+    batch = given.v.shape[0]
+    start = _Edge(jnp.full((batch, 1), given.t0), given.v, given.x)
+    edges = jax.tree.map(lambda leaf: jnp.zeros((segments, *leaf.shape), leaf.dtype), start)
+    needed = -(-events // length)
+    _, _, edges = lax.while_loop(lambda carry: carry[0] < needed, ahead, (jnp.int32(0), start, edges))
+
+    def back(carry):
+        i, edge_bar, floats_bar = carry
+        rows, edge = jax.tree.map(lambda rows: rows[i - 1], (log, edges))
+        _, pull = jax.vjp(lambda floats, edge: segment(floats, edge, rows), floats, edge)
+        more, edge_bar = pull((edge_bar, _cotangents(given, ts, rows, bar)))
+        return i - 1, edge_bar, jax.tree.map(jnp.add, floats_bar, more)
+
+    zeros = jax.tree.map(jnp.zeros_like, (start, floats))
+    _, edge_bar, floats_bar = lax.while_loop(lambda carry: carry[0] > 0, back, (needed, *zeros))
+    pool_bar, weight_bar, times_bar = floats_bar
+    here = pool_bar, weight_bar, times_bar, given.source, edge_bar.v, edge_bar.x
+    return Given(*here, jnp.sum(edge_bar.t), jnp.zeros_like(given.t1))
+
+
+def _cotangents(given: Given, ts: Array | None, rows: _Log, bar: Found) -> Array | _Edge:
+    """Those of what each event of a segment gives: its time, and, where states are saved, the states."""
+    outer, neurons = given.times.shape[1], given.v.shape[1]
+    fires = (rows.index >= outer) & (rows.index < outer + neurons) & (rows.number < bar.times.shape[2])
+    sample = indices(given.v.shape[0])
+    at = (sample, jnp.where(fires, rows.index - outer, 0), jnp.where(fires, rows.number, 0))
+    t_bar = jnp.where(fires, bar.times[at], 0.0)[..., None]
+    if ts is None:
+        return t_bar
+    place = rows.index - outer - neurons
+    is_saved = ((place >= 0) & (place < len(ts)))[..., None]
+    v_bar, x_bar = (jnp.where(is_saved, part[jnp.clip(place, 0, len(ts) - 1), sample], 0.0) for part in bar.saved)
+    return _Edge(t_bar, v_bar, x_bar)
