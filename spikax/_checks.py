@@ -75,9 +75,19 @@ def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str 
 
 def require_count(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is an integer of at least one."""
+    _require_integer(value, name, hint)
+    require(value >= 1, name, "at least 1", value, hint)
+
+
+def require_natural(value: Any, name: str, hint: str = "") -> None:
+    """Raises unless `value` is an integer of at least zero."""
+    _require_integer(value, name, hint)
+    require(value >= 0, name, "at least 0", value, hint)
+
+
+def _require_integer(value: Any, name: str, hint: str) -> None:
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(is_integer, name, "an integer", value, hint, TypeError)
-    require(value >= 1, name, "at least 1", value, hint)
 
 
 def _shown(value: Any) -> str:
