@@ -110,3 +110,149 @@ LISTS = event_lists([2, 3])
 def test_the_loader_refuses(name, error, build):
     with pytest.raises(error, match=f"`{name}` must be .*; got"):
         build()
+
+
+def test_the_fields_of_a_population_are_the_published_ones():
+    times = np.asarray(
+        sx.encode.population(np.asarray([[2.0, 4.0]]), 5, 1.0, 11.0, low=0.0, high=6.0, cutoff=0.0).times
+    )
+    assert times.shape == (1, 10, 1)
+    # Three fields apart by two, the outer ones centred one outside of the bounds.
+    centres, width = np.asarray([-1.0, 1.0, 3.0, 5.0, 7.0]), 2.0 / 1.5
+    response = np.exp(-((np.asarray([[2.0], [4.0]]) - centres) ** 2) / (2 * width**2))
+    np.testing.assert_allclose(times.reshape(2, 5), 11.0 - 10.0 * response, rtol=1e-12)
+
+
+@pytest.mark.modes("float64", "mixed")
+def test_a_field_without_response_is_silent(dtype):
+    @jax.jit
+    def times(values):
+        return sx.encode.population(values, 8, 0.0, 10.0, high=jnp.asarray([1.0, 2.0], dtype)).times[..., 0]
+
+    values = jnp.asarray([0.3, 1.1], dtype)
+    spikes = times(values)
+    assert spikes.dtype == dtype and jnp.all(jnp.where(jnp.isfinite(spikes), spikes, 0.0) <= 9.0)
+    assert 0 < jnp.sum(jnp.isfinite(spikes)) < 16
+    jacobian = jax.jacobian(times)(values)
+    assert bool(jnp.all(jnp.isfinite(jacobian))) and bool(jnp.all(jacobian[~jnp.isfinite(spikes)] == 0.0))
+    if dtype == jnp.float64:
+        h = jnp.asarray([1e-6, 1e-6])
+        happened = jnp.isfinite(spikes)
+        difference = (times(values + h)[happened] - times(values - h)[happened]) / 2e-6
+        np.testing.assert_allclose(jnp.sum(jacobian, axis=1)[happened], difference, rtol=1e-6, atol=1e-7)
+
+
+def test_poisson_spikes_have_the_rates_and_a_capacity_that_fits():
+    rates = np.asarray([[0.0, 0.02, 0.5]] * 40)
+    spikes = sx.encode.poisson(rates, 120.0, seed=3, t0=20.0)
+    times = np.asarray(spikes.times)
+    counts = np.isfinite(times).sum(axis=-1)
+    assert counts.max() == times.shape[-1]
+    assert np.all((times >= 20.0) & ((times < 120.0) | np.isinf(times)))
+    # Within five standard deviations of the mean of 40 Poisson numbers.
+    np.testing.assert_array_less(np.abs(counts.mean(axis=0) - rates[0] * 100), 5 * np.sqrt(rates[0] * 100 / 40) + 1e-9)
+    assert abs(times[np.isfinite(times)].mean() - 70.0) < 5 * 100 / np.sqrt(12 * counts.sum())
+    np.testing.assert_array_equal(times, sx.encode.poisson(rates, 120.0, seed=3, t0=20.0).times)
+    assert not np.array_equal(counts, np.isfinite(sx.encode.poisson(rates, 120.0, seed=4, t0=20.0).times).sum(-1))
+    assert sx.encode.poisson(np.zeros((2, 3)), 1.0, seed=0).times.shape == (2, 3, 1)
+
+
+def sent_on_delta(signal, times, delta):
+    """The spikes of one signal, one at a time, from the definition: their times and signs."""
+    reference, spikes = signal[0], []
+    for x0, x1, t0, t1 in zip(signal, signal[1:], times, times[1:], strict=False):
+        while abs(x1 - reference) >= delta:
+            sign = np.sign(x1 - reference)
+            reference += sign * delta
+            spikes.append((t0 + (reference - x0) / (x1 - x0) * (t1 - t0), sign))
+    return spikes
+
+
+def test_threshold_sends_on_delta():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.5, 2.0, 60))
+    signal = np.cumsum(rng.standard_normal((2, 60, 3)), axis=1)
+    delta = np.asarray([0.5, 1.0, 100.0])
+    spikes = np.asarray(sx.encode.threshold(signal, times, delta).times)
+    assert spikes.shape[:2] == (2, 6) and np.isfinite(spikes).sum(axis=-1).max() == spikes.shape[2]
+    for sample in range(2):
+        for i in range(3):
+            expected = sent_on_delta(signal[sample, :, i], times, delta[i])
+            for channel, sign in ((i, 1), (i + 3, -1)):
+                trains = spikes[sample, channel]
+                np.testing.assert_allclose(trains[np.isfinite(trains)], [t for t, s in expected if s == sign])
+    assert len(sent_on_delta(signal[0, :, 0], times, 0.5)) > 60  # several between two samples
+
+
+def test_threshold_of_a_signal_that_reaches_its_levels_at_samples():
+    signal = np.asarray([0.0, 1.0, 1.0, 0.0, 2.0, 2.0])[:, None]
+    times = np.asarray(sx.encode.threshold(signal, np.arange(6.0), 1.0).times)
+    np.testing.assert_array_equal(times, [[1.0, 3.5, 4.0], [3.0, np.inf, np.inf]])
+    assert np.all(np.isinf(sx.encode.threshold(np.ones((4, 2)), np.arange(4.0), 1.0).times))
+
+
+@pytest.mark.modes("mixed")
+def test_lost_and_moved_spikes_stay_in_order(dtype):
+    times = jnp.broadcast_to(jnp.arange(400.0, dtype=dtype), (2, 3, 400))
+    spikes = sx.Spikes(times, payload={"a": times})
+    key = jax.random.key(0)
+    fewer = jax.jit(sx.encode.drop)(spikes, 0.2, key=key)
+    happened = jnp.isfinite(fewer.times)
+    assert abs(np.mean(np.asarray(happened)) - 0.8) < 5 * np.sqrt(0.16 / 2400)
+    assert fewer.times.dtype == dtype and bool(jnp.all(fewer.times[..., 1:] >= fewer.times[..., :-1]))
+    np.testing.assert_array_equal(fewer.times[happened], fewer.payload["a"][happened])
+    moved = sx.encode.jitter(spikes, 2.0, key=key)
+    shifts = np.asarray(moved.times - moved.payload["a"])
+    assert bool(jnp.all(moved.times[..., 1:] >= moved.times[..., :-1])) and not jnp.all(moved.payload["a"] == times)
+    assert abs(np.mean(shifts)) < 5 * 2.0 / np.sqrt(2400) and abs(np.std(shifts) - 2.0) < 5 * 2.0 / np.sqrt(4800)
+    # Events carry their channels along.
+    events = sx.Events(np.arange(8.0), np.arange(8), 8)
+    late = sx.encode.jitter(events, 3.0, key=key)
+    again = np.argsort(np.asarray(late.channels))
+    assert not np.array_equal(again, np.arange(8))
+    np.testing.assert_allclose(late.times[again] - np.arange(8.0), 3.0 * jax.random.normal(key, (8,)), atol=1e-5)
+    np.testing.assert_array_equal(sx.encode.drop(events, 1.0, key=key).times, jnp.inf)
+
+
+VALUES, SIGNAL, TIMES, KEY = np.full((2, 3), 0.5), np.ones((4, 2)), np.arange(4.0), jax.random.key(0)
+SPIKES = sx.Spikes(np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    "name, error, build",
+    [
+        ("values", ValueError, lambda: sx.encode.population(VALUES + 1.0, 5, 0.0, 1.0)),
+        ("values", TypeError, lambda: sx.encode.population("a", 5, 0.0, 1.0)),
+        ("fields", ValueError, lambda: sx.encode.population(VALUES, 2, 0.0, 1.0)),
+        ("fields", TypeError, lambda: sx.encode.population(VALUES, 5.0, 0.0, 1.0)),
+        ("low", ValueError, lambda: sx.encode.population(VALUES, 5, 0.0, 1.0, low=1.0)),
+        ("low", ValueError, lambda: sx.encode.population(VALUES, 5, 0.0, 1.0, low=np.zeros(2))),
+        ("beta", ValueError, lambda: sx.encode.population(VALUES, 5, 0.0, 1.0, beta=0.0)),
+        ("cutoff", ValueError, lambda: sx.encode.population(VALUES, 5, 0.0, 1.0, cutoff=1.0)),
+        ("t_early", ValueError, lambda: sx.encode.population(VALUES, 5, 1.0, 1.0)),
+        ("rates", ValueError, lambda: sx.encode.poisson(-VALUES, 1.0, seed=0)),
+        ("rates", ValueError, lambda: sx.encode.poisson(np.asarray([np.nan]), 1.0, seed=0)),
+        ("rates", TypeError, lambda: sx.encode.poisson("a", 1.0, seed=0)),
+        ("rates", ValueError, lambda: sx.encode.poisson(0.1, 1.0, seed=0)),
+        ("rates", ValueError, lambda: jax.jit(lambda x: sx.encode.poisson(x, 1.0, seed=0).times)(VALUES)),
+        ("t0", ValueError, lambda: sx.encode.poisson(VALUES, 1.0, seed=0, t0=1.0)),
+        ("t1", ValueError, lambda: sx.encode.poisson(VALUES, np.inf, seed=0)),
+        ("seed", TypeError, lambda: sx.encode.poisson(VALUES, 1.0, seed=None)),
+        ("signal", ValueError, lambda: sx.encode.threshold(TIMES, TIMES, 1.0)),
+        ("signal", ValueError, lambda: sx.encode.threshold(SIGNAL * np.nan, TIMES, 1.0)),
+        ("times", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES[:2], 1.0)),
+        ("times", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES[::-1], 1.0)),
+        ("delta", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES, 0.0)),
+        ("delta", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES, np.ones(3))),
+        ("spikes", TypeError, lambda: sx.encode.drop(TIMES, 0.1, key=KEY)),
+        ("p", ValueError, lambda: sx.encode.drop(SPIKES, 1.1, key=KEY)),
+        ("key", TypeError, lambda: sx.encode.drop(SPIKES, 0.1, key=0)),
+        ("spikes", TypeError, lambda: sx.encode.jitter(None, 0.1, key=KEY)),
+        ("std", ValueError, lambda: sx.encode.jitter(SPIKES, -0.1, key=KEY)),
+        ("std", TypeError, lambda: sx.encode.jitter(SPIKES, "a", key=KEY)),
+        ("key", TypeError, lambda: sx.encode.jitter(SPIKES, 0.1, key=None)),
+    ],
+)
+def test_the_encoders_refuse(name, error, build):
+    with pytest.raises(error, match=f"`{name}` must be .*; got"):
+        build()
