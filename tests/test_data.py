@@ -1,12 +1,15 @@
 """Data sets, what turns them into spikes, and the batches they come in."""
 
+import gzip
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import spikax as sx
-from spikax.datasets import Loader
+from spikax.datasets import fashion_mnist, image_spikes, Loader, mnist, shd, ssc
 
 
 pytestmark = pytest.mark.modes("float64")  # the code is that of NumPy; what depends on the mode says so
@@ -67,9 +70,10 @@ def test_lists_of_events_are_filled_up_and_not_cut():
     loader = Loader(lists, np.arange(8), batch_size=2)
     assert loader.lengths == (5, 9, 13, 17)
     for events, samples in loader.epoch(0):
-        needed = max(lengths[sample] for sample in samples)
+        needed = max(lengths[sample] for sample in np.asarray(samples))
         assert events.times.shape[1] == min(length for length in loader.lengths if length >= needed)
-        for times, channels, sample in zip(events.times, events.channels, samples, strict=True):
+        lists = (np.asarray(part) for part in (events.times, events.channels, samples))
+        for times, channels, sample in zip(*lists, strict=True):
             happened = np.isfinite(times)
             np.testing.assert_array_equal(times[happened], np.arange(lengths[sample]))
             np.testing.assert_array_equal(channels[happened], sample)
@@ -256,3 +260,191 @@ SPIKES = sx.Spikes(np.ones((2, 1)))
 def test_the_encoders_refuse(name, error, build):
     with pytest.raises(error, match=f"`{name}` must be .*; got"):
         build()
+
+
+def test_the_digits_are_complete_and_in_parts_with_all_classes():
+    parts = sx.datasets.digits()
+    assert [len(part.labels) for part in parts] == [1077, 360, 360]
+    images = np.concatenate([part.images for part in parts])
+    assert images.shape == (1797, 8, 8) and images.min() == 0.0 and images.max() == 1.0
+    assert np.all(images * 16 == np.round(images * 16)) and images.sum() * 16 == 561718
+    whole = np.bincount(np.concatenate([part.labels for part in parts]))
+    assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as published
+    for part in parts:
+        assert np.all(np.abs(np.bincount(part.labels) - whole * len(part.labels) / 1797) < 2)
+    again, other = sx.datasets.digits(seed=0), sx.datasets.digits(seed=1)
+    np.testing.assert_array_equal(again.test.images, parts.test.images)
+    assert not np.array_equal(other.test.images, parts.test.images)
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of MNIST, of 20 samples for training and 5 for the test; those for training are compressed."""
+    for part, n in (("train", 20), ("t10k", 5)):
+        images = np.arange(n)[:, None, None] + np.zeros((n, 28, 28), int)
+        images[:, 0, 1] = 255
+        for name, data in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", np.arange(n) % 10)):
+            if part == "train":
+                (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(data)))
+            else:
+                (tmp_path / name).write_bytes(idx(data))
+    return tmp_path
+
+
+def test_mnist_reads_its_files(folder):
+    training, validation, test = mnist(folder, n_validation=10)
+    assert training.images.shape == (10, 28, 28) and training.images.dtype == np.float32
+    assert sorted(validation.labels) == sorted(training.labels) == list(range(10))
+    for part in (training, validation, test):
+        sample = np.round(part.images[:, 3, 2] * 255).astype(int)
+        np.testing.assert_array_equal(sample % 10, part.labels)
+        np.testing.assert_array_equal(part.images[:, 0, 1], 1.0)
+    drawn = np.concatenate([training.images[:, 3, 2], validation.images[:, 3, 2]])
+    assert np.unique(drawn).size == 20
+    np.testing.assert_array_equal(mnist(str(folder), n_validation=10).training.images, training.images)
+    assert not np.array_equal(mnist(folder, n_validation=10, seed=1).training.images, training.images)
+    np.testing.assert_array_equal(fashion_mnist(folder, n_validation=10).test.images, test.images)
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    "name, data, error",
+    [
+        (IMAGES, None, FileNotFoundError),
+        (IMAGES, b"", ValueError),
+        (IMAGES, b"no gzip", ValueError),
+        (IMAGES, gzip.compress(b"foreign"), ValueError),
+        (IMAGES, gzip.compress(idx(np.zeros((20, 28, 28))))[:-9], ValueError),
+        (IMAGES, gzip.compress(idx(np.zeros((20, 28, 28)))[:-1]), ValueError),
+        (IMAGES, gzip.compress(idx(np.zeros((20, 28, 28))) + b"0"), ValueError),
+        (IMAGES, gzip.compress(idx(np.zeros((20, 8, 8)))), ValueError),
+        (LABELS, gzip.compress(idx(np.zeros((20, 28, 28)))), ValueError),
+        (LABELS, gzip.compress(idx(np.zeros(19))), ValueError),
+        (LABELS, gzip.compress(idx(np.full(20, 10))), ValueError),
+    ],
+)
+def test_mnist_refuses_files(folder, name, data, error):
+    if data is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(data)
+    with pytest.raises(error, match=f"{name[:12]}.*; got"):
+        mnist(folder, n_validation=10)
+
+
+def test_image_spikes_are_the_published_code():
+    images = np.zeros((2, 2, 3), np.float32)
+    images[0, 0] = [1.0, 0.25, 1 / 255]
+    images[1, 1, 2] = 2 / 255
+    events = image_spikes(images)
+    assert events.n == 6 and events.times.dtype == np.float32
+    np.testing.assert_allclose(events.times, [[0.0, 15.0], [(1 - 2 / 255) * 20, np.inf]], rtol=1e-6)
+    assert events.channels[0].tolist() == [0, 1] and int(events.channels[1, 0]) == 5
+    np.testing.assert_allclose(image_spikes(images[0], t_early=1.0, t_late=2.0, threshold=0.5).times, [1.0])
+    assert image_spikes(np.zeros((3, 2, 2))).times.shape == (3, 1)
+
+
+def write_recordings(path, labels, seed, **columns):
+    """A file as those of Heidelberg; gives its times in s and its units."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 9, len(labels))
+    columns = {
+        "spikes/times": [np.sort(rng.uniform(0.0, 1.0, size)).astype(np.float16) for size in sizes],
+        "spikes/units": [rng.integers(0, 700, size) for size in sizes],
+    } | columns
+    with h5py.File(path, "w") as file:
+        for (name, rows), kind in zip(columns.items(), (np.float16, np.uint16), strict=True):
+            data = file.create_dataset(name, (len(rows),), h5py.vlen_dtype(kind))
+            for i, row in enumerate(rows):
+                data[i] = row
+        file["labels"] = np.asarray(labels, np.uint16)
+    return columns["spikes/times"], columns["spikes/units"]
+
+
+def test_the_data_of_heidelberg_in_milliseconds(tmp_path):
+    labels = np.repeat(np.arange(20), 2)
+    write_recordings(tmp_path / "shd_train.h5", labels, seed=0)
+    times, units = write_recordings(tmp_path / "shd_test.h5", labels[::-1], seed=1)
+    training, validation, test = shd(tmp_path, n_validation=20)
+    assert sorted(training.labels) == sorted(validation.labels) == list(range(20))
+    np.testing.assert_array_equal(test.labels, labels[::-1])
+    for events, t, unit in zip(test.spikes, times, units, strict=True):
+        assert isinstance(events, sx.Events) and events.n == 700 and isinstance(events.times, np.ndarray)
+        np.testing.assert_allclose(events.times, 1000 * t.astype(float), rtol=1e-6)
+        np.testing.assert_array_equal(events.channels, unit)
+    batch, _ = next(Loader(test.spikes, test.labels, batch_size=40).epoch(0))
+    assert np.isfinite(batch.times).sum() == sum(t.size for t in times)
+    assert len(training.spikes) == 20 and len(shd(tmp_path, n_validation=1).training.spikes) == 39
+    for part in ("train", "valid", "test"):
+        write_recordings(tmp_path / f"ssc_{part}.h5", [34, 0], seed=2)
+    assert [part.labels.tolist() for part in ssc(tmp_path)] == [[34, 0]] * 3
+
+
+@pytest.mark.parametrize(
+    "columns, labels",
+    [
+        ({"spikes/times": [[0.1], [-0.1]], "spikes/units": [[1], [2]]}, [0, 1]),
+        ({"spikes/times": [[0.1], [np.nan]], "spikes/units": [[1], [2]]}, [0, 1]),
+        ({"spikes/times": [[0.1], [0.2]], "spikes/units": [[1], [700]]}, [0, 1]),
+        ({"spikes/times": [[0.1], [0.2]], "spikes/units": [[1], [2, 3]]}, [0, 1]),
+        ({"spikes/times": [[0.1], [0.2]], "spikes/units": [[1]]}, [0, 1]),
+        ({}, [0, 20]),
+    ],
+)
+def test_shd_refuses_rubbish_in_a_file(tmp_path, columns, labels):
+    write_recordings(tmp_path / "shd_train.h5", labels, seed=0, **columns)
+    with pytest.raises(ValueError, match="`shd_train.h5` must be of .*; got"):
+        shd(tmp_path)
+
+
+def test_shd_refuses_other_files(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    with pytest.raises(FileNotFoundError, match="`directory` must be a folder that holds shd_train.h5"):
+        shd(tmp_path)
+    path = tmp_path / "shd_train.h5"
+    path.write_bytes(b"foreign")
+    with pytest.raises(ValueError, match="complete HDF5 file"):
+        shd(tmp_path)
+    with h5py.File(path, "w") as file:
+        file["labels"] = np.zeros(2)
+    with pytest.raises(ValueError, match="spikes/times"):
+        shd(tmp_path)
+    write_recordings(path, np.zeros(300), seed=0)
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(ValueError, match="complete HDF5 file"):
+        shd(tmp_path)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match="spikax\\[shd\\]"):
+        shd(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, error, build",
+    [
+        ("seed", TypeError, lambda folder: sx.datasets.digits(seed="a")),
+        ("seed", ValueError, lambda folder: mnist(folder, seed=-1)),
+        ("directory", TypeError, lambda folder: mnist(None)),
+        ("directory", FileNotFoundError, lambda folder: fashion_mnist(folder / "elsewhere")),
+        ("n_validation", ValueError, lambda folder: mnist(folder)),
+        ("n_validation", TypeError, lambda folder: mnist(folder, n_validation=0.5)),
+        ("directory", TypeError, lambda folder: shd(1)),
+        ("directory", TypeError, lambda folder: ssc(None)),
+        ("seed", TypeError, lambda folder: shd(folder, seed=None)),
+        ("images", TypeError, lambda folder: image_spikes(np.ones((2, 2), np.uint8))),
+        ("images", ValueError, lambda folder: image_spikes(np.ones(4))),
+        ("images", ValueError, lambda folder: image_spikes(np.ones((2, 2)) * 255)),
+        ("images", ValueError, lambda folder: image_spikes(np.full((2, 2), np.nan))),
+        ("t_early", ValueError, lambda folder: image_spikes(np.ones((2, 2)), t_early=20.0)),
+        ("threshold", TypeError, lambda folder: image_spikes(np.ones((2, 2)), threshold="a")),
+    ],
+)
+def test_the_data_sets_refuse(name, error, build, folder):
+    with pytest.raises(error, match=f"`{name}` must be .*; got"):
+        build(folder)
