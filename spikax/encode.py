@@ -152,8 +152,9 @@ def poisson(rates: Any, t1: float, *, seed: int, t0: float = 0.0) -> Spikes:
 def threshold(signal: Any, times: Any, delta: Any) -> Spikes:
     """Send on delta: a spike each time a sampled signal has moved by `delta` since its last one.
 
-    The reference is the first sample. Where the signal, a straight line between samples, lies `delta` above the
-    reference, the channel for up spikes; where it lies `delta` below, that for down; and the reference moves there.
+    The reference starts at the first sample. As soon as the signal, a straight line between samples, lies `delta` above
+    the reference, the up channel spikes; as soon as it lies `delta` below, the down channel; and the reference moves
+    there. The spike times are those of the crossings, linearly interpolated.
     A steep signal gives several spikes between two samples.
 
     **Arguments:**

@@ -1,7 +1,9 @@
 """Data sets, what turns them into spikes, and the batches they come in."""
 
 import gzip
+import re
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -416,6 +418,11 @@ def test_shd_refuses_other_files(tmp_path, monkeypatch):
         file["labels"] = np.zeros(2)
     with pytest.raises(ValueError, match="spikes/times"):
         shd(tmp_path)
+    with h5py.File(path, "w") as file:
+        for name in ("spikes/times", "spikes/units", "labels"):
+            file[name] = np.zeros(2, int)
+    with pytest.raises(ValueError, match="lists of times"):
+        shd(tmp_path)
     write_recordings(path, np.zeros(300), seed=0)
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(ValueError, match="complete HDF5 file"):
@@ -448,3 +455,19 @@ def test_shd_refuses_other_files(tmp_path, monkeypatch):
 def test_the_data_sets_refuse(name, error, build, folder):
     with pytest.raises(error, match=f"`{name}` must be .*; got"):
         build(folder)
+
+
+@pytest.mark.modes("float32")  # the documentation is for JAX as it comes
+def test_the_page_on_data(folder):
+    pytest.importorskip("h5py")
+    for part in ("train", "test"):
+        write_recordings(folder / f"shd_{part}.h5", np.arange(20), seed=0)
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    for name in ("mnist", "shd"):
+        code = code.replace(f'{name}("data/{name}")', f"{name}(folder, n_validation=10)")
+    names: dict = {"folder": folder}
+    exec(compile(code, "data.md", "exec"), names)
+    assert names["training"].images.shape == (10, 28, 28) and names["inputs"].n == 784
+    assert names["fewer"].times.shape == names["noise"].times.shape == names["moved"].times.shape
+    assert names["count"] == 5 and names["spikes"].times.shape[1] in names["loader"].lengths

@@ -60,8 +60,8 @@ def shd(directory: str | os.PathLike, *, n_validation: int = 816, seed: int = 0)
 def ssc(directory: str | os.PathLike) -> Split[Recordings]:
     """Spoken words: 35 classes, 75 466 recordings for training, 9981 for validation, 20 382 for the test.
 
-    Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`; all parts are the official ones. Some gigabytes of memory
-    are needed. Otherwise as [`spikax.datasets.shd`][].
+    Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`; all parts are the official ones. All spikes
+    are held in memory, 8 bytes each. Otherwise as [`spikax.datasets.shd`][].
     """
     return Split(*(_recordings(directory, f"ssc_{part}.h5", 35) for part in ("train", "valid", "test")))
 
@@ -72,16 +72,17 @@ def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Record
     path = Path(directory) / name
     require(path.is_file(), "directory", f"a folder that holds {name}", str(directory), source, FileNotFoundError)
     times, units, labels = _columns(path, source)
+    kinds = [times.dtype, units.dtype, labels.dtype]
+    are_lists = times.dtype == units.dtype == object and labels.dtype.kind in "iu"
+    require(are_lists, name, "of lists of times and units, and of whole numbers as labels", kinds, source)
     sizes = [len(times), len(units), len(labels)]
     require(len(set(sizes)) == 1, name, "of as many times and units as labels", sizes, source)
     lengths = [part.size for part in times]
     require(lengths == [part.size for part in units], name, "of one unit for each time", lengths, source)
-    together = np.concatenate([np.zeros(0), *times]), np.concatenate([np.zeros(0, int), *units])
-    require(
-        bool(np.all(together[0] >= 0) and np.all(together[0] < np.inf)), name, "of times of at least 0", together[0]
-    )
-    inside = bool(np.all((together[1] >= 0) & (together[1] < CHANNELS)))
-    require(inside, name, f"of units from 0 to {CHANNELS - 1}", together[1])
+    is_time = all(bool(np.all((part >= 0) & (part < np.inf))) for part in times)
+    require(is_time, name, "of finite times of at least 0", times)
+    is_unit = all(bool(np.all((part >= 0) & (part < CHANNELS))) for part in units)
+    require(is_unit, name, f"of units from 0 to {CHANNELS - 1}", units)
     known_class = bool(np.all((labels >= 0) & (labels < classes)))
     require(known_class, name, f"of labels from 0 to {classes - 1}", labels)
     like = jax.tree.structure(Events(np.zeros(0), np.zeros(0, int), CHANNELS))
@@ -89,7 +90,7 @@ def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Record
     return Recordings(lists, labels.astype(np.int32))
 
 
-def _columns(path: Path, source: str) -> tuple[Any, Any, np.ndarray]:
+def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The times in s and the units of each recording, and the labels."""
     try:
         import h5py
@@ -99,7 +100,7 @@ def _columns(path: Path, source: str) -> tuple[Any, Any, np.ndarray]:
         with h5py.File(path, "r") as file:
             columns: Any = file
             return columns["spikes/times"][:], columns["spikes/units"][:], columns["labels"][:]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         expectation = "a complete HDF5 file with `spikes/times`, `spikes/units` and `labels`"
         raise ValueError(f"`{path.name}` must be {expectation}; got {error}. {source}") from error
 

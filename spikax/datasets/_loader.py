@@ -158,7 +158,7 @@ def _lists(lists: Sequence[Any]) -> _Lists:
     sizes = {events.n for events in lists}
     require(len(sizes) == 1, "inputs", "lists with the same number `n` of channels", sorted(sizes))
     # What is `inf` already is no event, and comes last.
-    counts = [np.count_nonzero(np.asarray(events.times) < np.inf) for events in lists]
+    counts = [int(np.sum(np.asarray(events.times) < np.inf)) for events in lists]
     times = [np.asarray(events.times)[:count] for events, count in zip(lists, counts, strict=True)]
     channels = [np.asarray(events.channels)[:count] for events, count in zip(lists, counts, strict=True)]
     longest = max(1, *counts)
