@@ -2,8 +2,8 @@
 
     python benchmarks/recurrence.py [--eventax PATH/TO/PYTHON]
 
-Prints the tables of `benchmarks/README.md`. The loss is the mean of the first spikes of all neurons; the simulation ends
-with the last of them, in spikax and in Eventax. With delays every synapse has its own, of 1 to 4 ms.
+Prints the tables of `benchmarks/README.md`. The loss is the mean of the first spikes of all neurons; the simulation
+ends with the last of them, in spikax and in Eventax. With delays every synapse has its own, of 1 to 4 ms.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -75,9 +76,27 @@ def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str 
 
 def require_count(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is an integer of at least one."""
+    _require_integer(value, name, hint)
+    require(value >= 1, name, "at least 1", value, hint)
+
+
+def require_natural(value: Any, name: str, hint: str = "") -> None:
+    """Raises unless `value` is an integer of at least zero."""
+    _require_integer(value, name, hint)
+    require(value >= 0, name, "at least 0", value, hint)
+
+
+def require_key(value: Any, name: str) -> None:
+    """Raises `TypeError` unless `value` is a random key of JAX, of the new or the old form."""
+    is_key = isinstance(value, jax.Array) and (
+        value.shape == () if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value.shape == (2,)
+    )
+    require(is_key, name, "a random key", value, "For example `jax.random.key(0)`.", TypeError)
+
+
+def _require_integer(value: Any, name: str, hint: str) -> None:
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(is_integer, name, "an integer", value, hint, TypeError)
-    require(value >= 1, name, "at least 1", value, hint)
 
 
 def _shown(value: Any) -> str:

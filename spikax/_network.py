@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ._check_neuron import check_structures
-from ._checks import as_array, known, require, require_count, require_instance
+from ._checks import as_array, known, require, require_count, require_instance, require_key
 from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
@@ -172,10 +172,7 @@ def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
     require(len(layers) > 0, "layers", "at least one `sx.Layer`", layers)
     for layer in layers:
         require_instance(layer, Layer, "layers", "`sx.Layer` objects")
-    is_key = isinstance(key, jax.Array) and (
-        key.shape == () if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.shape == (2,)
-    )
-    require(is_key, "key", "a random key", key, "For example `jax.random.key(0)`.", TypeError)
+    require_key(key, "key")
     names = _names(layers)
     sizes = [inputs, *(layer.size for layer in layers)]
     sources = ["input", *names]

@@ -49,8 +49,7 @@ def simulate_with_one_clock(
     most = tuple(member.settings.max_spikes for member in members.values())
     limits = Limits(max(most), tuple(quota.get(name, 0) for name in names) if quota else None, most)
     asked = {name: member.ts for name, member in members.items() if member.ts is not None}
-    ts = jnp.concatenate(list(asked.values())) if asked else None
-    found = find_spikes(given, limits, ts)
+    found = find_spikes(given, limits, jnp.concatenate(list(asked.values())) if asked else None)
 
     trains, saved, tally = {}, {}, {}
     first = after = 0
@@ -58,7 +57,7 @@ def simulate_with_one_clock(
         own = slice(first, first + size)
         trains[name] = Train(found.times[:, own, : members[name].settings.max_spikes])
         tally[name] = _tally(found.count[:, own], found.finite, found.iterations)
-        if name in asked:
+        if found.saved is not None and name in asked:
             here = slice(after, after + len(asked[name]))
             v, x = (part[here, :, own, None] for part in found.saved)
             start = populations[name].start

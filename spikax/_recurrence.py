@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ._engine.adjoint import AbstractAdjoint, Outcome
+from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
 from ._engine.causal import settle
 from ._engine.loop import payload_of, Settings, Standing, Trains
 from ._engine.units import indices, over_units
-from ._method import AbstractMethod
+from ._method import AbstractLayerMethod, AbstractMethod
 from ._network import Network
 from ._neuron import AbstractNeuron
 from ._synapse import drive_of
@@ -24,11 +24,16 @@ from ._wiring import hear, Heard, Population, Train
 
 
 class Member(eqx.Module):
-    """How a layer of the group is simulated."""
+    """How a layer is simulated."""
 
     method: AbstractMethod
     settings: Settings
     ts: Float[Array, " ts"] | None
+
+    def simulate(self, inputs: Inputs, adjoint: AbstractAdjoint, ts: Array | None) -> tuple[Outcome, Any]:
+        """The spikes of the layer by itself, and states and drives at `ts`."""
+        assert isinstance(self.method, AbstractLayerMethod)
+        return self.method.simulate(inputs, self.settings, adjoint, ts)
 
 
 class Tally(eqx.Module):
@@ -207,7 +212,7 @@ def _sweep(given: _Given, thought: dict[str, Train]) -> tuple[dict[str, Train], 
         inputs = heard.inputs(Population(given.neurons[name], given.standing[name]), span.start, span.end)
         ts = None if member.ts is None else jnp.clip(member.ts, span.start, span.end)
         with jax.named_scope(f"layer {name}"):
-            outcome, saved = member.method.simulate(inputs, member.settings, given.adjoint, ts)
+            outcome, saved = member.simulate(inputs, given.adjoint, ts)
         trains[name] = _continued(given.trains[name], given.count[name], outcome.trains)
         rest.standing[name], rest.tally[name] = outcome.end, Tally.of(outcome)
         if saved is not None:

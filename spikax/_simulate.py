@@ -171,7 +171,7 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
             inputs = heard.inputs(populations[name], plan.t0, plan.t1)
             with jax.named_scope(f"layer {name}"):
                 member = members[name]
-                outcome, states = member.method.simulate(inputs, member.settings, plan.adjoint, member.ts)
+                outcome, states = member.simulate(inputs, plan.adjoint, member.ts)
             emitted = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[..., 0], 0, -1), outcome.trains)
             trains[name], tallies[name] = Train(emitted.times, emitted.payload), Tally.of(outcome)
             if states is not None:

@@ -66,18 +66,13 @@ class Pool(eqx.Module):
         """v of one neuron of each sample, right after its spike."""
         sample, first, after = indices(number.shape[0])[:, None], 0, v
         for layer, size in zip(self.layers, self.sizes, strict=True):
-            place = jnp.clip(number - first, 0, size - 1)
-            neuron = jax.tree.map(
-                lambda leaf, at=(sample, place): leaf[at] if eqx.is_array(leaf) and leaf.ndim else leaf, layer.neuron
-            )
-            here = (number >= first) & (number < first + size)
-            after = jnp.where(here, eqx.tree_at(_neuron_of, layer, neuron).reset(t, v), after)
+            place = sample, jnp.clip(number - first, 0, size - 1)
+            parameters, rest = eqx.partition(layer.neuron, eqx.is_array)
+            parameters = jax.tree.map(lambda leaf, at=place: leaf[at] if leaf.ndim else leaf, parameters)
+            one = eqx.tree_at(lambda affine: affine.neuron, layer, eqx.combine(parameters, rest))
+            after = jnp.where((number >= first) & (number < first + size), one.reset(t, v), after)
             first += size
         return after
-
-
-def _neuron_of(affine: Affine):
-    return affine.neuron
 
 
 class Given(eqx.Module):

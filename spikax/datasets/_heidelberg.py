@@ -1,0 +1,112 @@
+"""The spiking data sets of Heidelberg: spoken digits and words, as heard by a model of the inner ear."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .._checks import require, require_instance, require_natural
+from .._spikes import Events
+from ._split import require_fewer, set_aside, Split
+
+
+CHANNELS = 700
+
+
+class Recordings(NamedTuple):
+    """Lists of events, and what each recording says.
+
+    - `spikes`: a [`spikax.Events`][] for each recording, times in ms, on 700 channels. They hold NumPy arrays, as
+      many lists do not belong on an accelerator; [`spikax.datasets.Loader`][] makes batches of them.
+    - `labels`: integers from 0; shape `(n,)`.
+    """
+
+    spikes: list[Events]
+    labels: np.ndarray
+
+
+def shd(directory: str | os.PathLike, *, n_validation: int = 816, seed: int = 0) -> Split[Recordings]:
+    """Spoken digits, in English and German: 20 classes, 8156 recordings for training, 2264 for the test.
+
+    Reads `shd_train.h5` and `shd_test.h5`, which https://zenkelab.org/datasets/ has. The test part is the official
+    one, with two speakers of its own; the validation part is taken from the training part, each class with its share,
+    and so has its speakers. Needs h5py: `pip install 'spikax[shd]'`.
+
+    **Arguments:**
+
+    - `directory`: the folder with the files.
+    - `n_validation`: how many recordings of the training part are for validation.
+    - `seed`: the seed that chooses them, an integer of at least 0.
+
+    **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Recordings`][], with labels from 0 to 19.
+
+    **Raises:** `ImportError` without h5py, `FileNotFoundError` for a missing file, `ValueError` for one that is
+    incomplete or another, `TypeError` or `ValueError` for other arguments.
+
+    ??? cite "Reference"
+        B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, *The Heidelberg spiking data sets for the systematic evaluation
+        of spiking neural networks*, IEEE Transactions on Neural Networks and Learning Systems 33(7), 2022.
+    """
+    require_natural(seed, "seed")
+    whole, test = (_recordings(directory, f"shd_{part}.h5", 20) for part in ("train", "test"))
+    require_fewer(n_validation, "n_validation", whole.labels.size)
+    rows = set_aside(whole.labels, n_validation, np.random.default_rng(seed))
+    parts = (Recordings([whole.spikes[row] for row in part], whole.labels[part]) for part in rows)
+    return Split(*parts, test)
+
+
+def ssc(directory: str | os.PathLike) -> Split[Recordings]:
+    """Spoken words: 35 classes, 75 466 recordings for training, 9981 for validation, 20 382 for the test.
+
+    Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`; all parts are the official ones. All spikes
+    are held in memory, 8 bytes each. Otherwise as [`spikax.datasets.shd`][].
+    """
+    return Split(*(_recordings(directory, f"ssc_{part}.h5", 35) for part in ("train", "valid", "test")))
+
+
+def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Recordings:
+    require_instance(directory, (str, os.PathLike), "directory", "the path of a folder")
+    source = "https://zenkelab.org/datasets/ has the files; unpack them."
+    path = Path(directory) / name
+    require(path.is_file(), "directory", f"a folder that holds {name}", str(directory), source, FileNotFoundError)
+    times, units, labels = _columns(path, source)
+    kinds = [times.dtype, units.dtype, labels.dtype]
+    are_lists = times.dtype == units.dtype == object and labels.dtype.kind in "iu"
+    require(are_lists, name, "of lists of times and units, and of whole numbers as labels", kinds, source)
+    sizes = [len(times), len(units), len(labels)]
+    require(len(set(sizes)) == 1, name, "of as many times and units as labels", sizes, source)
+    lengths = [part.size for part in times]
+    require(lengths == [part.size for part in units], name, "of one unit for each time", lengths, source)
+    is_time = all(bool(np.all((part >= 0) & (part < np.inf))) for part in times)
+    require(is_time, name, "of finite times of at least 0", times)
+    is_unit = all(bool(np.all((part >= 0) & (part < CHANNELS))) for part in units)
+    require(is_unit, name, f"of units from 0 to {CHANNELS - 1}", units)
+    known_class = bool(np.all((labels >= 0) & (labels < classes)))
+    require(known_class, name, f"of labels from 0 to {classes - 1}", labels)
+    like = jax.tree.structure(Events(np.zeros(0), np.zeros(0, int), CHANNELS))
+    lists = [jax.tree.unflatten(like, _in_order(*pair)) for pair in zip(times, units, strict=True)]
+    return Recordings(lists, labels.astype(np.int32))
+
+
+def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The times in s and the units of each recording, and the labels."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("The Heidelberg data sets need h5py: `pip install 'spikax[shd]'`.") from error
+    try:
+        with h5py.File(path, "r") as file:
+            columns: Any = file
+            return columns["spikes/times"][:], columns["spikes/units"][:], columns["labels"][:]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        expectation = "a complete HDF5 file with `spikes/times`, `spikes/units` and `labels`"
+        raise ValueError(f"`{path.name}` must be {expectation}; got {error}. {source}") from error
+
+
+def _in_order(seconds: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The times in ms, ascending, and the channels."""
+    order = np.argsort(seconds, kind="stable")
+    # The files have half precision: milliseconds need more.
+    return seconds[order].astype(np.float32) * np.float32(1000), units[order].astype(np.int32)
