@@ -104,6 +104,11 @@ def test_traces_without_a_threshold_show_the_values_as_they_are(ax):
     assert ax.get_xlim() == (0.0, 4.0)  # a spike after the last value shows
 
 
+def test_traces_of_whole_numbers_reach_the_threshold_too(ax):
+    plot.traces([0, 2], [0, 1], ax, spikes=sx.Spikes(jnp.asarray([[0.5]])), threshold=1.5)
+    assert ax.lines[0].get_xydata().tolist() == [[0.0, 0.0], [0.5, 1.5], [2.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     "weight, port, expected",
     [

@@ -109,6 +109,27 @@ def confusion_matrix(
 
     **Raises:** `TypeError` or `ValueError` for anything else, and for a class without a name.
     """
+    labels, answers = _classes(labels, answers)
+    n = int(max(labels.max(), answers.max())) + 1
+    names = [str(number) for number in range(n)] if names is None else list(names)
+    require(len(names) >= n, "names", f"at least {n}, one for every class", names)
+    counts = _counts(labels, answers, len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax = axes(ax)
+    ax.imshow(_shaded(shares), interpolation="nearest")
+    _write_counts(ax, counts, shares)
+    ax.set_xticks(range(counts.shape[1]), [*names, "none"][: counts.shape[1]])
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="answer", ylabel="class")
+    right = int(np.sum(labels == answers))
+    ax.set_title(f"{right:,} of {labels.size:,} right ({right / labels.size:.1%})", size="medium")
+    return ax
+
+
+def _classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and answers as arrays of NumPy; raises where they are none that match."""
     labels, answers = as_array(labels, "labels"), as_array(answers, "answers")
     for name, classes, least in (("labels", labels, 0), ("answers", answers, -1)):
         require(bool(np.issubdtype(classes.dtype, np.integer)), name, "integers", classes, error=TypeError)
@@ -116,27 +137,15 @@ def confusion_matrix(
         require(fits, name, "of shape (n,), one for every sample", classes)
         require(bool(np.all(classes >= least)), name, f"at least {least}", classes)
     require(answers.shape == labels.shape, "answers", f"of shape {labels.shape}, as the labels", answers)
-    labels, answers = np.asarray(labels), np.asarray(answers)
-    n = int(max(labels.max(), answers.max())) + 1
-    names = [str(number) for number in range(n)] if names is None else list(names)
-    require(len(names) >= n, "names", f"at least {n}, one for every class", names)
-    n = len(names)
-    counts = np.zeros((n, n + 1), int)
+    return np.asarray(labels), np.asarray(answers)
+
+
+def _counts(labels: np.ndarray, answers: np.ndarray, n: int) -> np.ndarray:
+    """The number of samples of each class with each answer; those without one in a last column, if there are any."""
+    columns = n + int(np.any(answers < 0))
+    counts = np.zeros((n, columns), int)
     np.add.at(counts, (labels, np.where(answers < 0, n, answers)), 1)
-    if not counts[:, n].any():
-        counts = counts[:, :n]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax = axes(ax)
-    ax.imshow(_shaded(shares), interpolation="nearest")
-    _write_counts(ax, counts, shares)
-    ax.set_xticks(range(counts.shape[1]), [*names, "none"][: counts.shape[1]])
-    ax.set_yticks(range(n), names)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set(xlabel="answer", ylabel="class")
-    right = int(np.sum(labels == answers))
-    ax.set_title(f"{right:,} of {labels.size:,} right ({right / labels.size:.1%})", size="medium")
-    return ax
+    return counts
 
 
 def _shaded(shares: np.ndarray) -> np.ndarray:
@@ -199,7 +208,7 @@ def _logarithmic_per_cent(ax: "Axes") -> None:
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
     positive = values[values > 0]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
-    marks = np.asarray([m * 10.0**e for e in range(-4, 3) for m in (1, 2, 3, 5)])
+    marks = np.asarray([m * 10.0**e for e in range(-6, 3) for m in (1, 2, 3, 5)])
     marks = marks[marks <= 100]
     # From mark to mark, so that there are two at least.
     low, high = marks[marks <= low].max(initial=marks[0]), marks[marks >= high].min()

@@ -109,14 +109,7 @@ def traces(
 
     **Raises:** `TypeError` or `ValueError` for anything else, voltages of a whole batch among it.
     """
-    ts, values = as_array(ts, "ts"), as_array(values, "values")
-    require(ts.ndim == 1 and ts.size > 1, "ts", "of shape (times,), at least two", ts)
-    require(bool(np.all(np.isfinite(ts)) and np.all(np.diff(ts) >= 0)), "ts", "ascending and finite", ts)
-    hint = "Choose one sample: `states[name].v[0]`."
-    fits = values.ndim in (1, 2) and values.shape[0] == ts.size and values.size > 0
-    require(fits, "values", f"of shape ({ts.size},) or ({ts.size}, n)", values, hint)
-    require(bool(np.all(np.isfinite(values))), "values", "finite", values)
-    curves = np.asarray(values).reshape(ts.size, -1).T
+    ts, curves = _curves(ts, values)
     if spikes is not None:
         require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
         one = spikes.times.shape[:-1] == (len(curves),)
@@ -130,7 +123,7 @@ def traces(
     ax = axes(ax)
     trains = [] if spikes is None else [train[np.isfinite(train)] for train in np.asarray(spikes.times)]
     for number, curve in enumerate(curves):
-        points = np.asarray(ts), curve
+        points = ts, curve
         if trains and threshold is not None:
             points = _through(*points, trains[number], threshold)
         label = None if names is None else names[number]
@@ -138,12 +131,24 @@ def traces(
     if threshold is not None:
         ax.axhline(threshold, color=PALE, linewidth=0.9, linestyle="--", zorder=0)
     _mark(ax, trains, colours)
-    ends = np.concatenate([np.asarray(ts)[[0, -1]], *trains])
+    ends = np.concatenate([ts[[0, -1]], *trains])
     ax.set_xlim(ends.min(), ends.max())
     ax.set(xlabel="time (ms)", ylabel="v")
     if names is not None:
         ax.legend(frameon=False, ncols=min(len(names), 5), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return uncluttered(ax)
+
+
+def _curves(ts: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The times, and the values of each neuron at them; raises where they do not fit."""
+    ts, values = as_array(ts, "ts"), as_array(values, "values")
+    require(ts.ndim == 1 and ts.size > 1, "ts", "of shape (times,), at least two", ts)
+    require(bool(np.all(np.isfinite(ts)) and np.all(np.diff(ts) >= 0)), "ts", "ascending and finite", ts)
+    hint = "Choose one sample: `states[name].v[0]`."
+    fits = values.ndim in (1, 2) and values.shape[0] == ts.size and values.size > 0
+    require(fits, "values", f"of shape ({ts.size},) or ({ts.size}, n)", values, hint)
+    require(bool(np.all(np.isfinite(values))), "values", "finite", values)
+    return np.asarray(ts, float), np.asarray(values, float).reshape(ts.size, -1).T
 
 
 def _through(ts: np.ndarray, curve: np.ndarray, spikes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
