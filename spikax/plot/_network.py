@@ -165,7 +165,9 @@ def _draw_box(ax: "Axes", row: int, name: str, what: str, half: float, colour: s
     corner, shape = (-half, y - 0.5 * _HEIGHT), "round,pad=0,rounding_size=0.42"
     face = tint(colour, 0.1 if colour == INK else 0.22)
     ax.add_patch(
-        FancyBboxPatch(corner, 2 * half, _HEIGHT, boxstyle=shape, facecolor=face, edgecolor=colour, linewidth=1.1)
+        FancyBboxPatch(
+            corner, 2 * half, _HEIGHT, boxstyle=shape, facecolor=face, edgecolor=colour, linewidth=0.1 * size
+        )
     )
     ax.text(0.9 - half, y, name, size=size, color=INK, weight="bold", va="center_baseline")
     ax.text(half - 0.9, y, what, size=size, color=INK, ha="right", va="center_baseline")
@@ -197,4 +199,6 @@ def _draw_arrow(ax: "Axes", corners: list[Any], size: float, colour: str = INK) 
         vertices.insert(-1, corner)
         codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
     path = Path([*vertices, points[-1]], [*codes, Path.LINETO])
-    ax.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=0.9 * size, color=colour, linewidth=1.1))
+    ax.add_patch(
+        FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=0.9 * size, color=colour, linewidth=0.1 * size)
+    )
