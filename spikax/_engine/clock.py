@@ -443,7 +443,7 @@ def _cotangents(given: Given, ts: Array | None, rows: _Log, bar: Found) -> Array
     sample = indices(given.v.shape[0])
     at = (sample, jnp.where(fires, rows.index - outer, 0), jnp.where(fires, rows.number, 0))
     t_bar = jnp.where(fires, bar.times[at], 0.0)[..., None]
-    if ts is None:
+    if ts is None or bar.saved is None:
         return t_bar
     place = rows.index - outer - neurons
     is_saved = ((place >= 0) & (place < len(ts)))[..., None]
