@@ -50,3 +50,31 @@ def test_against_brian(name):
     # 0.004 ms on either side of a spike. What is off at one spike is off at all that follow.
     per_spike = BRIAN["step"] + (0.008 if name == "QIF" else 0.0)
     assert np.all(np.abs(found - expected) <= 1.5 * per_spike * np.arange(1, len(expected) + 1))
+
+
+@pytest.mark.float64
+def test_a_recurrent_network_with_delays_against_brian():
+    """The same neurons spike, as often, and at the same times but for the steps of Brian2."""
+    given = json.loads((pathlib.Path(__file__).parent / "brian_network.json").read_text())
+    n, sources = len(given["bias"]), len(given["times"])
+
+    def wired(source, size, wires):
+        weight, delay = (jnp.asarray(wires[name]) for name in ("weight", "delay"))
+        return sx.Sparse(source, "layer", wires["sources"], wires["targets"], weight, shape=(size, n), delay=delay)
+
+    connections = [wired("layer", n, given["inner"]), wired("input", sources, given["outer"])]
+    neuron = sx.LIF(20.0, bias=jnp.asarray(given["bias"]), synapse=SYNAPSE)
+    network = sx.Network({"layer": sx.Layer(neuron, n)}, connections, sources, "layer")
+    inputs = sx.Spikes(jnp.asarray(given["times"])[None, :, None])
+    solution = sx.simulate(network, inputs, given["t1"], max_spikes=16)
+    found = np.asarray(solution.spikes["layer"].times[0])
+    expected = np.full(found.shape, np.inf)
+    for row, times in zip(expected, given["spikes"], strict=True):
+        row[: len(times)] = times
+    assert np.isfinite(expected).sum() > 300
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    happens = np.isfinite(expected)
+    late = np.abs(found[happens] - expected[happens])
+    # Each spike is late for the steps of all spikes before it that led to it.
+    assert np.max(late) < 50 * given["step"]
+    assert np.median(late) < 5 * given["step"]
