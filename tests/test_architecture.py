@@ -23,7 +23,7 @@ LEVELS = [
     ["_method", "_wiring"],
     ["_recurrence"],
     ["_simulate"],
-    ["losses", "encode", "datasets", "train"],
+    ["losses", "silence", "encode", "datasets", "train"],
     ["plot", "nir", "demo"],
     ["__main__"],
 ]
