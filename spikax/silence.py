@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import as_array, is_number, known, require, require_count, require_finite, require_instance
@@ -136,7 +137,7 @@ def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -
     require_finite(t1, "t1")
     require_finite(current, "current")
     numbers = known(current)
-    require(numbers is None or bool(jnp.all(numbers > 0.25)), "current", "above 1/4", current)
+    require(numbers is None or bool(np.all(numbers > 0.25)), "current", "above 1/4", current)
     kappa = jnp.sqrt(jnp.asarray(current, state.phi.dtype) - 0.25)
     # V = -pi cos / sin: as an angle between the two, which holds at a spike too, where V is infinite.
     sine, cosine = jnp.sin(jnp.pi * state.phi), jnp.cos(jnp.pi * state.phi)

@@ -53,6 +53,10 @@ def mse(labels=(0, 1), **options):
     return sx.losses.first_spike_mse(jnp.ones((2, 3)), jnp.asarray(labels), **times)
 
 
+def fluctuating(rate=0.1, tau_mem=20.0, tau_syn=5.0, **options):
+    return sx.init.fluctuation_driven(rate, tau_mem=tau_mem, tau_syn=tau_syn, **options)
+
+
 class Carrying(sx.LIF):
     def payload(self, t, state, drive):
         return state.v
@@ -99,6 +103,15 @@ CALLS = {
         ("low", lambda: sx.init.uniform(1.0, 1.0)),
         ("low", lambda: sx.init.uniform("a", 1.0)),
         ("high", lambda: sx.init.uniform(0.0, NAN)),
+    ],
+    "init.fluctuation_driven": [
+        ("rate", lambda: fluctuating(rate=0.0)),
+        ("rate", lambda: fluctuating(rate=None)),
+        ("tau_mem", lambda: fluctuating(tau_mem=-1.0)),
+        ("tau_syn", lambda: fluctuating(tau_syn="a")),
+        ("mean", lambda: fluctuating(mean=NAN)),
+        ("std", lambda: fluctuating(std=0.0)),
+        ("std", lambda: fluctuating(mean=9.0)(KEY, (3, 2))),
     ],
     "synapses": [
         ("tau", lambda: sx.ExpSynapse(0.0)),
