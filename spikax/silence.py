@@ -74,15 +74,15 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
     first = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, parameters)
     own = eqx.filter_eval_shape(lambda: jax.tree.map(jnp.asarray, eqx.combine(first, rest).initial_state()))
     same = jax.tree.structure(states) == jax.tree.structure(own)
-    require(
-        same, "states", "states of the neurons of `layer`", states, "For example `solution.states[name]`.", TypeError
-    )
-    ts = as_array(ts, "ts")
+    hint = "For example `solution.states[name]`."
+    require(same, "states", "states of the neurons of `layer`", states, hint, TypeError)
     leaf, size = jax.tree.leaves(states)[0], layer.size
     lead = leaf.shape[: leaf.ndim - jax.tree.leaves(own)[0].ndim]
-    require(len(lead) >= 2 and lead[-1] == size, "states", f"of shape (*batch, times, {size})", leaf)
+    require(len(lead) >= 2 and lead[-1] == size, "states", f"of shape (*batch, times, {size})", leaf, hint)
+    ts = as_array(ts, "ts")
     require(jnp.shape(ts) == lead[-2:-1], "ts", f"of shape ({lead[-2]},), the times of `states`", ts)
 
+    # Samples and times as one axis in front of the neurons.
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) - 1 :]), states)
     clock = jnp.broadcast_to(jnp.asarray(ts, leaf.dtype), lead[:-1]).ravel()
     parameters = jax.tree.map(lambda x: x.astype(leaf.dtype) if eqx.is_inexact_array(x) else x, parameters)
