@@ -1,6 +1,13 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
-from . import datasets as datasets, encode as encode, init as init, losses as losses, train as train
+from . import (
+    datasets as datasets,
+    encode as encode,
+    init as init,
+    losses as losses,
+    silence as silence,
+    train as train,
+)
 from ._check_neuron import check_neuron as check_neuron
 from ._connection import (
     AbstractConnection as AbstractConnection,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,10 @@ class Positive(AbstractParameter):
     def value(self) -> Float[Array, "..."]:
         """The parameter."""
         return jnp.exp(self.log)
+
+    def scaled(self, factor):
+        log = self.log + jnp.log(jnp.asarray(factor, self.log.dtype))
+        return eqx.tree_at(lambda parameter: parameter.log, self, log)
 
 
 class Signed(AbstractParameter):
@@ -86,6 +91,10 @@ class Signed(AbstractParameter):
         size = jnp.exp(self.log)
         return jnp.where(self.excites, size, -size)
 
+    def scaled(self, factor):
+        log = self.log + jnp.log(jnp.asarray(factor, self.log.dtype))
+        return eqx.tree_at(lambda parameter: parameter.log, self, log)
+
 
 class Masked(AbstractParameter):
     r"""Weights of which some are zero, and stay so: connections that are absent.
@@ -119,6 +128,20 @@ class Masked(AbstractParameter):
     def value(self) -> Float[Array, "..."]:
         """The weights."""
         return jnp.where(self.mask, resolved(self.inner), 0.0)
+
+    def scaled(self, factor):
+        return eqx.tree_at(lambda parameter: parameter.inner, self, scaled(self.inner, factor))
+
+
+def scaled(tree: Any, factor: Any) -> Any:
+    """All floating-point arrays times a positive factor; a parameter in a form of its own sees to its value itself."""
+
+    def leaf(node):
+        if is_parameter(node):
+            return node.scaled(factor)
+        return node * jnp.asarray(factor, node.dtype) if eqx.is_inexact_array(node) else node
+
+    return jax.tree.map(leaf, tree, is_leaf=is_parameter)
 
 
 def _as_floats(value: Any) -> Float[Array, "..."]:

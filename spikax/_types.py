@@ -25,6 +25,13 @@ class AbstractParameter(eqx.Module, _Value):
     def value(self) -> Float[Array, "..."]:
         """What a simulation sees."""
 
+    def scaled(self, factor: Any) -> "AbstractParameter":
+        """The parameter whose value is `factor` times this one's, for a positive factor."""
+        raise TypeError(
+            f"`factor` must be applied by the parameter itself; got {type(self).__name__}, which has no `scaled`. "
+            "Define `scaled(factor)`, which gives the parameter with a value that is `factor` times as large."
+        )
+
 
 Scalar = float | Float[Array, "..."] | AbstractParameter
 """One number, or an array that holds one number for every neuron of a layer."""

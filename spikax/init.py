@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._checks import require, require_below, require_finite
+from ._checks import require, require_below, require_finite, require_positive
 
 
 Initializer = Callable[[Array, tuple[int, int]], Array]
@@ -49,3 +49,53 @@ def scaled_normal(mean: float, std: float) -> Initializer:
     require_finite(std, "std")
     require(std >= 0, "std", "at least 0", std)
     return lambda key, shape: mean / shape[0] + std / math.sqrt(shape[0]) * jax.random.normal(key, shape)
+
+
+def fluctuation_driven(
+    rate: float, *, tau_mem: float, tau_syn: float, mean: float = 0.0, std: float = 1.0
+) -> Initializer:
+    r"""Weights drawn such that the free membrane fluctuates as wanted: around the threshold, not far from it.
+
+    Let n inputs spike independently, each at the rate $\nu$, as Poisson processes. The membrane of a `LIF` neuron
+    with an `ExpSynapse` that never reached its threshold then has in time, on average over neurons, the mean $\mu$ and
+    the variance $\sigma^2$ about it
+
+    $$ \mu = n\, \nu\, \mu_w \int \epsilon, \qquad \sigma^2 = n\, \nu\, (\mu_w^2 + \sigma_w^2) \int \epsilon^2, \qquad
+       \int \epsilon = \tau_{syn}, \qquad \int \epsilon^2 = \frac{\tau_{syn}^2}{2 (\tau_{mem} + \tau_{syn})}, $$
+
+    for weights from $N(\mu_w, \sigma_w^2)$ and the response $\epsilon$ to an arrival of weight one. The weights are
+    drawn with the $\mu_w$ and $\sigma_w$ that solve this. It holds some time constants after the start.
+
+    The threshold lies $\xi = (v_{threshold} - v_{rest} - \mu) / \sigma$ standard deviations above the mean; with a
+    threshold of 1 above the rest, the defaults make it one. Values from 1 to 3 suit most tasks.
+
+    **Main arguments:**
+
+    - `rate`: how often each input spikes, per ms: the number of its spikes in a sample over the sample's duration.
+
+    **Other arguments:**
+
+    - `tau_mem`, `tau_syn`: the time constants of the membrane and of the synapse, in ms.
+    - `mean`, `std`: the mean $\mu$ of the free membrane above its rest, and its standard deviation $\sigma$.
+
+    **Raises:** `TypeError` or `ValueError` for numbers that are not positive or finite; when the weights are drawn,
+    `ValueError` for a `std` that n inputs exceed by their mean weight alone.
+
+    ??? cite "Reference"
+        J. Rossbroich, J. Gygax, F. Zenke, *Fluctuation-driven initialization for spiking neural network training*,
+        Neuromorphic Computing and Engineering 2, 2022.
+    """
+    for name, value in (("rate", rate), ("tau_mem", tau_mem), ("tau_syn", tau_syn), ("std", std)):
+        require_positive(value, name)
+    require_finite(mean, "mean")
+    area, energy = tau_syn, tau_syn**2 / (2.0 * (tau_mem + tau_syn))
+
+    def draw(key, shape):
+        n = shape[0]
+        mean_weight = mean / (n * rate * area)
+        variance = std**2 / (n * rate * energy) - mean_weight**2
+        least = abs(mean_weight) * math.sqrt(n * rate * energy)
+        require(variance >= 0, "std", f"at least {least:.3g} for {n} inputs and the mean {mean}", std)
+        return mean_weight + math.sqrt(variance) * jax.random.normal(key, shape)
+
+    return draw

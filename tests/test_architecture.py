@@ -24,7 +24,7 @@ LEVELS = [
     ["_recurrence"],
     ["_one_clock"],
     ["_simulate"],
-    ["losses", "encode", "datasets", "train"],
+    ["losses", "silence", "encode", "datasets", "train"],
     ["plot", "nir", "demo"],
     ["__main__"],
 ]

@@ -1,4 +1,4 @@
-"""Encoders, losses, data sets, the training loop, and pictures."""
+"""Encoders, data sets, the training loop, and pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -89,69 +89,6 @@ def test_yin_yang_spikes(dtype):
     np.testing.assert_allclose(spikes.times[0, :, 0], [3.0, 24.0, 27.0, 6.0, 0.0], rtol=1e-5)
     with pytest.raises(ValueError, match="points"):
         yin_yang_spikes(jnp.zeros((4, 3), dtype))
-
-
-def cross_entropy(times, labels, **options):
-    return sx.losses.first_spike_cross_entropy(times, jnp.asarray(labels), t_silent=60.0, **options)
-
-
-def test_cross_entropy_is_the_published_loss(dtype):
-    times = jnp.asarray([[10.0, 10.5, 12.0]], dtype)
-    probability = np.exp(-21.0) / np.sum(np.exp(-np.asarray([20.0, 21.0, 24.0])))
-    expected = -np.log(probability) + 3e-3 * (np.exp(10.5 / 6.4) - 1)
-    np.testing.assert_allclose(cross_entropy(times, [1]), [expected], rtol=1e-5)
-
-
-def test_a_silent_wrong_output_leaves_the_sum(dtype):
-    three, two = jnp.asarray([10.0, 11.0, jnp.inf], dtype), jnp.asarray([10.0, 11.0], dtype)
-    np.testing.assert_allclose(cross_entropy(three, 0), cross_entropy(two, 0), rtol=1e-6)
-
-
-def test_a_silent_label_counts_as_late(dtype):
-    silent, late = jnp.asarray([jnp.inf, 11.0], dtype), jnp.asarray([60.0, 11.0], dtype)
-    np.testing.assert_allclose(cross_entropy(silent, 0), cross_entropy(late, 0), rtol=1e-6)
-    gradient = jax.grad(lambda times: cross_entropy(times, 0))(silent)
-    # Nothing makes the silent one spike, and the other is pushed back with the full slope.
-    np.testing.assert_allclose(gradient, [0.0, -2.0], rtol=1e-5)
-
-
-def test_the_loss_of_silent_outputs_is_finite(dtype):
-    times = jnp.full((4, 3), jnp.inf, dtype)
-    labels = jnp.asarray([0, 1, 2, 0])
-    value, gradient = jax.value_and_grad(lambda times: jnp.sum(cross_entropy(times, labels)))(times)
-    assert jnp.isfinite(value) and value.dtype == dtype
-    np.testing.assert_array_equal(gradient, 0.0)
-
-
-@pytest.mark.float64
-def test_the_gradient_of_the_loss_is_that_of_finite_differences():
-    times, h = np.asarray([9.0, 9.7, np.inf, 10.1]), 1e-6
-    gradient = jax.grad(lambda times: cross_entropy(times, 1))(jnp.asarray(times))
-    for i in (0, 1, 3):
-        up, down = times.copy(), times.copy()
-        up[i], down[i] = times[i] + h, times[i] - h
-        expected = (cross_entropy(jnp.asarray(up), 1) - cross_entropy(jnp.asarray(down), 1)) / (2 * h)
-        np.testing.assert_allclose(gradient[i], expected, rtol=1e-7)
-    assert gradient[2] == 0.0
-
-
-@pytest.mark.parametrize(
-    "labels, error", [([3], ValueError), ([-1], ValueError), ([0, 1], ValueError), ([0.0], TypeError)]
-)
-def test_cross_entropy_refuses_labels(labels, error, dtype):
-    with pytest.raises(error, match="labels"):
-        cross_entropy(jnp.ones((1, 3), dtype), labels)
-
-
-@pytest.mark.parametrize("option", ["tau0", "tau1"])
-def test_cross_entropy_refuses_time_constants(option, dtype):
-    with pytest.raises(ValueError, match=option):
-        cross_entropy(jnp.ones((1, 3), dtype), [0], **{option: 0.0})
-
-
-def test_earliest(dtype):
-    times = jnp.asarray([[3.0, 2.0, jnp.inf], [jnp.inf, jnp.inf, jnp.inf]], dtype)
-    np.testing.assert_array_equal(sx.losses.earliest(times), [1, -1])
 
 
 def regression(weight, inputs, targets):

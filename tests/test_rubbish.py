@@ -20,6 +20,8 @@ WEIGHT = jnp.ones((2, 3))
 LAYERS = {"a": sx.Layer(sx.LIF(), 3)}
 NETWORK = sx.sequential(2, LAYER, key=KEY)
 INPUTS = sx.Spikes(TIMES)
+STATES = sx.LIFState(jnp.ones((1, 3)))
+SOLUTION = sx.Solution({"a": INPUTS}, None, None, sx.RESULTS.successful, {}, {})
 PORTS = {"exc": sx.ExpSynapse(), "inh": sx.ExpSynapse()}
 
 
@@ -44,6 +46,15 @@ def cross_entropy(times=None, labels=(0, 1), t_silent=10.0, **options):
     times = jnp.ones((2, 3)) if times is None else times
     labels = jnp.asarray(labels) if isinstance(labels, tuple) else labels
     return sx.losses.first_spike_cross_entropy(times, labels, t_silent=t_silent, **options)
+
+
+def mse(labels=(0, 1), **options):
+    times = {"t_label": 1.0, "t_other": 2.0, "t_silent": 10.0} | options
+    return sx.losses.first_spike_mse(jnp.ones((2, 3)), jnp.asarray(labels), **times)
+
+
+def fluctuating(rate=0.1, tau_mem=20.0, tau_syn=5.0, **options):
+    return sx.init.fluctuation_driven(rate, tau_mem=tau_mem, tau_syn=tau_syn, **options)
 
 
 class Carrying(sx.LIF):
@@ -92,6 +103,15 @@ CALLS = {
         ("low", lambda: sx.init.uniform(1.0, 1.0)),
         ("low", lambda: sx.init.uniform("a", 1.0)),
         ("high", lambda: sx.init.uniform(0.0, NAN)),
+    ],
+    "init.fluctuation_driven": [
+        ("rate", lambda: fluctuating(rate=0.0)),
+        ("rate", lambda: fluctuating(rate=None)),
+        ("tau_mem", lambda: fluctuating(tau_mem=-1.0)),
+        ("tau_syn", lambda: fluctuating(tau_syn="a")),
+        ("mean", lambda: fluctuating(mean=NAN)),
+        ("std", lambda: fluctuating(std=0.0)),
+        ("std", lambda: fluctuating(mean=9.0)(KEY, (3, 2))),
     ],
     "synapses": [
         ("tau", lambda: sx.ExpSynapse(0.0)),
@@ -433,6 +453,63 @@ CALLS = {
         ("alpha", lambda: cross_entropy(alpha=NAN)),
         ("times", lambda: sx.losses.earliest(None)),
         ("times", lambda: sx.losses.earliest(1.0)),
+        ("t_label", lambda: mse(t_label=NAN)),
+        ("t_other", lambda: mse(t_other=None)),
+        ("t_silent", lambda: mse(t_silent=0.0)),
+        ("labels", lambda: mse(labels=jnp.asarray([0, 3]))),
+        ("margin", lambda: sx.losses.first_spike_margin(jnp.ones((1, 2)), jnp.asarray([0]), margin=0.0, t_silent=9.0)),
+        ("spikes", lambda: sx.losses.spike_times(TIMES, INPUTS, t_silent=9.0)),
+        ("targets", lambda: sx.losses.spike_times(INPUTS, TIMES, t_silent=9.0)),
+        ("targets", lambda: sx.losses.spike_times(INPUTS, sx.Spikes(jnp.ones((3, 1))), t_silent=9.0)),
+        ("t_silent", lambda: sx.losses.spike_times(INPUTS, INPUTS, t_silent=np.inf)),
+        ("tau", lambda: sx.losses.van_rossum(INPUTS, INPUTS, tau=0.0, t1=9.0)),
+        ("t1", lambda: sx.losses.van_rossum(INPUTS, INPUTS, tau=1.0, t1=np.inf)),
+        ("spikes", lambda: sx.losses.spike_count(TIMES, tau=1.0, t1=9.0)),
+        ("tau", lambda: sx.losses.spike_count(INPUTS, tau=-1.0, t1=9.0)),
+        ("t1", lambda: sx.losses.spike_count(INPUTS, tau=1.0, t1=None)),
+        ("scores", lambda: sx.losses.cross_entropy(None, jnp.asarray(0))),
+        ("scores", lambda: sx.losses.largest(1.0)),
+        ("labels", lambda: sx.losses.cross_entropy(jnp.ones((2, 3)), jnp.asarray([0, 3]))),
+        ("labels", lambda: sx.losses.cross_entropy(jnp.ones((2, 3)), jnp.asarray([0.0, 1.0]))),
+        ("v", lambda: sx.losses.maximum(jnp.ones(3))),
+        ("v", lambda: sx.losses.mean("a")),
+        ("v", lambda: sx.losses.last(jnp.ones((0, 3)))),
+        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), jnp.ones(3))),
+        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0]))),
+        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), None)),
+        ("counts", lambda: sx.losses.count_bounds(None)),
+        ("low", lambda: sx.losses.count_bounds(jnp.ones(3), low=2.0, high=1.0)),
+        ("high", lambda: sx.losses.count_bounds(jnp.ones(3), high=None)),
+        ("times", lambda: sx.losses.time_bounds(None)),
+        ("early", lambda: sx.losses.time_bounds(jnp.ones(3), early=NAN)),
+        ("conditions", lambda: sx.losses.silent_peak(jnp.ones(2), INPUTS)),
+        ("conditions", lambda: sx.losses.silent_peak(jnp.ones((4, 3)), INPUTS)),
+        ("spikes", lambda: sx.losses.silent_peak(jnp.ones((4, 2)), TIMES)),
+        ("margin", lambda: sx.losses.silent_peak(jnp.ones((4, 2)), INPUTS, margin=NAN)),
+    ],
+    "silence": [
+        ("solution", lambda: sx.silence.activity(INPUTS)),
+        ("burst", lambda: sx.silence.activity(SOLUTION, burst=0)),
+        ("layer", lambda: sx.silence.spike_conditions(sx.LIF(), TIMES[0], STATES)),
+        ("states", lambda: sx.silence.spike_conditions(LAYER, TIMES[0], None)),
+        ("states", lambda: sx.silence.spike_conditions(LAYER, TIMES[0], sx.LIFState(jnp.ones((1, 2))))),
+        ("states", lambda: sx.silence.spike_conditions(LAYER, TIMES[0], sx.LIFState(jnp.ones(3)))),
+        ("ts", lambda: sx.silence.spike_conditions(LAYER, jnp.ones(2), STATES)),
+        ("ts", lambda: sx.silence.spike_conditions(LAYER, None, STATES)),
+        ("neuron", lambda: sx.silence.pseudospikes(sx.LIF(), sx.QIFState(TIMES), 9.0)),
+        ("state", lambda: sx.silence.pseudospikes(sx.QIF(), STATES, 9.0)),
+        ("t1", lambda: sx.silence.pseudospikes(sx.QIF(), sx.QIFState(TIMES), np.inf)),
+        ("current", lambda: sx.silence.pseudospikes(sx.QIF(), sx.QIFState(TIMES), 9.0, current=0.25)),
+        ("times", lambda: sx.silence.with_pseudospikes(None, TIMES)),
+        ("pseudospikes", lambda: sx.silence.with_pseudospikes(TIMES, TIMES[0])),
+        ("network", lambda: sx.silence.calibrated(LAYER, INPUTS, 9.0)),
+        ("network", lambda: jax.jit(lambda x: sx.silence.calibrated(NETWORK, sx.Spikes(x), 9.0))(TIMES)),
+        ("options", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, throw=False)),
+        ("fraction", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, fraction=0.0)),
+        ("fraction", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, fraction="a")),
+        ("fraction", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, fraction={"b": 0.5})),
+        ("fraction['output']", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, fraction={"output": 2.0})),
+        ("tolerance", lambda: sx.silence.calibrated(NETWORK, INPUTS, 9.0, tolerance=-1.0)),
     ],
     "encode": [
         ("values", lambda: sx.encode.latency(jnp.asarray([1.5]), 0.0, 1.0)),

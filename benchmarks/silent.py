@@ -1,0 +1,116 @@
+"""Trains Yin-Yang networks that are silent at the start, with and without a remedy, and prints a row of a table each.
+
+    python benchmarks/silent.py [--remedies none peak calibrated] [--epochs 50] [--seed 0]
+
+The network is that of `benchmarks/yin_yang.py` but for weights that are twenty times too small, and outputs without the
+bias that brings them to spike in any case. So no neuron spikes in any sample, and the spike times have no gradient.
+
+- `none`: no remedy.
+- `peak`: `losses.silent_peak` of both layers is added to the loss.
+- `calibrated`: `silence.calibrated` scales the weights before training; the term is that of the outputs alone.
+"""
+
+import argparse
+import time
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+
+import spikax as sx
+from spikax import demo, losses, silence, train
+
+
+TOO_SMALL = 0.05
+FRACTIONS = {"hidden": 0.5, "output": 0.9}
+TS = jnp.linspace(0.0, 60.0, 31)
+
+# How much the peak of each silent neuron counts beside the loss of the spike times.
+WEIGHTS = {
+    "none": {},
+    "peak": {"hidden": 0.1, "output": 1.0},
+    "calibrated": {"output": 1.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--remedies", nargs="+", choices=WEIGHTS, default=list(WEIGHTS))
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    settings = demo.Settings(epochs=options.epochs, seed=options.seed, max_spikes=16)
+    print("| remedy | silent neurons at the start: hidden, output | after training | test accuracy | seconds |")
+    print("|---|---|---|---|---|")
+    for remedy in options.remedies:
+        print(row(remedy, settings), flush=True)
+
+
+def row(remedy: str, settings: demo.Settings) -> str:
+    """Trains a network with a remedy, and says how it went."""
+    start = time.perf_counter()
+    network, training = build(settings), demo.samples("training", settings)
+    if remedy == "calibrated":
+        some = sx.Spikes(training[0].times[:200])
+        network = silence.calibrated(network, some, settings.duration, fraction=FRACTIONS, max_spikes=64)
+    measure, test = objective(WEIGHTS[remedy], settings), demo.samples("test", settings)
+    before = train.evaluate(network, measure, test, batch_size=500)
+    fit = train.fit(
+        network,
+        measure,
+        training,
+        demo.samples("validation", settings),
+        optimizer=optimizer(settings),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    after = train.evaluate(fit.network, measure, test, batch_size=500)
+    silent = [f"{m['hidden_silent']:.0%}, {m['output_silent']:.0%}" for m in (before, after)]
+    return f"| {remedy} | {silent[0]} | {silent[1]} | {after['accuracy']:.1%} | {time.perf_counter() - start:.0f} |"
+
+
+def build(settings: demo.Settings) -> sx.Network:
+    """The network of the demo, with outputs as any other neuron, and weights that are far too small."""
+    network = demo.build(settings)
+    outputs = sx.Layer(sx.LIF(), len(demo.CLASSES))
+    weights = [TOO_SMALL * connection.weight for connection in network.connections]
+    return eqx.tree_at(
+        lambda network: [network.layers["output"], *(connection.weight for connection in network.connections)],
+        network,
+        [outputs, *weights],
+    )
+
+
+def objective(weights: dict[str, float], settings: demo.Settings) -> train.Objective:
+    """The loss of the first spikes, the peaks of silent neurons with their weights, and who is silent."""
+
+    def measure(network, inputs, labels):
+        solution = sx.simulate(
+            network,
+            inputs,
+            settings.duration,
+            saveat=dict.fromkeys(weights, TS) or None,
+            max_spikes=settings.max_spikes,
+        )
+        times = sx.first_spike(solution.spikes["output"])
+        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration)
+        for name, weight in weights.items():
+            conditions = silence.spike_conditions(network.layers[name], TS, solution.states[name])
+            loss += weight * losses.silent_peak(conditions, solution.spikes[name])
+        activity = silence.activity(solution)
+        silent = {f"{name}_silent": activity[name].silent for name in activity}
+        return loss, {"accuracy": (losses.earliest(times) == labels).astype(times.dtype)} | silent
+
+    return measure
+
+
+def optimizer(settings: demo.Settings) -> optax.GradientTransformation:
+    """That of the demo."""
+    steps = settings.epochs * (demo.SIZES["training"] // settings.batch_size)
+    schedule = optax.cosine_decay_schedule(settings.learning_rate, steps)
+    return optax.chain(optax.clip_by_global_norm(settings.clip), optax.adam(schedule))
+
+
+if __name__ == "__main__":
+    main()
