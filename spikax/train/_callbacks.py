@@ -36,10 +36,9 @@ class ProgressBar:
         if self._bar.n == 0:
             # A training that was resumed starts further on, and its rate counts from there.
             self._bar.initial = self._bar.n = epoch.number - 1
-        measures = [_told(name, value) for name, value in epoch.validation.items() if name != "loss"]
-        told = ", validation ".join([f"loss {epoch.training['loss']:.3f}", *measures])
+        measures = ", ".join(_told(name, value) for name, value in epoch.validation.items())
         self._bar.set_description_str(f"epoch {epoch.number}/{self._bar.total}", refresh=False)
-        self._bar.set_postfix_str(told, refresh=False)
+        self._bar.set_postfix_str(f"loss {epoch.training['loss']:.3f}, in validation {measures}", refresh=False)
         self._bar.update()
 
     def __enter__(self) -> "ProgressBar":
