@@ -269,7 +269,7 @@ def _refusal(value: Any, where: str) -> str:
     expectation = "made of Equinox modules, dictionaries, lists, tuples, numbers, strings and arrays"
     got = f"`{where}` must be {expectation}; got {value!r}."
     if callable(value):
-        hint = "A file holds no code, and so is safe to load. Write the neuron as a class; docs/extending.md shows how."
+        hint = "A file holds no code. In place of a neuron of functions, write a class: docs/extending.md shows how."
     else:
         hint = "Put what it holds into fields of an Equinox module."
     return f"{got} {hint}"

@@ -53,6 +53,14 @@ def test_fit_learns_and_reports_each_epoch(dtype):
     assert train.evaluate(fit.network, regression, line(13, dtype)) == pytest.approx(best.validation)
 
 
+def test_each_epoch_has_the_largest_norm_of_a_gradient(dtype):
+    data = line(16, dtype, batch_size=16)
+    fit = train.fit(jnp.zeros(2, dtype), regression, data, data, optimizer=SGD, epochs=1)
+    ((inputs, targets),) = data.epoch(1)
+    gradient = jax.grad(lambda weight: jnp.mean(regression(weight, inputs, targets)[0]))(jnp.zeros(2, dtype))
+    assert fit.history[0].training["gradient_norm"] == pytest.approx(float(jnp.linalg.norm(gradient)), rel=1e-5)
+
+
 def test_without_an_accuracy_the_lowest_loss_is_best(dtype):
     fit = fit_line(dtype, lambda *arguments: (regression(*arguments)[0], {}), epochs=6)
     losses = [epoch.validation["loss"] for epoch in fit.history]
@@ -379,7 +387,7 @@ def test_the_progress_bar_tells_what_was_measured(dtype, capsys, tmp_path):
         fit_line(dtype, directory=tmp_path, epochs=3, callbacks=[bar])
     told = capsys.readouterr().err
     assert "compiling" in told and "epoch 2/3" in told and "epoch 3/3" in told
-    assert "100 %" in told and ", in validation loss" in told and ", accuracy" in told
+    assert "100 %" in told and ", validation " in told and ", acc" in told
 
 
 def test_tensorboard_gets_every_measure(dtype, monkeypatch):

@@ -161,7 +161,7 @@ def test_a_neuron_of_functions_is_refused_and_the_old_file_stays(tmp_path):
     functions = {"dynamics": lambda t, v, drive, p: drive - v, "spike_condition": lambda t, v, p: v - 1.0}
     neuron = sx.neuron_from(initial_state=0.0, reset=lambda t, v, p: 0.0, **functions)
     sx.save(tmp_path / "file", sx.LIF())
-    expected = r"`network.functions\['dynamics'\]` must be made of .* got <function .* no code.* the neuron as a class"
+    expected = r"`network.functions\['dynamics'\]` must be made of .* got <function .* no code.* write a class"
     with pytest.raises(TypeError, match=expected):
         sx.save(tmp_path / "file", neuron)
     assert sx.load(tmp_path / "file")[0] == sx.LIF()

@@ -36,9 +36,10 @@ class ProgressBar:
         if self._bar.n == 0:
             # A training that was resumed starts further on, and its rate counts from there.
             self._bar.initial = self._bar.n = epoch.number - 1
-        measures = ", ".join(_told(name, value) for name, value in epoch.validation.items())
+        losses = f"loss {epoch.training['loss']:.3f}, validation {epoch.validation['loss']:.3f}"
+        measures = [_told(name, value) for name, value in epoch.validation.items() if name != "loss"]
         self._bar.set_description_str(f"epoch {epoch.number}/{self._bar.total}", refresh=False)
-        self._bar.set_postfix_str(f"loss {epoch.training['loss']:.3f}, in validation {measures}", refresh=False)
+        self._bar.set_postfix_str(", ".join([losses, *measures]), refresh=False)
         self._bar.update()
 
     def __enter__(self) -> "ProgressBar":

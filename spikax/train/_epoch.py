@@ -8,8 +8,9 @@ class Epoch(NamedTuple):
 
     - `number`: the number of the epoch, from 1.
     - `seconds`: how long it took, with its validation.
-    - `training`: the mean of the loss and of each measure over its batches, while the network was learning.
-    - `validation`: the same over the validation data, after it.
+    - `training`: the mean of the loss and of each measure over its batches, while the network was learning; and
+      `"gradient_norm"`, the largest norm of the gradient in a step, before the optimiser clips it.
+    - `validation`: the mean of the loss and of each measure over the validation data, after it.
     """
 
     number: int

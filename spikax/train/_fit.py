@@ -118,7 +118,7 @@ def fit(
         stand = checkpoint.read(directory, stand, own)
     done = len(stand.history)
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)
-    while len(stand.history) < epochs and not _is_stuck(stand, patience):
+    while len(stand.history) < epochs and not _has_stalled(stand, patience):
         stand = _after_epoch(stand, plan, training, validation)
         if directory is not None:
             checkpoint.write(directory, stand, own)
@@ -141,7 +141,7 @@ class _Report(NamedTuple):
     """What became of a step."""
 
     means: dict[str, Array]
-    peaks: Array  # the largest entry of the gradient in each array that learns
+    norms: Array  # of the gradient with respect to each array that learns
 
 
 def _after_epoch(stand: Stand, plan: _Plan, training: Loader, validation: Loader) -> Stand:
@@ -156,6 +156,7 @@ def _after_epoch(stand: Stand, plan: _Plan, training: Loader, validation: Loader
     reports = jax.device_get(reports)
     _require_finite(reports, network, plan, number)
     learned = {name: float(np.mean([report.means[name] for report in reports])) for name in reports[0].means}
+    learned["gradient_norm"] = max(float(np.linalg.norm(report.norms)) for report in reports)
     tested = evaluate(network, plan.objective, validation)
     _require_finite_loss(tested["loss"], number)
     epoch = Epoch(number, time.perf_counter() - start, learned, tested)
@@ -180,14 +181,14 @@ def _step(
         return means["loss"], means
 
     gradients, means = gradient(learning)
-    peaks = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(gradients)]
-    peaks = jnp.stack([peak.astype(jnp.result_type(float)) for peak in peaks])
-    fine = fine & jnp.all(jnp.isfinite(peaks)) & jnp.isfinite(means["loss"])
+    norms = [jnp.linalg.norm(jnp.ravel(leaf)) for leaf in jax.tree.leaves(gradients)]
+    norms = jnp.stack([norm.astype(jnp.result_type(float)) for norm in norms])
+    fine = fine & jnp.all(jnp.isfinite(norms)) & jnp.isfinite(means["loss"])
     updates, after = plan.optimizer.update(gradients, state, learning)
     # From the first step that is not finite on, nothing changes: so the network still runs, and no later error hides
     # this one, which is raised at the end of the epoch.
     learning, state = _where(fine, (optax.apply_updates(learning, updates), after), (learning, state))
-    return eqx.combine(learning, rest), state, fine, _Report(means, peaks)
+    return eqx.combine(learning, rest), state, fine, _Report(means, norms)
 
 
 def _where(fine: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
@@ -224,18 +225,18 @@ def _as_json(settings: Mapping[str, Any] | None) -> dict[str, Any]:
         raise
 
 
-def _is_stuck(stand: Stand, patience: int | None) -> bool:
+def _has_stalled(stand: Stand, patience: int | None) -> bool:
     return patience is not None and len(stand.history) - stand.best_number >= patience
 
 
 def _require_finite(reports: list[_Report], network: Any, plan: _Plan, number: int) -> None:
     """Raises for the first step of an epoch whose loss or gradient is not finite."""
     for step, report in enumerate(reports, start=1):
-        loss, peaks = report.means["loss"], report.peaks
-        if np.isfinite(loss) and np.all(np.isfinite(peaks)):
+        loss, norms = report.means["loss"], report.norms
+        if np.isfinite(loss) and np.all(np.isfinite(norms)):
             continue
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(eqx.filter(network, plan.spec))]
-        worst = int(np.argmax(np.where(np.isfinite(peaks), peaks, np.inf)))
+        worst = int(np.argmax(np.where(np.isfinite(norms), norms, np.inf)))
         if np.isfinite(loss):
             cause = (
                 "A spike condition that only grazes its threshold does this: there the derivative of the spike time "
@@ -248,8 +249,8 @@ def _require_finite(reports: list[_Report], network: Any, plan: _Plan, number: i
                 "step, look in the objective for a spike time of `inf`, that of a silent neuron, in a sum or product."
             )
         raise FloatingPointError(
-            f"In step {step} of epoch {number} the loss is {loss}, and the largest entry of its gradient is "
-            f"{peaks[worst]}, in `network{paths[worst]}`. {cause}"
+            f"In step {step} of epoch {number} the loss is {loss}, and the norm of its gradient with respect to "
+            f"`network{paths[worst]}` is {norms[worst]}. {cause}"
         )
 
 

@@ -40,7 +40,8 @@ def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyT
     expectation = "a function that gives a pair: losses, and a dictionary of measures"
     require(is_pair, "objective", expectation, given, error=TypeError)
     losses, measures = given
-    require("loss" not in measures, "objective", "one without a measure named `loss`", sorted(measures))
+    is_free = {"loss", "gradient_norm"}.isdisjoint(measures)
+    require(is_free, "objective", "one without measures named `loss` and `gradient_norm`", sorted(measures))
     samples = jnp.shape(jax.tree.leaves(targets)[0])[:1]
     for name, values in ({"loss": losses} | measures).items():
         require(jnp.shape(values) == samples, name, f"of shape {samples}, one number per sample", values)
