@@ -28,6 +28,7 @@ from ._network import Layer as Layer, Network as Network, recurrent as recurrent
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._parameters import Masked as Masked, Positive as Positive, Signed as Signed
 from ._results import RESULTS as RESULTS
+from ._saving import load as load, save as save
 from ._simulate import simulate as simulate
 from ._solution import Solution as Solution, Stats as Stats
 from ._spikes import Events as Events, first_spike as first_spike, Spikes as Spikes
@@ -41,6 +42,7 @@ from ._synapse import (
 )
 from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
+from ._version import __version__ as __version__
 from ._written import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
 from .neurons import (
     AdEx as AdEx,
@@ -75,6 +77,3 @@ from .neurons import (
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
 )
-
-
-__version__ = "0.1.0"

@@ -32,7 +32,7 @@ from ._solution import Solution
 from ._spikes import first_spike, Spikes
 from ._synapse import ExpSynapse
 from ._until import FirstSpikes
-from .datasets import yin_yang, yin_yang_spikes, YinYang
+from .datasets import Loader, yin_yang, yin_yang_spikes, YinYang
 from .neurons import CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LIF, MultiCompartment, QIF
 
 
@@ -186,13 +186,11 @@ def train_yin_yang(settings: Settings, on_epoch: Callable[[train.Epoch], Any] | 
     return train.fit(
         build(settings),
         objective(settings),
-        samples("training", settings),
-        samples("validation", settings),
+        Loader(*samples("training", settings), batch_size=settings.batch_size, seed=settings.seed),
+        Loader(*samples("validation", settings), batch_size=settings.batch_size),
         optimizer=optimizer,
         epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        on_epoch=on_epoch,
+        callbacks=() if on_epoch is None else (lambda epoch, _: on_epoch(epoch),),
     )
 
 
@@ -208,15 +206,15 @@ def _stretched(updates: Network, strides: tuple[float, float]) -> Network:
 
 def test(network: Network, settings: Settings) -> dict[str, float]:
     """The mean loss, accuracy and spikes per hidden neuron on the test data."""
-    return train.evaluate(network, objective(settings), samples("test", settings), batch_size=SIZES["test"])
+    data = Loader(*samples("test", settings), batch_size=SIZES["test"])
+    return train.evaluate(network, objective(settings), data)
 
 
 def answer(network: Network, points: Any, settings: Settings) -> np.ndarray:
     """The class that a network gives to each point, shape `(n, 2)`; -1 where no output spikes."""
     points = np.asarray(points)
-    batches = train.filled_batches(len(points), SIZES["test"])
-    answers = [_answer(network, yin_yang_spikes(points[rows]), settings) for rows in batches]
-    return np.concatenate(answers)[: len(points)]
+    batches = Loader(yin_yang_spikes(points), points, batch_size=SIZES["test"]).in_order()
+    return np.concatenate([_answer(network, inputs, settings)[:count] for inputs, _, count in batches])
 
 
 @eqx.filter_jit

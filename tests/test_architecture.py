@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level or from below. A name stands for a module, or for a folder and all in it.
 LEVELS = [
-    ["_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init"],
+    ["_version", "_files", "_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init"],
     ["_synapse"],
     ["_neuron"],
     ["_check_neuron"],
@@ -24,6 +24,7 @@ LEVELS = [
     ["_recurrence"],
     ["_one_clock"],
     ["_simulate"],
+    ["_saving"],
     ["losses", "silence", "encode", "datasets", "train"],
     ["plot", "nir", "demo"],
     ["__main__"],

@@ -1,9 +1,8 @@
-"""Encoders, data sets, the training loop, and pictures."""
+"""Encoders, data sets, and pictures."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import spikax as sx
@@ -89,82 +88,6 @@ def test_yin_yang_spikes(dtype):
     np.testing.assert_allclose(spikes.times[0, :, 0], [3.0, 24.0, 27.0, 6.0, 0.0], rtol=1e-5)
     with pytest.raises(ValueError, match="points"):
         yin_yang_spikes(jnp.zeros((4, 3), dtype))
-
-
-def regression(weight, inputs, targets):
-    """A network that is a line: enough for the loop."""
-    error = (inputs @ weight - targets) ** 2
-    return error, {"accuracy": (error < 1e-2).astype(error.dtype)}
-
-
-def line(n, dtype):
-    inputs = jax.random.normal(jax.random.key(n), (n, 2), dtype)
-    return inputs, inputs @ jnp.asarray([1.0, -2.0], dtype)
-
-
-def fit_line(dtype, **options):
-    arguments = {"optimizer": optax.sgd(0.1), "epochs": 20, "batch_size": 8, "seed": 1} | options
-    return train.fit(jnp.zeros(2, dtype), regression, line(50, dtype), line(13, dtype), **arguments)
-
-
-def test_fit_learns_and_reports_each_epoch(dtype):
-    seen = []
-    fit = fit_line(dtype, on_epoch=seen.append)
-    np.testing.assert_allclose(fit.network, [1.0, -2.0], atol=0.1)
-    assert [epoch.number for epoch in seen] == list(range(1, 21)) and seen == fit.history
-    best = max(fit.history, key=lambda epoch: (epoch.validation["accuracy"], -epoch.validation["loss"]))
-    assert fit.best == best.number
-    measured = train.evaluate(fit.network, regression, line(13, dtype), batch_size=8)
-    assert measured == pytest.approx(best.validation)
-
-
-def test_fit_is_reproducible(dtype):
-    np.testing.assert_array_equal(fit_line(dtype).network, fit_line(dtype).network)
-
-
-def test_evaluate_counts_every_sample_once(dtype):
-    inputs, targets = line(13, dtype)
-    losses, _ = regression(jnp.zeros(2, dtype), inputs, targets)
-    measured = train.evaluate(jnp.zeros(2, dtype), regression, (inputs, targets), batch_size=5)
-    assert measured["loss"] == pytest.approx(float(jnp.mean(losses)), rel=1e-5)
-
-
-def test_fit_compiles_its_step_once(dtype):
-    traced = []
-
-    def counting(weight, inputs, targets):
-        traced.append(inputs.shape)
-        return regression(weight, inputs, targets)
-
-    train.fit(
-        jnp.zeros(2, dtype),
-        counting,
-        line(50, dtype),
-        line(13, dtype),
-        optimizer=optax.sgd(0.1),
-        epochs=3,
-        batch_size=8,
-    )
-    assert traced == [(8, 2), (8, 2)]
-
-
-def test_fit_reports_a_diverged_loss(dtype):
-    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
-        fit_line(dtype, optimizer=optax.sgd(1e30))
-
-
-@pytest.mark.parametrize(
-    "options, error",
-    [
-        ({"epochs": 0}, ValueError),
-        ({"batch_size": 51}, ValueError),
-        ({"batch_size": 2.0}, TypeError),
-        ({"optimizer": "adam"}, TypeError),
-    ],
-)
-def test_fit_refuses(options, error, dtype):
-    with pytest.raises(error, match=next(iter(options))):
-        fit_line(dtype, **options)
 
 
 @pytest.fixture

@@ -81,3 +81,23 @@ def test_the_neurons_of_the_page_on_extending():
         parameters={"tau_mem": 20.0, "step": 0.2},
     )
     assert jnp.array_equal(spikes(written), spikes(names["Adapting"]()))
+
+
+def test_the_page_on_training(monkeypatch, tmp_path):
+    """A network is trained, again in part, saved, and loaded."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    pytest.importorskip("tqdm")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "training.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    # Smaller numbers than a reader's, for the sake of time.
+    short = code.replace("5000", "40").replace("1000", "20").replace("=50", "=20").replace("60,", "6,")
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(short.replace("=20,", "=2,").replace("Bar(20)", "Bar(2)"), "training.md", "exec"), names)
+    assert len(names["fit"].history) == 2 and len(names["history"]) == 2
+    files = {path.name for path in (tmp_path / "runs" / "first").iterdir()}
+    assert files == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json"}
+    assert jnp.array_equal(names["network"].connections[1].weight, names["fit"].network.connections[1].weight)
+    assert names["spikes"].times.shape == (1, 3, 1)

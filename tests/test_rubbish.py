@@ -67,18 +67,21 @@ def compartments(**options):
     return sx.MultiCompartment(**(given | options))
 
 
-def fit(**options):
-    data = jnp.ones(4), jnp.ones(4)
+def loader(inputs=None, targets=None, batch_size=2, **options):
+    inputs, targets = (jnp.ones(4) if part is None else part for part in (inputs, targets))
+    return sx.datasets.Loader(inputs, targets, batch_size=batch_size, **options)
+
+
+def fit(network=None, **options):
     given = {
         "objective": lambda network, x, y: ((network * x) ** 2, {"accuracy": y}),
-        "training": data,
-        "validation": data,
+        "training": loader(),
+        "validation": loader(),
         "optimizer": optax.sgd(0.1),
         "epochs": 1,
-        "batch_size": 2,
     } | options
     first = [given.pop(name) for name in ("objective", "training", "validation")]
-    return sx.train.fit(jnp.asarray(1.0), *first, **given)
+    return sx.train.fit(jnp.asarray(1.0) if network is None else network, *first, **given)
 
 
 # What must be complained about, and calls that must complain about it.
@@ -538,19 +541,28 @@ CALLS = {
     "train": [
         ("optimizer", lambda: fit(optimizer="adam")),
         ("epochs", lambda: fit(epochs=0)),
-        ("batch_size", lambda: fit(batch_size=0)),
-        ("batch_size", lambda: fit(batch_size=5)),
-        ("batch_size", lambda: fit(batch_size=2.0)),
+        ("batch_size", lambda: fit(training=loader(batch_size=5))),
         ("training", lambda: fit(training=jnp.ones(4))),
-        ("training", lambda: fit(training=(jnp.ones(4), jnp.ones(3)))),
-        ("training", lambda: fit(training=(1.0, 2.0))),
+        ("training", lambda: fit(training=(jnp.ones(4), jnp.ones(4)))),
         ("validation", lambda: fit(validation=None)),
+        ("data", lambda: sx.train.evaluate(jnp.ones(()), lambda network, x, y: (x, {}), (jnp.ones(4), jnp.ones(4)))),
         ("objective", lambda: fit(objective="loss")),
-        ("objective", lambda: fit(objective=lambda network, x, y: ((network * x) ** 2, {}))),
+        ("objective", lambda: fit(objective=lambda network, x, y: (network * x) ** 2)),
+        ("objective", lambda: fit(objective=lambda network, x, y: (network * x, {"loss": x}))),
         ("loss", lambda: fit(objective=lambda network, x, y: (jnp.sum(network * x), {"accuracy": x}))),
+        ("accuracy", lambda: fit(objective=lambda network, x, y: (network * x, {"accuracy": jnp.sum(x)}))),
+        ("trainable", lambda: fit(trainable=False)),
+        ("trainable", lambda: fit(trainable=[True, False])),
+        ("trainable", lambda: fit(network=2.0)),
+        ("augment", lambda: fit(augment=0.2)),
         ("seed", lambda: fit(seed=-1)),
         ("seed", lambda: fit(seed="a")),
-        ("on_epoch", lambda: fit(on_epoch=3)),
+        ("patience", lambda: fit(patience=0)),
+        ("callbacks", lambda: fit(callbacks=3)),
+        ("callbacks", lambda: fit(callbacks=[3])),
+        ("settings", lambda: fit(settings="fast", directory="/nowhere")),
+        ("settings", lambda: fit(settings={"rate": jnp.ones(2)}, directory="/nowhere")),
+        ("epochs", lambda: sx.train.ProgressBar(0)),
     ],
     "DiscreteAdjoint": [
         ("memory", lambda: sx.DiscreteAdjoint(0)),

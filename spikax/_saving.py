@@ -1,0 +1,281 @@
+"""Networks in files: a description in JSON, and the arrays beside it."""
+
+import dataclasses
+import inspect
+import io
+import json
+import math
+import os
+import sys
+import types
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._checks import require, require_instance
+from ._files import replacing
+from ._simulate import simulate
+from ._version import __version__
+
+
+FORMAT = 1
+
+# What a file may name without being asked. Of anything else the reader has to bring the class.
+_LIBRARIES = ("spikax", "diffrax", "optimistix", "lineax")
+_DESCRIPTION = "network.json"
+
+
+def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | None = None) -> None:
+    """Writes a network into a file, with all that makes it, and how it is simulated.
+
+    ```python
+    sx.save("network.zip", network, {"t1": 60.0, "max_spikes": 16, "solver": diffrax.Tsit5(), "rtol": 1e-7})
+    network, options = sx.load("network.zip")
+    spikes = network(inputs, **options)  # the same spikes, to the bit
+    ```
+
+    The file is a zip archive: a description to read, `network.json`, and a `.npy` file for every array. It holds no
+    code: of classes and functions it holds the names. The file appears, or replaces an older one, when it is complete.
+
+    **Arguments:**
+
+    - `path`: where to write.
+    - `network`: the network; or any tree of Equinox modules, dictionaries with strings as keys, lists, tuples,
+      numbers, strings, None, and arrays of JAX and NumPy.
+    - `options`: arguments for [`spikax.simulate`][] by name, such as solver, tolerances, adjoint and method.
+
+    **Raises:** `TypeError` for what cannot be described so: functions, but those of Diffrax, Optimistix and Lineax, and
+    thus the neurons of [`spikax.neuron_from`][]; `ValueError` for options that `simulate` does not have.
+    """
+    options = {} if options is None else options
+    require_instance(options, Mapping, "options", "a dictionary of arguments for `sx.simulate`")
+    names = [name for name in inspect.signature(simulate).parameters if name not in ("network", "inputs")]
+    for name in options:
+        require(name in names, "options", f"arguments of `sx.simulate`, among {names}", name)
+    writer = _Writer([], {})
+    description = {
+        "format": FORMAT,
+        "spikax": __version__,
+        "network": writer.describe(network, "network"),
+        "options": writer.describe(dict(options), "options"),
+    }
+    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_DESCRIPTION, json.dumps(description, indent=2, allow_nan=False) + "\n")
+        for number, array in enumerate(writer.arrays):
+            with archive.open(_member(number), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load(path: str | os.PathLike, modules: Sequence[type[eqx.Module]] = ()) -> tuple[Any, dict[str, Any]]:
+    """Reads a network, and the options of its simulation, from a file that [`spikax.save`][] wrote.
+
+    Nothing in the file is run or unpickled. Classes are found by their names among those of spikax, Diffrax,
+    Optimistix and Lineax, and those in `modules`; the parts of the network are then checked as when they are made.
+
+    **Arguments:**
+
+    - `path`: the file.
+    - `modules`: the other classes in the network, such as neurons of your own: `sx.load(path, [Adapting])`.
+
+    **Returns:** the network and the options, an empty dictionary where none were saved.
+
+    **Raises:** `ValueError`, with the path, for a file of another format, a damaged one, or one that names classes
+    that are not known; `OSError` where there is none.
+    """
+    classes = _by_name(modules)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            description = json.loads(archive.read(_DESCRIPTION))
+            _expect(isinstance(description, dict), "its description is no JSON object")
+            version = description.get("format")
+            _expect(version == FORMAT, f"its format is {version!r}, and this version of spikax reads {FORMAT}")
+            reader = _Reader(archive, classes, str(description.get("spikax")))
+            network, options = (reader.read(description.get(part)) for part in ("network", "options"))
+            _expect(isinstance(options, dict), "its options are no dictionary")
+            return network, options
+    except _DAMAGES as error:
+        what = str(error).rstrip(".") or type(error).__name__
+        raise ValueError(f"`path` must be a file written by `sx.save`; got {os.fspath(path)!r}: {what}.") from error
+
+
+# What zipfile, json, NumPy and the checks of modules raise for a file that is not as it was written.
+_DAMAGES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class _Writer(NamedTuple):
+    """Describes a tree in JSON, and collects its arrays and the classes that are no library's."""
+
+    arrays: list[np.ndarray]
+    classes: dict[str, type]
+
+    def describe(self, value: Any, where: str) -> Any:
+        """A value in JSON; an object of JSON always says what it is."""
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if kind is list:
+            return [self.describe(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        if kind is tuple:
+            return {"tuple": [self.describe(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+        if kind is dict and all(type(key) is str for key in value):
+            return {"dict": {key: self.describe(item, f"{where}[{key!r}]") for key, item in value.items()}}
+        if isinstance(value, eqx.Module):
+            names = [field.name for field in dataclasses.fields(value)]
+            fields = {name: self.describe(getattr(value, name), f"{where}.{name}") for name in names}
+            return {"class": self._class(kind, where), "fields": fields}
+        if isinstance(value, jax.Array | np.ndarray | np.generic) and _holds_numbers(value):
+            return self._array(value)
+        if isinstance(value, types.FunctionType) and _is_of_library(value):
+            return {"function": _name_of(value)}
+        raise TypeError(_refusal(value, where))
+
+    def _class(self, kind: type, where: str) -> str:
+        name = _name_of(kind)
+        other = self.classes.setdefault(name, kind)
+        require(other is kind, where, f"of the only class `{name}` in the network", kind, "Rename one of them.")
+        return name
+
+    def _array(self, value: Any) -> dict[str, Any]:
+        array = np.asarray(value)
+        of = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
+        # NumPy writes the types that it does not have itself, such as bfloat16, as bytes without a name.
+        self.arrays.append(array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array)
+        name = _member(len(self.arrays) - 1)
+        return {"array": name, "of": of, "dtype": array.dtype.name, "shape": list(array.shape)}
+
+
+class _Reader(NamedTuple):
+    """Makes a tree from its description. A description that is wrong anywhere raises an error that says what is."""
+
+    archive: zipfile.ZipFile
+    classes: dict[str, type]
+    version: str
+
+    def read(self, node: Any) -> Any:
+        """The value that a node describes."""
+        match node:
+            case None | bool() | int() | float() | str():
+                return node
+            case list():
+                return [self.read(item) for item in node]
+            case {"float": ("inf" | "-inf" | "nan") as text, **rest} if not rest:
+                return float(text)
+            case {"tuple": list(items), **rest} if not rest:
+                return tuple(self.read(item) for item in items)
+            case {"dict": dict(items), **rest} if not rest:
+                return {key: self.read(item) for key, item in items.items()}
+            case {"function": str(name), **rest} if not rest:
+                function = _found(name)
+                _expect(isinstance(function, types.FunctionType), f"it names a function `{name}`, which is not known")
+                return function
+            case {"class": str(name), "fields": dict(fields), **rest} if not rest:
+                return self._module(name, {key: self.read(item) for key, item in fields.items()})
+            case {"array": str(name), "of": ("jax" | "numpy" | "scalar") as of, "dtype": dtype, "shape": shape, **rest}:
+                _expect(not rest, f"its description of `{name}` has more in it than belongs there")
+                return self._array(name, of, dtype, shape)
+        raise ValueError(f"its description has a part that stands for nothing: {str(node)[:80]}")
+
+    def _module(self, name: str, fields: dict[str, Any]) -> eqx.Module:
+        kind = self.classes.get(name) or _found(name)
+        is_module = isinstance(kind, type) and issubclass(kind, eqx.Module)
+        hint = f"Give the class: `sx.load(path, [{name}])`"
+        _expect(is_module, f"it names the class `{name}`, which is none of {', '.join(_LIBRARIES)}. {hint}")
+        names = [field.name for field in dataclasses.fields(kind)]
+        written = f"the file, of spikax {self.version}, has {sorted(fields)}"
+        _expect(set(names) == set(fields), f"the class `{name}` has the fields {sorted(names)}, and {written}")
+        # Not by the constructor, whose arguments need not be the fields. What the class checks is checked all the same.
+        module = object.__new__(kind)
+        for field in names:
+            object.__setattr__(module, field, fields[field])
+        for ancestor in kind.__mro__:
+            if "__check_init__" in vars(ancestor):
+                vars(ancestor)["__check_init__"](module)
+        return module
+
+    def _array(self, name: str, of: str, dtype: Any, shape: Any) -> Any:
+        stored = np.lib.format.read_array(io.BytesIO(self.archive.read(name)), allow_pickle=False)
+        array = stored.view(jnp.dtype(dtype)) if stored.dtype.kind == "u" and stored.dtype.name != dtype else stored
+        described, found = f"{dtype}{shape}", f"{array.dtype.name}{list(array.shape)}"
+        _expect(found == described, f"its array `{name}` is {found}, and is described as {described}")
+        if of != "jax":
+            return array if of == "numpy" else array[()]
+        hint = "Call `jax.config.update('jax_enable_x64', True)` first"
+        _expect(jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype, f"it holds arrays of type {dtype}. {hint}")
+        return jnp.asarray(array)
+
+
+def _member(number: int) -> str:
+    return f"arrays/{number}.npy"
+
+
+def _holds_numbers(array: Any) -> bool:
+    return bool(jnp.issubdtype(array.dtype, np.number)) or array.dtype == bool
+
+
+def _is_of_library(value: Any) -> bool:
+    return value.__module__.split(".")[0] in _LIBRARIES
+
+
+def _name_of(value: Any) -> str:
+    """The name of a class or function: with the library that makes it public, or the module in it; else alone."""
+    if not _is_of_library(value):
+        return value.__name__
+    library, name = value.__module__.split(".")[0], value.__name__
+    is_public = getattr(sys.modules[library], name, None) is value
+    return f"{library if is_public else value.__module__}.{name}"
+
+
+def _found(name: str) -> Any:
+    """The class or function of a library with this name; None where there is none."""
+    module, _, last = name.rpartition(".")
+    # Among the modules that are there: a name in a file shall import nothing.
+    value = vars(sys.modules[module]).get(last) if module in sys.modules else None
+    is_right = isinstance(value, type | types.FunctionType) and _is_of_library(value) and _name_of(value) == name
+    return value if is_right else None
+
+
+def _by_name(modules: Any) -> dict[str, type]:
+    require(isinstance(modules, list | tuple), "modules", "a list of classes", modules, error=TypeError)
+    for kind in modules:
+        is_module = isinstance(kind, type) and issubclass(kind, eqx.Module)
+        require(is_module, "modules", "classes of Equinox modules", kind, error=TypeError)
+    classes = {_name_of(kind): kind for kind in modules}
+    require(len(classes) == len(set(modules)), "modules", "classes of different names", modules)
+    return classes
+
+
+def _refusal(value: Any, where: str) -> str:
+    """Why a value cannot be saved, and what to do."""
+    expectation = "made of Equinox modules, dictionaries, lists, tuples, numbers, strings and arrays"
+    got = f"`{where}` must be {expectation}; got {value!r}."
+    if callable(value):
+        hint = "A file holds no code. In place of a neuron of functions, write a class: docs/extending.md shows how."
+    else:
+        hint = "Put what it holds into fields of an Equinox module."
+    return f"{got} {hint}"
+
+
+def _expect(holds: bool, complaint: str) -> None:
+    """Raises `ValueError` unless a file is as it must be."""
+    if not holds:
+        raise ValueError(complaint)

@@ -1,0 +1,94 @@
+"""What may look on at the end of an epoch."""
+
+import importlib
+import os
+from typing import Any
+
+from .._checks import require_count
+from ._epoch import Epoch
+
+
+class ProgressBar:
+    """A callback of [`spikax.train.fit`][] that draws a progress bar, with losses and measures beside it.
+
+    ```python
+    with sx.train.ProgressBar(50) as bar:
+        sx.train.fit(..., epochs=50, callbacks=[bar])
+    ```
+
+    **Arguments:**
+
+    - `epochs`: how many there are.
+
+    **Raises:** `ImportError` where tqdm is not installed.
+    """
+
+    def __init__(self, epochs: int):
+        require_count(epochs, "epochs")
+        try:
+            from tqdm import tqdm
+        except ImportError as error:
+            raise ImportError("`sx.train.ProgressBar` needs tqdm: `pip install 'spikax[cli]'`.") from error
+        layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"
+        self._bar = tqdm(total=epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=0)
+
+    def __call__(self, epoch: Epoch, network: Any) -> None:
+        if self._bar.n == 0:
+            # A training that was resumed starts further on, and its rate counts from there.
+            self._bar.initial = self._bar.n = epoch.number - 1
+        losses = f"loss {epoch.training['loss']:.3f}, validation {epoch.validation['loss']:.3f}"
+        measures = [_told(name, value) for name, value in epoch.validation.items() if name != "loss"]
+        self._bar.set_description_str(f"epoch {epoch.number}/{self._bar.total}", refresh=False)
+        self._bar.set_postfix_str(", ".join([losses, *measures]), refresh=False)
+        self._bar.update()
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+
+
+class TensorBoard:
+    """A callback of [`spikax.train.fit`][] that writes losses and measures for TensorBoard.
+
+    ```python
+    with sx.train.TensorBoard("runs/first") as board:
+        sx.train.fit(..., callbacks=[board])
+    ```
+
+    **Arguments:**
+
+    - `directory`: where to write.
+
+    **Raises:** `ImportError` where neither tensorboardX nor PyTorch with TensorBoard is installed.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self._writer = _summary_writer()(os.fspath(directory))
+
+    def __call__(self, epoch: Epoch, network: Any) -> None:
+        for part, values in (("training", epoch.training), ("validation", epoch.validation)):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{name}/{part}", value, epoch.number)
+        self._writer.add_scalar("seconds", epoch.seconds, epoch.number)
+        self._writer.flush()
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._writer.close()
+
+
+def _told(name: str, value: float) -> str:
+    return f"{name} {value:.1%}" if name == "accuracy" else f"{name.replace('_', ' ')} {value:.3g}"
+
+
+def _summary_writer() -> Any:
+    for module in ("tensorboardX", "torch.utils.tensorboard"):
+        try:
+            return importlib.import_module(module).SummaryWriter
+        except ImportError:
+            continue
+    raise ImportError("`sx.train.TensorBoard` needs something that writes its files: `pip install tensorboardX`.")

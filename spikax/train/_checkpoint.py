@@ -1,0 +1,131 @@
+"""The directory of a training: checkpoints, to go on after an interruption, and the measures of each epoch."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+
+from .._checks import require
+from .._files import replacing
+from .._version import __version__
+from ._epoch import Epoch
+
+
+FORMAT = 1
+LAST, BEST = "last.eqx", "best.eqx"
+
+
+class Stand(NamedTuple):
+    """Where a training stands.
+
+    - `network`, `state`: the network and the state of the optimiser, after all epochs so far.
+    - `best`: the network of the best epoch.
+    - `history`: the epochs.
+    """
+
+    network: Any
+    state: Any
+    best: Any
+    history: list[Epoch]
+
+    @property
+    def best_number(self) -> int:
+        """The number of the best epoch, the first of several; 0 before any."""
+        return max(self.history, key=lambda epoch: epoch.merit).number if self.history else 0
+
+
+def identity(network: Any, state: Any, **others: Any) -> dict[str, Any]:
+    """What a training is of, in JSON: two with different identities cannot go on from each other's checkpoints.
+
+    It has the structure of the network with its constants, that of the optimiser's state, and what else is given.
+    """
+    return {"network": _text(network), "optimizer": _text(state)} | others
+
+
+def write(directory: Path, stand: Stand, identity: Mapping[str, Any]) -> None:
+    """Writes the checkpoint of the last epoch, and the best network; of each file all, or nothing."""
+    history = [epoch._asdict() for epoch in stand.history]
+    header = {"format": FORMAT, "spikax": __version__, "identity": identity, "history": history}
+    if stand.best_number == stand.history[-1].number:
+        with replacing(directory / BEST) as file:
+            eqx.tree_serialise_leaves(file, stand.best)
+    _write_measures(directory, stand.history)
+    # Last, as the training goes on from here: what was not written before is then written again.
+    with replacing(directory / LAST) as file:
+        file.write(json.dumps(header).encode() + b"\n")
+        eqx.tree_serialise_leaves(file, (stand.network, stand.state, stand.best))
+
+
+def read(directory: Path, start: Stand, identity: Mapping[str, Any]) -> Stand:
+    """Where the training in a directory stands; `start`, where it has not begun.
+
+    Raises `ValueError` for a checkpoint of another training, and for a file that is none.
+    """
+    path = directory / LAST
+    if not path.exists():
+        return start
+    with open(path, "rb") as file:
+        try:
+            header = json.loads(file.readline())
+            version, theirs = header["format"], header["identity"]
+            history = [Epoch(**epoch) for epoch in header["history"]]
+        except (ValueError, TypeError, LookupError) as error:
+            raise ValueError(f"`directory` must hold a checkpoint in {LAST}; {path} is none: {error}.") from error
+        hint = "Delete the file, or choose another directory."
+        require(version == FORMAT, "directory", f"one of checkpoints of format {FORMAT}", version, hint)
+        _require_same(path, theirs, identity)
+        try:
+            leaves = eqx.tree_deserialise_leaves(file, (start.network, start.state, start.best))
+        except (ValueError, RuntimeError, EOFError, OSError) as error:
+            raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: {error}.") from error
+    return Stand(*leaves, history)
+
+
+def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises unless the identities agree, with the first line in which they do not."""
+    # As it would be read from a file: a tuple comes back as a list.
+    ours = json.loads(json.dumps(ours))
+    for name in ours:
+        lines = [_lines(part.get(name)) for part in (theirs, ours)]
+        length = max(map(len, lines))
+        padded = (part + [""] * (length - len(part)) for part in lines)
+        for old, new in zip(*padded, strict=True):
+            expectation = f"as in the checkpoint {path}, `{old}`"
+            require(old == new, name, expectation, new, "To begin anew, choose another `directory`, or empty this one.")
+
+
+def _lines(value: Any) -> list[str]:
+    text = value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
+    return [line.strip(" ,") for line in text.splitlines()]
+
+
+def _text(tree: Any) -> str:
+    # The address of an object differs between two runs.
+    return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(tree))
+
+
+def _write_measures(directory: Path, history: list[Epoch]) -> None:
+    """The measures of all epochs, one a line in `metrics.csv`, and in `metrics.json`, where what is not finite is null.
+
+    Both are written anew after every epoch: there is never half a line.
+    """
+    rows = [
+        {"epoch": epoch.number, "seconds": epoch.seconds}
+        | {f"training_{name}": value for name, value in epoch.training.items()}
+        | {f"validation_{name}": value for name, value in epoch.validation.items()}
+        for epoch in history
+    ]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    finite = [{name: value if math.isfinite(value) else None for name, value in row.items()} for row in rows]
+    for name, text in (("metrics.csv", table.getvalue()), ("metrics.json", json.dumps(finite, indent=1) + "\n")):
+        with replacing(directory / name) as file:
+            file.write(text.encode())

@@ -1,0 +1,59 @@
+"""What a training makes small, and what it measures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from .._checks import require, require_instance
+from ..datasets import Loader
+
+
+Objective = Callable[[Any, Any, Any], tuple[Array, dict[str, Array]]]
+"""From a network, a batch of inputs, and their targets, to the losses and further measures, one number per sample."""
+
+
+def evaluate(network: Any, objective: Objective, data: Loader) -> dict[str, float]:
+    """The mean of the loss, and of each measure, over all samples, each counted once.
+
+    **Arguments:**
+
+    - `network`, `objective`: as of [`spikax.train.fit`][].
+    - `data`: a [`spikax.datasets.Loader`][]; its order and seed are of no effect.
+
+    **Returns:** a dictionary with the entry `"loss"`, and one for every measure.
+    """
+    require_loader(data, "data")
+    measured = [(_measures(network, objective, *batch), count) for *batch, count in data.in_order()]
+    measured = [{name: values[:count] for name, values in part.items()} for part, count in jax.device_get(measured)]
+    return {name: float(np.mean(np.concatenate([part[name] for part in measured]))) for name in measured[0]}
+
+
+def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> dict[str, Array]:
+    """The losses, and the other measures, of a batch. Raises unless there is a number for every sample."""
+    given = objective(network, inputs, targets)
+    is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)
+    expectation = "a function that gives a pair: losses, and a dictionary of measures"
+    require(is_pair, "objective", expectation, given, error=TypeError)
+    losses, measures = given
+    is_free = {"loss", "gradient_norm"}.isdisjoint(measures)
+    require(is_free, "objective", "one without measures named `loss` and `gradient_norm`", sorted(measures))
+    samples = jnp.shape(jax.tree.leaves(targets)[0])[:1]
+    for name, values in ({"loss": losses} | measures).items():
+        require(jnp.shape(values) == samples, name, f"of shape {samples}, one number per sample", values)
+    return {"loss": losses} | measures
+
+
+def require_loader(data: Any, name: str) -> None:
+    """Raises `TypeError` unless `data` is a loader."""
+    hint = "For example `sx.datasets.Loader(inputs, targets, batch_size=50)`."
+    require_instance(data, Loader, name, "a `sx.datasets.Loader`", hint)
+
+
+@eqx.filter_jit
+def _measures(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> dict[str, Array]:
+    return measures_of(network, objective, inputs, targets)
