@@ -2,19 +2,22 @@
 
 import argparse
 import dataclasses
-import importlib
+import importlib.metadata
 import json
+import platform
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
+import jax
 
-from . import demo, plot, train
-from ._spikes import Spikes
-from .datasets import yin_yang_spikes
+from . import tasks
+from ._files import replacing
+from ._version import __version__
+from .tasks import AbstractTask, TASKS
+from .train import ProgressBar
 
 
 _DESCRIPTION = """\
@@ -28,16 +31,26 @@ trains a small network (5 inputs, 120 hidden neurons, 3 outputs) to tell the thr
 parts of the Yin-Yang sign apart, in a few minutes, and draws what it has learned."""
 
 _TRAIN = """\
-Train a network on the Yin-Yang task: every point of the sign becomes five spikes, and the
-output neuron that spikes first names the part: yin, yang, or dot.
+{story}
 
 The directory --out then holds
-  result.json         test accuracy, seconds, settings
-  learning-curve.png  the error over the epochs
-  decision-map.png    the answer to every point of the plane
-  raster.png          the spikes of one sample
-  network.eqx         the trained network, which with settings.json
-                      `spikax.demo.load(directory)` reads again"""
+  result.json           test accuracy, seconds, settings
+  metrics.csv, .json    loss and accuracy of every epoch
+  *.png                 the error over the epochs, the answers, and a sample
+  network.zip           the trained network, for `spikax.load`
+  last.eqx, best.eqx    checkpoints: the same command goes on where it was stopped"""
+
+_NUMBERS = {
+    "hidden": "hidden neurons",
+    "epochs": "times through the training data",
+    "seed": "seed of samples, first weights, and shuffling",
+    "batch-size": "samples in a step",
+    "learning-rate": "of Adam, at the start; it falls to zero along a cosine",
+    "clip": "the largest norm of a gradient; longer ones are shortened",
+    "duration": "of a sample, in ms",
+    "max-spikes": "of a hidden neuron in a sample; one more is an error",
+    "drop": "share of the input spikes that are lost at random in training",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except KeyboardInterrupt:
-        return _complain("stopped before the end; no result was written.", 130)
+        return _complain("stopped before the end; the same command goes on from the last epoch.", 130)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         return _complain(str(error), 2)
     except eqx.EquinoxRuntimeError as error:
@@ -58,48 +71,95 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spikax", description=_DESCRIPTION, formatter_class=shape)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     command = commands.add_parser("train", help="train a network on a task", description="Train a network on a task.")
-    tasks = command.add_subparsers(title="tasks", required=True, metavar="TASK")
-    task = tasks.add_parser("yin-yang", help="the Yin-Yang task", description=_TRAIN, formatter_class=shape)
-    task.set_defaults(run=_train_yin_yang)
-    default = demo.Settings()
-    task.add_argument("--neuron", choices=demo.NEURONS, default=default.neuron, help="the model (default: %(default)s)")
-    numbers = {
-        "hidden": "hidden neurons",
-        "epochs": "times through the training data",
-        "seed": "seed of the samples, the first weights, and the shuffling",
-        "batch-size": "samples in a step",
-        "learning-rate": "of Adam, at the start; it falls to zero along a cosine",
-    }
-    for name, text in numbers.items():
-        value = getattr(default, name.replace("-", "_"))
-        sign = "X" if isinstance(value, float) else "N"
-        task.add_argument(f"--{name}", type=type(value), default=value, metavar=sign, help=f"{text} (default: {value})")
-    out = Path("runs/yin-yang")
-    task.add_argument("--out", type=Path, default=out, metavar="DIR", help="where to write (default: %(default)s)")
+    named = command.add_subparsers(title="tasks", required=True, metavar="TASK")
+    for task in TASKS.values():
+        _add_task(named, task, shape)
+    told = "Test the network of a run, and draw its pictures again."
+    command = commands.add_parser("evaluate", help="test the network of a run", description=told)
+    command.add_argument("directory", type=Path, metavar="DIR", help="where the run was written")
+    command.set_defaults(run=_evaluate)
+    told = "Show versions and devices, and what is in the directory of a run."
+    command = commands.add_parser("info", help="show versions, devices, and a run", description=told)
+    command.add_argument("directory", type=Path, metavar="DIR", nargs="?", help="where a run was written")
+    command.set_defaults(run=_info)
     return parser
 
 
-def _train_yin_yang(options: argparse.Namespace) -> int:
+def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type) -> None:
+    """The options of a task. Of those that are not given, the task knows what suits neuron and readout."""
+    story = _TRAIN.format(story=task.story)
+    parser = named.add_parser(task.name, help=task.summary, description=story, formatter_class=shape)
+    parser.set_defaults(run=_train, task=task)
+    default = task.settings(**({"data": "."} if task.needs_data else {}))
+    for name, choices in (("neuron", task.neurons), ("readout", task.readouts)):
+        told = {"neuron": "the model of the hidden neurons", "readout": "what names the class"}[name]
+        parser.add_argument(f"--{name}", choices=choices, help=f"{told} (default: {choices[0]})")
+    for name, text in _NUMBERS.items():
+        value = getattr(default, name.replace("-", "_"))
+        sign = "X" if isinstance(value, float) else "N"
+        told = f"{text} (default: {value})"
+        parser.add_argument(f"--{name}", type=type(value), metavar=sign, help=told)
+    if task.needs_data:
+        parser.add_argument("--data", metavar="DIR", required=True, help="the directory of the data")
+    out = Path("runs") / task.name
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="where to write (default: %(default)s)")
+
+
+def _train(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     _require_extra()
-    names = {field.name for field in dataclasses.fields(demo.Settings)}
-    settings = demo.Settings(**{name: value for name, value in vars(options).items() if name in names})
+    names = {field.name for field in dataclasses.fields(tasks.Settings)}
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    settings = options.task.settings(**given)
     options.out.mkdir(parents=True, exist_ok=True)
-    fit = _train_visibly(settings)
-    tested = demo.test(fit.network, settings)
-    demo.save(options.out, fit.network, settings)
-    _draw(options.out, fit, settings, tested["accuracy"])
-    result = {
-        "test_accuracy": tested["accuracy"],
-        "validation_accuracy": fit.history[fit.best - 1].validation["accuracy"],
-        "hidden_spikes": tested["hidden_spikes"],
-        "best_epoch": fit.best,
+    with ProgressBar(settings.epochs) as bar:
+        trained = tasks.train(options.task, settings, directory=options.out, callbacks=(bar,))
+    tasks.write(options.out, trained)
+    best = max(trained.history, key=lambda epoch: epoch.merit)
+    result = _tested(options.out, trained) | {
+        "validation_accuracy": best.validation["accuracy"],
+        "best_epoch": best.number,
         "seconds": round(time.perf_counter() - start, 1),
+        "training_seconds": round(sum(epoch.seconds for epoch in trained.history), 1),
         "seed": settings.seed,
+        "task": options.task.name,
         "settings": dataclasses.asdict(settings),
     }
-    (options.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Test accuracy {tested['accuracy']:.1%}, after {result['seconds']:.0f} s. See {options.out}")
+    with replacing(options.out / "result.json") as file:
+        file.write((json.dumps(result, indent=2) + "\n").encode())
+    print(f"Test accuracy {result['test_accuracy']:.1%}, after {result['seconds']:.0f} s. See {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    _require_extra()
+    trained = tasks.read(options.directory)
+    result = _tested(options.directory, trained)
+    print(f"Test accuracy {result['test_accuracy']:.1%}, {result['hidden_spikes']:.2f} spikes per hidden neuron.")
+    return 0
+
+
+def _tested(out: Path, trained: tasks.Trained) -> dict[str, float]:
+    """How the network does on the test data; draws the pictures."""
+    tested = tasks.test(trained)
+    for name, figure in tasks.figures(trained, tested["accuracy"]):
+        figure.savefig(out / f"{name}.png", dpi=150)
+    return {"test_accuracy": tested["accuracy"], "hidden_spikes": tested["hidden_spikes"]}
+
+
+def _info(options: argparse.Namespace) -> int:
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "equinox", "diffrax", "optax")}
+    print(f"spikax {__version__}, Python {platform.python_version()}")
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    print(f"devices: {', '.join(str(device) for device in jax.devices())}")
+    if options.directory is not None:
+        trained = tasks.read(options.directory)
+        settings = {name: value for name, value in dataclasses.asdict(trained.settings).items() if value is not None}
+        print(f"\n{trained.task.name}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
+        result = options.directory / "result.json"
+        if result.is_file():
+            print(f"test accuracy {json.loads(result.read_text())['test_accuracy']:.1%}")
+        print(f"\n{trained.network}")
     return 0
 
 
@@ -110,63 +170,6 @@ def _require_extra() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(f"the command line needs {name}: `pip install 'spikax[cli]'`.") from error
-
-
-def _train_visibly(settings: demo.Settings) -> train.Fit:
-    """Trains behind a progress bar."""
-    from tqdm import tqdm
-
-    layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"
-    with tqdm(total=settings.epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=0) as bar:
-
-        def show(epoch: train.Epoch) -> None:
-            bar.set_description_str(f"epoch {epoch.number}/{settings.epochs}", refresh=False)
-            bar.set_postfix_str(
-                f"loss {epoch.training['loss']:.3f}, validation accuracy {epoch.validation['accuracy']:.1%}, "
-                f"{epoch.validation['hidden_spikes']:.2f} spikes per hidden neuron",
-                refresh=False,
-            )
-            bar.update()
-
-        return demo.train_yin_yang(settings, on_epoch=show)
-
-
-def _draw(out: Path, fit: train.Fit, settings: demo.Settings, accuracy: float) -> None:
-    """Draws the three pictures."""
-    from matplotlib.patches import Circle
-
-    figure = _figure(6.0, 4.0)
-    ax = plot.learning_curve(fit.history, figure.gca())
-    ax.set_title(f"Yin-Yang, {settings.hidden} hidden {settings.neuron.upper()} neurons: test accuracy {accuracy:.1%}")
-    figure.savefig(out / "learning-curve.png", dpi=150)
-
-    figure = _figure(6.0, 6.2)
-    points, labels = demo.points_of("test", settings)
-    ax = plot.decision_map(lambda at: demo.answer(fit.network, at, settings), points, labels, figure.gca())
-    ax.add_patch(Circle((0.5, 0.5), 0.5, fill=False, color="#26303b", linewidth=0.8, clip_on=False))
-    figure.savefig(out / "decision-map.png", dpi=150)
-
-    figure = _figure(7.0, 5.0)
-    inputs = yin_yang_spikes(points[:1])
-    spikes = demo.respond(fit.network, inputs, settings).spikes
-    names = [name for group in fit.network.groups() for name in group]
-    layers = [("input", inputs), *((name, spikes[name]) for name in names)]
-    layers = [(name, Spikes(layer.times[0])) for name, layer in layers]
-    ax = plot.raster(layers, figure.gca(), colours=("#4f9d69", "#26303b", "#e07b39"))
-    answer = int(demo.answer(fit.network, points[:1], settings)[0])
-    ax.set_title(f"A sample of the class {demo.CLASSES[labels[0]]}; the answer is {_named(answer)}")
-    figure.savefig(out / "raster.png", dpi=150)
-
-
-def _figure(width: float, height: float) -> Any:
-    """A figure outside of pyplot, which needs no screen and keeps none open."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _named(answer: int) -> str:
-    return demo.CLASSES[answer] if answer >= 0 else "none"
 
 
 def _complain(message: str, status: int) -> int:

@@ -1,0 +1,91 @@
+"""Handwritten digits, small and large."""
+
+from typing import Any
+
+from .._checks import require
+from ..datasets import digits, image_spikes, Images, mnist, Split
+from ..silence import calibrated
+from ._settings import Settings
+from ._task import AbstractTask, Samples
+
+
+# Of the hidden neurons, how many spike in a sample before training.
+FRACTION = 0.4
+
+
+class _Images(AbstractTask):
+    """Grey images, bright pixels first."""
+
+    def images(self, settings: Settings) -> Split[Images]:
+        """The images of all parts."""
+        raise NotImplementedError
+
+    def split(self, settings):
+        return Split(*(Samples(image_spikes(part.images), part.labels) for part in self.images(settings)))
+
+    def build(self, settings):
+        """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
+        network = super().build(settings)
+        spikes, _ = self.split(settings).training
+        some = type(spikes)(spikes.times[:100], spikes.channels[:100], spikes.n)
+        options = {"t1": settings.duration, "max_spikes": 64}
+        return calibrated(network, some, fraction={"hidden": FRACTION}, **options)
+
+
+class Digits(_Images):
+    """The small digits, of 8 x 8 pixels."""
+
+    name = "digits"
+    summary = "handwritten digits of 8 x 8 pixels, which come with spikax"
+    story = """\
+Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlier, and
+the network names the digit."""
+    classes = tuple("0123456789")
+    channels = 64
+
+    def images(self, settings):
+        return digits(seed=settings.seed)
+
+    def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
+        return {
+            "hidden": 100,
+            "epochs": 60,
+            "batch_size": 32,
+            "learning_rate": 5e-3,
+            "clip": 0.5,
+            "duration": 60.0 if readout == "first-spike" else 40.0,
+            "max_spikes": 16,
+        }
+
+
+class MNIST(_Images):
+    """The digits of MNIST, of 28 x 28 pixels."""
+
+    name = "mnist"
+    summary = "handwritten digits of 28 x 28 pixels, from the files of MNIST"
+    story = """\
+Every bright pixel of an image of 28 x 28 becomes a spike, the brighter the earlier, and
+the network names the digit. --data is the directory with the four files of MNIST, such
+as train-images-idx3-ubyte.gz."""
+    classes = tuple("0123456789")
+    channels = 784
+    readouts = ("voltage", "first-spike")
+    needs_data = True
+
+    def images(self, settings):
+        hint = "Download the four files of MNIST, and say where they are: `--data DIR`."
+        require(settings.data is not None, "data", "the directory of the files of MNIST", settings.data, hint)
+        return mnist(settings.data, seed=settings.seed)
+
+    def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
+        return {
+            "hidden": 350 if neuron == "lif" else 100,
+            "epochs": 20 if neuron == "lif" else 10,
+            "batch_size": 100,
+            "learning_rate": 2e-3,
+            "clip": 0.5,
+            # The inputs end at 20 ms.
+            "duration": 50.0 if readout == "first-spike" else 30.0,
+            "max_spikes": 16,
+            "drop": 0.2,
+        }

@@ -1,0 +1,69 @@
+"""How a network names a class."""
+
+import abc
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import init, losses
+from .._network import Layer
+from .._solution import Solution
+from .._spikes import first_spike
+from .._synapse import ExpSynapse
+from .._until import FirstSpikes
+from ..neurons import LI
+from ._recipes import Recipe
+from ._settings import Settings
+
+
+class AbstractReadout(abc.ABC):
+    """The output layer, and what its answer and loss are."""
+
+    @abc.abstractmethod
+    def layer(self, recipe: Recipe, classes: int) -> Layer:
+        """The output layer, with its weights."""
+
+    @abc.abstractmethod
+    def options(self, settings: Settings) -> dict[str, Any]:
+        """Arguments for `simulate`."""
+
+    @abc.abstractmethod
+    def judged(self, solution: Solution, labels: Array, settings: Settings) -> tuple[Array, Array]:
+        """The loss of each sample, and the class that the network names, -1 where it names none."""
+
+
+class FirstSpike(AbstractReadout):
+    """The output that spikes first names the class; the loss is the cross entropy of the first spikes."""
+
+    def layer(self, recipe, classes):
+        return Layer(recipe.output, classes, weights=recipe.weights_out)
+
+    def options(self, settings):
+        return {"until": FirstSpikes()}
+
+    def judged(self, solution, labels, settings):
+        times = first_spike(solution.spikes["output"])
+        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration)
+        return loss, losses.earliest(times)
+
+
+class Voltage(AbstractReadout):
+    """The outputs are leaky integrators, and the highest maximum over the sample names the class.
+
+    The voltages are saved every millisecond; their maxima are the scores of a cross entropy.
+    """
+
+    def layer(self, recipe, classes):
+        return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=init.normal(0.2, 0.37))
+
+    def options(self, settings):
+        return {"saveat": {"output": jnp.linspace(0.0, settings.duration, round(settings.duration) + 1)}}
+
+    def judged(self, solution, labels, settings):
+        assert solution.states is not None
+        scores = losses.maximum(solution.states["output"].v)
+        return losses.cross_entropy(scores, labels), losses.largest(scores)
+
+
+READOUTS: dict[str, AbstractReadout] = {"first-spike": FirstSpike(), "voltage": Voltage()}

@@ -1,0 +1,124 @@
+"""From a task and its settings to a trained network, and to a directory that tells about it."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array
+
+from .. import encode, train as training
+from .._checks import require
+from .._files import replacing
+from .._network import Network
+from .._saving import load, save
+from ..datasets import Loader
+from ._settings import Settings
+from ._task import AbstractTask, Samples
+
+
+class Trained(NamedTuple):
+    """A network that has learned a task, and how.
+
+    - `task`, `settings`: what it learned.
+    - `network`: the network of the best epoch.
+    - `history`: all epochs.
+    """
+
+    task: AbstractTask
+    settings: Settings
+    network: Network
+    history: list[training.Epoch]
+
+
+class Augment(eqx.Module):
+    """Loses a share of the input spikes."""
+
+    share: float = eqx.field(static=True)
+
+    def __call__(self, key: Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        return encode.drop(inputs, self.share, key=key), labels
+
+
+def objective(task: AbstractTask, settings: Settings) -> training.Objective:
+    """What the training makes small, and what it measures."""
+    return lambda network, inputs, labels: task.measure(network, inputs, labels, settings)
+
+
+def train(
+    task: AbstractTask,
+    settings: Settings,
+    *,
+    directory: str | os.PathLike | None = None,
+    callbacks: tuple[Callable[[training.Epoch, Any], Any], ...] = (),
+) -> Trained:
+    """Trains a network; `directory` and `callbacks` are those of [`spikax.train.fit`][]."""
+    split = task.split(settings)
+    batches = Loader(*split.training, batch_size=settings.batch_size, seed=settings.seed)
+    fit = training.fit(
+        task.build(settings),
+        objective(task, settings),
+        batches,
+        _in_order(split.validation, settings),
+        optimizer=task.optimizer(settings, settings.epochs * len(batches)),
+        epochs=settings.epochs,
+        augment=Augment(settings.drop) if settings.drop else None,
+        seed=settings.seed,
+        callbacks=callbacks,
+        directory=directory,
+        settings=dataclasses.asdict(settings) | {"task": task.name},
+    )
+    return Trained(task, settings, fit.network, fit.history)
+
+
+def test(trained: Trained) -> dict[str, float]:
+    """The mean loss, accuracy and spikes per hidden neuron on the test data."""
+    data = _in_order(trained.task.split(trained.settings).test, trained.settings)
+    return training.evaluate(trained.network, objective(trained.task, trained.settings), data)
+
+
+def answers(trained: Trained, inputs: Any) -> np.ndarray:
+    """The class that a network names for each input; -1 where it names none."""
+    n = inputs.times.shape[0]
+    batches = _in_order(Samples(inputs, np.zeros(n, int)), trained.settings).in_order()
+    return np.concatenate(
+        [_answers(trained.network, inputs, trained.task, trained.settings)[:count] for inputs, _, count in batches]
+    )
+
+
+@eqx.filter_jit
+def _answers(network: Network, inputs: Any, task: AbstractTask, settings: Settings) -> Array:
+    solution = task.respond(network, inputs, settings)
+    labels = np.zeros(inputs.times.shape[:1], int)
+    return task.readout(settings).judged(solution, labels, settings)[1]
+
+
+def _in_order(samples: Samples, settings: Settings) -> Loader:
+    """Batches for evaluation: without gradients larger ones fit."""
+    return Loader(*samples, batch_size=min(max(200, settings.batch_size), len(samples.labels)))
+
+
+def write(directory: Path, trained: Trained) -> None:
+    """Writes a network and the settings of its run into a directory, for `read`."""
+    save(directory / "network.zip", trained.network, trained.task.options(trained.settings))
+    with replacing(directory / "settings.json") as file:
+        text = json.dumps({"task": trained.task.name} | dataclasses.asdict(trained.settings), indent=2)
+        file.write((text + "\n").encode())
+
+
+def read(directory: Path, named: dict[str, AbstractTask]) -> Trained:
+    """Reads the network of a run, its settings, and its epochs, as far as they are there."""
+    path = directory / "settings.json"
+    hint = "It has to be the directory of a run that has ended: `--out` of `python -m spikax train`."
+    require(path.is_file(), "directory", "one with the file settings.json", str(directory), hint)
+    given = json.loads(path.read_text())
+    name = given.pop("task", None)
+    require(name in named, "task", f"one of {list(named)}", name)
+    network, _ = load(directory / "network.zip")
+    metrics = directory / "metrics.json"
+    history = [training.Epoch(**epoch) for epoch in json.loads(metrics.read_text())] if metrics.is_file() else []
+    return Trained(named[name], Settings(**given), network, history)

@@ -1,0 +1,43 @@
+"""The Yin-Yang task."""
+
+from typing import Any
+
+from ..datasets import Split, yin_yang, yin_yang_spikes, YinYang as YinYangPoints
+from ._settings import Settings
+from ._task import AbstractTask, Samples
+
+
+SIZES = Split(training=5000, validation=1000, test=1000)
+
+
+class YinYang(AbstractTask):
+    """Which part of the Yin-Yang sign a point belongs to."""
+
+    name = "yin-yang"
+    summary = "the parts of the Yin-Yang sign"
+    story = """\
+Every point of the sign becomes five spikes, and the network names the part that it
+belongs to: yin, yang, or dot."""
+    classes = ("yin", "yang", "dot")
+    channels = 5
+
+    def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
+        return {
+            "hidden": 120,
+            "epochs": 50,
+            "batch_size": 50,
+            "learning_rate": 5e-3,
+            "clip": 0.5,
+            # The inputs end at 30 ms.
+            "duration": 60.0 if readout == "first-spike" else 40.0,
+            "max_spikes": 8,
+        }
+
+    def points(self, settings: Settings) -> Split[YinYangPoints]:
+        """The points of all parts: others in every run."""
+        # A seed for each part of each run.
+        first = len(SIZES) * settings.seed
+        return Split(*(yin_yang(n, first + number) for number, n in enumerate(SIZES)))
+
+    def split(self, settings: Settings) -> Split[Samples]:
+        return Split(*(Samples(yin_yang_spikes(points), labels) for points, labels in self.points(settings)))
