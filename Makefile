@@ -11,7 +11,7 @@ help:
 	@echo 'make test       run the tests in float32, in float64, and in float32 with x64 enabled'
 	@echo 'make test-slow  run the long tests, which the others leave out'
 	@echo 'make lint       check style and types'
-	@echo 'make benchmark  train with five seeds, into benchmarks/yin-yang.md'
+	@echo 'make benchmark  train with five seeds, into benchmarks/RESULTS.md'
 	@echo 'make clean      remove .venv and runs'
 
 demo: .venv/cli.stamp
@@ -35,7 +35,7 @@ lint: .venv/dev.stamp
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 benchmark: .venv/cli.stamp
-	$(BIN)/python benchmarks/yin_yang.py
+	$(BIN)/python benchmarks/results.py --only yin-yang-lif-first-spike
 
 clean:
 	rm -rf .venv runs

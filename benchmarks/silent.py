@@ -2,8 +2,9 @@
 
     python benchmarks/silent.py [--remedies none peak calibrated] [--epochs 50] [--seed 0]
 
-The network is that of `benchmarks/yin_yang.py` but for weights that are twenty times too small, and outputs without the
-bias that brings them to spike in any case. So no neuron spikes in any sample, and the spike times have no gradient.
+The network is that of `python -m spikax train yin-yang` but for weights that are twenty times too small, and outputs
+without the bias that brings them to spike in any case. So no neuron spikes in any sample, and the spike times have no
+gradient.
 
 - `none`: no remedy.
 - `peak`: `losses.silent_peak` of both layers is added to the loss.
@@ -15,12 +16,13 @@ import time
 
 import equinox as eqx
 import jax.numpy as jnp
-import optax
 
 import spikax as sx
-from spikax import demo, losses, silence, train
+from spikax import losses, silence, tasks, train
+from spikax.datasets import Loader, Split
 
 
+TASK = tasks.YinYang()
 TOO_SMALL = 0.05
 FRACTIONS = {"hidden": 0.5, "output": 0.9}
 TS = jnp.linspace(0.0, 60.0, 31)
@@ -39,41 +41,40 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    settings = demo.Settings(epochs=options.epochs, seed=options.seed, max_spikes=16)
+    settings = TASK.settings(epochs=options.epochs, seed=options.seed, max_spikes=16)
     print("| remedy | silent neurons at the start: hidden, output | after training | test accuracy | seconds |")
     print("|---|---|---|---|---|")
     for remedy in options.remedies:
         print(row(remedy, settings), flush=True)
 
 
-def row(remedy: str, settings: demo.Settings) -> str:
+def row(remedy: str, settings: tasks.Settings) -> str:
     """Trains a network with a remedy, and says how it went."""
     start = time.perf_counter()
-    network, training = build(settings), demo.samples("training", settings)
+    network, split = build(settings), TASK.split(settings)
+    data = Split(*(Loader(*part, batch_size=settings.batch_size, seed=settings.seed) for part in split))
     if remedy == "calibrated":
-        some = sx.Spikes(training[0].times[:200])
+        some = sx.Spikes(split.training.inputs.times[:200])
         network = silence.calibrated(network, some, settings.duration, fraction=FRACTIONS, max_spikes=64)
-    measure, test = objective(WEIGHTS[remedy], settings), demo.samples("test", settings)
-    before = train.evaluate(network, measure, test, batch_size=500)
+    measure = objective(WEIGHTS[remedy], settings)
+    before = train.evaluate(network, measure, data.test)
     fit = train.fit(
         network,
         measure,
-        training,
-        demo.samples("validation", settings),
-        optimizer=optimizer(settings),
+        data.training,
+        data.validation,
+        optimizer=TASK.optimizer(settings, settings.epochs * len(data.training)),
         epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
     )
-    after = train.evaluate(fit.network, measure, test, batch_size=500)
+    after = train.evaluate(fit.network, measure, data.test)
     silent = [f"{m['hidden_silent']:.0%}, {m['output_silent']:.0%}" for m in (before, after)]
     return f"| {remedy} | {silent[0]} | {silent[1]} | {after['accuracy']:.1%} | {time.perf_counter() - start:.0f} |"
 
 
-def build(settings: demo.Settings) -> sx.Network:
-    """The network of the demo, with outputs as any other neuron, and weights that are far too small."""
-    network = demo.build(settings)
-    outputs = sx.Layer(sx.LIF(), len(demo.CLASSES))
+def build(settings: tasks.Settings) -> sx.Network:
+    """The network of the task, with outputs as any other neuron, and weights that are far too small."""
+    network = TASK.build(settings)
+    outputs = sx.Layer(sx.LIF(), len(TASK.classes))
     weights = [TOO_SMALL * connection.weight for connection in network.connections]
     return eqx.tree_at(
         lambda network: [network.layers["output"], *(connection.weight for connection in network.connections)],
@@ -82,7 +83,7 @@ def build(settings: demo.Settings) -> sx.Network:
     )
 
 
-def objective(weights: dict[str, float], settings: demo.Settings) -> train.Objective:
+def objective(weights: dict[str, float], settings: tasks.Settings) -> train.Objective:
     """The loss of the first spikes, the peaks of silent neurons with their weights, and who is silent."""
 
     def measure(network, inputs, labels):
@@ -103,13 +104,6 @@ def objective(weights: dict[str, float], settings: demo.Settings) -> train.Objec
         return loss, {"accuracy": (losses.earliest(times) == labels).astype(times.dtype)} | silent
 
     return measure
-
-
-def optimizer(settings: demo.Settings) -> optax.GradientTransformation:
-    """That of the demo."""
-    steps = settings.epochs * (demo.SIZES["training"] // settings.batch_size)
-    schedule = optax.cosine_decay_schedule(settings.learning_rate, steps)
-    return optax.chain(optax.clip_by_global_norm(settings.clip), optax.adam(schedule))
 
 
 if __name__ == "__main__":

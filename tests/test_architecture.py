@@ -26,7 +26,8 @@ LEVELS = [
     ["_simulate"],
     ["_saving"],
     ["losses", "silence", "encode", "datasets", "train"],
-    ["plot", "nir", "demo"],
+    ["plot", "nir"],
+    ["tasks"],
     ["__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

@@ -25,8 +25,9 @@ def test_a_tiny_run(tmp_path):
     done = run(tmp_path, "--epochs", "1", "--hidden", "10", "--out", "here")
     assert done.returncode == 0, done.stderr
     assert "Test accuracy" in done.stdout
-    pictures = ["learning-curve.png", "decision-map.png", "raster.png"]
-    names = {"result.json", "settings.json", "network.eqx", *pictures}
+    pictures = ["learning-curve.png", "confusion-matrix.png", "decision-map.png", "sample.png"]
+    others = ["settings.json", "metrics.json", "metrics.csv", "network.zip", "last.eqx", "best.eqx"]
+    names = {"result.json", *pictures, *others}
     assert {path.name for path in (tmp_path / "here").iterdir()} == names
     for name in pictures:
         assert (tmp_path / "here" / name).read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The command line, and the demonstration behind it."""
+"""The command line, and the tasks behind it."""
 
 import json
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import spikax as sx
-from spikax import demo
+from spikax import tasks
 from spikax.__main__ import main
 
 
@@ -48,43 +48,90 @@ def test_an_interruption_ends_with_a_message(monkeypatch, tmp_path, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "train_yin_yang", interrupted)
+    monkeypatch.setattr(tasks, "train", interrupted)
     assert main(["train", "yin-yang", "--out", str(tmp_path)]) == 130
     assert "stopped before the end" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("neuron", demo.NEURONS)
+TASK = tasks.YinYang()
+SILENCE = sx.Spikes(jnp.full((1, 5, 1), jnp.inf))
+
+
+@pytest.mark.parametrize("neuron", tasks.NEURONS)
 def test_every_output_spikes_even_without_input(neuron):
-    settings = demo.Settings(neuron=neuron, hidden=4)
-    silence = sx.Spikes(jnp.full((1, 5, 1), jnp.inf))
-    solution = demo.respond(demo.build(settings), silence, settings)
+    settings = TASK.settings(neuron=neuron, hidden=4)
+    solution = TASK.respond(TASK.build(settings), SILENCE, settings)
     assert bool(jnp.all(solution.spikes["output"].count == 1))
 
 
+def test_a_readout_by_voltage():
+    """The highest voltage names the class, and the loss has a gradient of the weights."""
+    settings = TASK.settings(readout="voltage", hidden=20)
+    inputs, labels = sx.datasets.yin_yang_spikes(np.full((2, 2), 0.4)), jnp.asarray([0, 2])
+
+    def loss(network):
+        return TASK.measure(network, inputs, labels, settings)[0].sum()
+
+    network = TASK.build(settings)
+    gradient = jax.grad(loss)(network)
+    assert all(bool(jnp.any(connection.weight != 0)) for connection in gradient.connections)
+    trained = tasks.Trained(TASK, settings, network, [])
+    voltage = TASK.respond(network, inputs, settings).states["output"].v
+    np.testing.assert_array_equal(tasks.answers(trained, inputs), np.argmax(np.max(voltage, axis=1), axis=1))
+
+
 def test_too_small_a_capacity_is_an_error():
-    settings = demo.Settings(hidden=4, max_spikes=1)
-    network = demo.build(settings)
+    settings = TASK.settings(hidden=4, max_spikes=1)
+    network = TASK.build(settings)
     strong = jax.tree.map(lambda leaf: 20.0 * leaf, network.connections[0])
     network = sx.Network(network.layers, (strong, network.connections[1]), network.inputs, network.outputs)
     with pytest.raises(RuntimeError, match="max_spikes=1"):
-        jax.block_until_ready(demo.respond(network, sx.datasets.yin_yang_spikes(np.zeros((1, 2))), settings))
+        jax.block_until_ready(TASK.respond(network, sx.datasets.yin_yang_spikes(np.zeros((1, 2))), settings))
+
+
+def test_images_start_with_the_wanted_share_of_spikes():
+    task = tasks.Digits()
+    settings = task.settings(hidden=20)
+    inputs, labels = task.split(settings).training
+    assert task.channels == inputs.n and len(task.classes) == labels.max() + 1
+    network = task.build(settings)
+    some = sx.Events(inputs.times[:100], inputs.channels[:100], inputs.n)
+    count = sx.simulate(network, some, settings.duration, max_spikes=64).spikes["hidden"].count
+    assert abs(float(jnp.mean(count > 0)) - 0.4) < 0.06
+
+
+def test_mnist_says_where_its_data_must_be(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "mnist"])
+    assert "--data" in capsys.readouterr().err
+    assert main(["train", "mnist", "--data", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    assert f"spikax {sx.__version__}" in capsys.readouterr().out
+    assert main(["info", "nowhere"]) == 2
+    assert "settings.json" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_run_writes_what_it_promises(monkeypatch, tmp_path, capsys):
-    for part in demo.SIZES:
-        monkeypatch.setitem(demo.SIZES, part, 60)
+    monkeypatch.setattr("spikax.tasks._yin_yang.SIZES", sx.datasets.Split(60, 60, 60))
     # Optax's Adam mixes types.
     with jax.numpy_dtype_promotion("standard"):
-        status = main(
-            ["train", "yin-yang", "--hidden", "8", "--epochs", "2", "--batch-size", "20", "--out", str(tmp_path)]
-        )
-    assert status == 0
+        command = ["train", "yin-yang", "--hidden", "8", "--epochs", "2", "--batch-size", "20", "--out", str(tmp_path)]
+        assert main(command) == 0
     assert "Test accuracy" in capsys.readouterr().out
-    pictures = {"learning-curve.png", "decision-map.png", "raster.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures | {"result.json", "settings.json", "network.eqx"}
-    network, settings = demo.load(tmp_path)
-    assert settings == demo.Settings(hidden=8, epochs=2, batch_size=20)
+    pictures = {"learning-curve.png", "confusion-matrix.png", "decision-map.png", "sample.png"}
+    others = {"result.json", "settings.json", "metrics.json", "metrics.csv", "network.zip", "last.eqx", "best.eqx"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures | others
+    trained = tasks.read(tmp_path)
+    assert trained.settings == TASK.settings(hidden=8, epochs=2, batch_size=20) and len(trained.history) == 2
     result = json.loads((tmp_path / "result.json").read_text())
-    assert demo.test(network, settings)["accuracy"] == pytest.approx(result["test_accuracy"])
+    assert tasks.test(trained)["accuracy"] == pytest.approx(result["test_accuracy"])
+    assert main(["evaluate", str(tmp_path)]) == 0
+    assert main(["info", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"Test accuracy {result['test_accuracy']:.1%}" in told and "8 neurons" in told

@@ -15,13 +15,14 @@ import numpy as np
 from matplotlib import pyplot
 
 import spikax as sx
-from spikax import demo, plot
+from spikax import plot, tasks
 
 
 matplotlib.use("agg")
 
 IMAGES = pathlib.Path(__file__).parents[1] / "images" / "plots"
-SETTINGS = demo.Settings(hidden=120, epochs=12)
+TASK = tasks.YinYang()
+SETTINGS = TASK.settings(epochs=12)
 
 
 def save(name: str, draw: Callable[[Any], Any], width: float = 6.0, height: float = 3.6) -> None:
@@ -64,25 +65,26 @@ def main() -> None:
     save("weights", lambda ax: plot.weights(network.connections[1], ax), width=4.8)
     save("delays", lambda ax: plot.delays(network.connections[1], ax), height=2.6)
 
-    fit = demo.train_yin_yang(SETTINGS)
-    points, labels = demo.points_of("test", SETTINGS)
-    answers = demo.answer(fit.network, points, SETTINGS)
-    save("weight-histogram", lambda ax: plot.weight_histogram(fit.network.connections[0], ax), height=2.6)
-    save("learning-curve", lambda ax: plot.learning_curve(fit.history, ax), height=3.0)
-    save("confusion-matrix", lambda ax: plot.confusion_matrix(labels, answers, ax, names=demo.CLASSES), width=4.2)
+    trained = tasks.train(TASK, SETTINGS)
+    points, labels = TASK.points(SETTINGS).test
 
     def decide(at: np.ndarray) -> np.ndarray:
-        return demo.answer(fit.network, at, SETTINGS)
+        return tasks.answers(trained, sx.datasets.yin_yang_spikes(at))
+
+    answers = decide(points)
+    save("weight-histogram", lambda ax: plot.weight_histogram(trained.network.connections[0], ax), height=2.6)
+    save("learning-curve", lambda ax: plot.learning_curve(trained.history, ax), height=3.0)
+    save("confusion-matrix", lambda ax: plot.confusion_matrix(labels, answers, ax, names=TASK.classes), width=4.2)
 
     save("decision-map", lambda ax: plot.decision_map(decide, points, labels, ax), width=4.6, height=4.8)
 
     inputs, ts = sx.datasets.yin_yang_spikes(points[:1]), jnp.linspace(0.0, 40.0, 401)
-    solution = eqx.filter_jit(sx.simulate)(fit.network, inputs, t1=40.0, saveat=ts, max_spikes=16)
+    solution = eqx.filter_jit(sx.simulate)(trained.network, inputs, t1=40.0, saveat=ts, max_spikes=16)
     spikes = {name: of_one(train) for name, train in solution.spikes.items()}
     layers = [("input", of_one(inputs)), *spikes.items()]
     save("raster", lambda ax: plot.raster(layers, ax, colours=("#4f9d69", "#26303b", "#e07b39")))
     v = solution.states["output"].v[0]
-    options = {"spikes": spikes["output"], "threshold": 1.0, "names": demo.CLASSES}
+    options = {"spikes": spikes["output"], "threshold": 1.0, "names": TASK.classes}
     save("traces", lambda ax: plot.traces(ts, v, ax, **options), height=3.2)
 
 

@@ -1,0 +1,149 @@
+"""Trains networks on the tasks of the command line, and writes the table of their results, `RESULTS.md`.
+
+    python benchmarks/results.py                        # all that is still missing, in this order; hours
+    python benchmarks/results.py --only yin-yang-lif    # those whose name begins so
+    python benchmarks/results.py --write                # only the table, from the results that are there
+
+A result is a file in `benchmarks/results`, named by task, neuron, readout and seed; a run that has one is not repeated.
+Each is one command, `python -m spikax train TASK --neuron ... --readout ... --seed ...`, with the settings of the task,
+and one that is interrupted goes on from its last epoch. MNIST needs `--data DIR`, with the four files.
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from spikax.tasks import TASKS
+
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+class Cell(NamedTuple):
+    """A row of the table: what is trained, with how many seeds, and what is known of it."""
+
+    task: str
+    neuron: str
+    readout: str
+    seeds: int
+    published: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.neuron}-{self.readout}"
+
+
+YIN_YANG = "98.10 ± 0.18 % (EventProp, 5-200-3, 10 seeds)"
+CELLS = [
+    Cell("yin-yang", "lif", "first-spike", 5, YIN_YANG),
+    *(Cell("yin-yang", neuron, "first-spike", 3) for neuron in ("qif", "eif", "izhikevich", "egru", "dendritic")),
+    *(Cell("yin-yang", neuron, "voltage", 3) for neuron in ("lif", "qif", "eif", "izhikevich", "egru")),
+    Cell("digits", "lif", "first-spike", 3),
+    Cell("mnist", "lif", "voltage", 1, "97.58 ± 0.12 % (EventProp, 10 seeds)"),
+    Cell("mnist", "lif", "first-spike", 1, "97.0 % (one hidden layer of 350)"),
+    *(Cell("mnist", neuron, "voltage", 1) for neuron in ("qif", "eif", "izhikevich", "egru")),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="beginnings of the names of results")
+    parser.add_argument("--data", metavar="DIR", help="the directory with the files of MNIST")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where the runs go")
+    parser.add_argument("--write", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    wanted = [(cell, seed) for cell in CELLS for seed in range(cell.seeds)]
+    # First a seed of each, then another one.
+    for cell, seed in sorted(wanted, key=lambda pair: pair[1]):
+        name = f"{cell.name}-{seed}"
+        is_asked = name.startswith(tuple(options.only)) and not options.write
+        has_data = options.data is not None or not TASKS[cell.task].needs_data
+        if is_asked and has_data and not (RESULTS / f"{name}.json").exists():
+            run(cell, seed, options.runs / name, options.data)
+            write()
+    write()
+
+
+def run(cell: Cell, seed: int, directory: Path, data: str | None) -> None:
+    """Trains a network, and keeps its result."""
+    command = [sys.executable, "-m", "spikax", "train", cell.task, "--neuron", cell.neuron, "--readout", cell.readout]
+    command += ["--data", data] if TASKS[cell.task].needs_data else []
+    subprocess.run([*command, "--seed", str(seed), "--out", str(directory)], check=True)
+    result = json.loads((directory / "result.json").read_text())
+    result["settings"].pop("data")
+    RESULTS.mkdir(exist_ok=True)
+    result["machine"] = machine()
+    (RESULTS / f"{cell.name}-{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def write() -> None:
+    """The table of all results that are there."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `benchmarks/results.py` from the files in `benchmarks/results`. The epoch is chosen by validation,",
+        "the accuracy is that of the test. The seconds are those of a whole run: data, compilation, training, test and",
+        "pictures; of runs beside others on one machine they are more than of one alone. The standard deviation is over",
+        "seeds, of which each draws its own samples or parts, first weights and shuffling.",
+        "",
+        "| task | neuron | readout | network | epochs | seeds | test accuracy | each | spikes per hidden neuron "
+        "| seconds | published |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    machines = set()
+    for cell in CELLS:
+        results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{cell.name}-[0-9]*.json"))]
+        if results:
+            lines.append(row(cell, results))
+            machines |= {result["machine"] for result in results}
+    lines += ["", *(f"Machine: {name}." for name in sorted(machines))]
+    (HERE / "RESULTS.md").write_text("\n".join(lines) + "\n")
+
+
+def row(cell: Cell, results: list[dict]) -> str:
+    accuracy = np.array([100.0 * result["test_accuracy"] for result in results])
+    spread = f" ± {accuracy.std(ddof=1):.2f}" if len(results) > 1 else ""
+    task = TASKS[cell.task]
+    settings = results[0]["settings"]
+    # Networks of other settings are not of one mean.
+    for one, other in itertools.pairwise(results):
+        assert {**one["settings"], "seed": 0} == {**other["settings"], "seed": 0}, cell.name
+    cells = [
+        cell.task,
+        cell.neuron,
+        cell.readout,
+        f"{task.channels}-{settings['hidden']}-{len(task.classes)}",
+        str(settings["epochs"]),
+        ", ".join(str(result["seed"]) for result in results),
+        f"**{accuracy.mean():.2f}{spread} %**",
+        ", ".join(f"{value:.1f}" for value in accuracy),
+        f"{np.mean([result['hidden_spikes'] for result in results]):.2f}",
+        f"{np.median([result['seconds'] for result in results]):.0f}",
+        cell.published,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def machine() -> str:
+    """The processor, the number of cores that this process may use, and the versions that matter."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "equinox", "diffrax"))
+    processor = names[0] if names else platform.processor()
+    return f"{processor}, {cores} core(s), Python {platform.python_version()}, {versions}"
+
+
+if __name__ == "__main__":
+    main()
