@@ -93,7 +93,7 @@ def write() -> None:
         "",
         "Written by `benchmarks/results.py` from the files in `benchmarks/results`. The epoch is chosen by validation,",
         "the accuracy is that of the test. The seconds are those of a whole run: data, compilation, training, test and",
-        "pictures; of runs beside others on one machine they are more than of one alone. The standard deviation is over",
+        "pictures; of runs beside others on a machine they are more than of one alone. The standard deviation is over",
         "seeds, of which each draws its own samples or parts, first weights and shuffling.",
         "",
         "| task | neuron | readout | network | epochs | seeds | test accuracy | each | spikes per hidden neuron "
