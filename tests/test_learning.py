@@ -109,6 +109,8 @@ def test_learning_curve_and_decision_map(ax):
     assert plot.learning_curve(history, ax) is ax and len(ax.lines) == 2
     with pytest.raises(ValueError, match="measure"):
         plot.learning_curve(history, ax, measure="brightness")
+    history = [epoch._replace(training=epoch.training | {"gradient_norm": 2.0}) for epoch in history]
+    assert len(plot.learning_curve(history, ax.figure.subplots(), measure="gradient_norm").lines) == 1
     ax = ax.figure.subplots()
     points, labels = yin_yang(20, 0)
     assert plot.decision_map(lambda points: (points[:, 0] > 0.5).astype(int), points, labels, ax, resolution=9) is ax

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def learning_curve(history: Sequence[Epoch], ax: "Axes | None" = None, *, measure: str = "accuracy") -> "Axes":
-    """A measure over the epochs, in training and in validation.
+    """A measure over the epochs, in training and, where it is measured there, in validation.
 
     **Arguments:**
 
@@ -29,10 +29,10 @@ def learning_curve(history: Sequence[Epoch], ax: "Axes | None" = None, *, measur
     require(measure in history[0].training, "measure", f"one of {sorted(history[0].training)}", measure)
     ax = axes(ax)
     numbers = [epoch.number for epoch in history]
-    series = {
-        "training": ([epoch.training[measure] for epoch in history], PALE, 1.2),
-        "validation": ([epoch.validation[measure] for epoch in history], CLASS_COLOURS[0], 2.0),
-    }
+    series = {"training": ([epoch.training[measure] for epoch in history], PALE, 1.2)}
+    # The norm of the gradient is measured in training alone.
+    if measure in history[0].validation:
+        series["validation"] = ([epoch.validation[measure] for epoch in history], CLASS_COLOURS[0], 2.0)
     for name, (values, colour, width) in series.items():
         shown = 100 * (1 - np.asarray(values)) if measure == "accuracy" else np.asarray(values)
         # A line through one point would not show.
