@@ -88,7 +88,10 @@ def silent_peak(conditions: Any, spikes: Spikes, *, margin: Any = 0.0) -> Float[
     loss += 0.1 * sx.losses.silent_peak(conditions, solution.spikes["hidden"])
     ```
 
-    It asks each neuron to spike in every sample, more than a sparse code wants: weigh it lightly.
+    It asks each neuron to spike in every sample. For hidden neurons that is more than a sparse code wants: weigh it
+    lightly. For outputs it has to outweigh what silences them: beside [`spikax.losses.first_spike_cross_entropy`][], to
+    which a silent label costs `t_silent / tau0` and which pushes the outputs that did spike to later times, give it a
+    weight of this size.
 
     **Arguments:**
 
