@@ -1,7 +1,8 @@
 """Layers that listen to each other, in windows of time.
 
 Within a window the spikes of the group are found by sweeps over its layers, until none changes. Where no spike arrives
-in the window in which it is emitted, as its delay is longer, one sweep is all.
+in the window in which it is emitted, as its delay is longer, one sweep is all; and so it is where no layer of the group
+reaches itself.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
-from ._engine.causal import settle
+from ._engine.causal import settle, Settled
 from ._engine.loop import payload_of, Settings, Standing, Trains
 from ._engine.units import indices, over_units
 from ._method import AbstractLayerMethod, AbstractMethod
@@ -157,7 +158,7 @@ def simulate_group(
         before = at.group
         count = {name: tally.count for name, tally in before.tally.items()}
         given = _Given(network, neurons, members, outside, adjoint, span, at.standing, before.trains, count)
-        found = settle(_sweep, _same, _rethought, given, before.trains, limit)
+        found = _settled(given, before.trains, limit)
         tally = {
             name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps))
             for name, now in found.rest.tally.items()
@@ -183,6 +184,16 @@ def simulate_group(
     standing = {name: population.start for name, population in populations.items()}
     end, _ = lax.scan(window, _Recurrent(standing, start), Span(edges[:-1], edges[1:], after))
     return end.group
+
+
+def _settled(given: _Given, guess: dict[str, Train], limit: int) -> Settled:
+    """The spikes of the group in a window."""
+    if any(given.network.is_recurrent(group) for group in given.network.groups() if set(group) <= set(given.members)):
+        return settle(_sweep, _same, _rethought, given, guess, limit)
+    # A sweep simulates each layer after all that it listens to.
+    value, rest = _sweep(given, guess)
+    batch = next(iter(guess.values())).times.shape[0]
+    return Settled(value, rest, jnp.ones(batch, bool), jnp.int32(1))
 
 
 def _silent(population: Population, k: int) -> Train:

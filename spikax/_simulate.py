@@ -1,5 +1,6 @@
 """The entry: a network, its inputs, and a duration."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -89,7 +90,8 @@ def simulate(
     - `windows`: into how many windows of time the simulation of layers that listen to each other is cut. In each,
       sweeps over the layers are repeated until no spike changes; where delays are longer than a window, one is enough.
       It changes no result but by rounding and the error of the steps, only the time that it takes. By default, a window
-      is about as long as the shortest delay, or as the fastest time constant.
+      is about as long as the shortest delay, or as the fastest time constant. With `until`, all layers are cut so: the
+      simulation ends with the window at whose end no sample needs more.
     - `throw`: whether to raise an error if the simulation of a sample fails. Otherwise `Solution.result` tells, and
       the other samples stay valid.
 
@@ -112,7 +114,9 @@ def simulate(
     methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)), windows)
     has_tolerance = any(option is not None for option in (dt0, rtol, atol))
     duration = _duration(t0, t1)
-    cut = _windows(network, methods, windows, duration)
+    groups = _groups(network, until, windows)
+    quota = checked_quota(until, network, groups, list(times))
+    cut = _windows(network, groups, methods, windows, duration)
     plan = _Plan(
         t0=jnp.asarray(t0, dtype),
         t1=jnp.asarray(t1, dtype),
@@ -122,11 +126,12 @@ def simulate(
         control=_control(solver, dt0, rtol, atol, t0, t1, dtype),
         capacity=capacity,
         max_steps=int(max_steps),
-        quota=checked_quota(until, network, list(times)),
+        quota=quota,
         adjoint=adjoint,
         methods=methods,
         cells=_cells(network, methods, _places(network, sources, capacity), duration, has_tolerance, cut),
         windows=cut,
+        groups=groups,
     )
     solution = _run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
@@ -147,7 +152,8 @@ class _Plan(eqx.Module):
     adjoint: AbstractAdjoint
     methods: dict[str, AbstractMethod]
     cells: dict[str, int] = eqx.field(static=True)
-    windows: dict[str, int] = eqx.field(static=True)  # of each layer in a recurrent group
+    windows: dict[str, int] = eqx.field(static=True)  # of each layer that is simulated in windows
+    groups: tuple[tuple[str, ...], ...] = eqx.field(static=True)  # of layers that are simulated together
 
 
 @eqx.filter_jit
@@ -159,10 +165,10 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
     # The samples with invalid times run without any input, and are reported.
     trains = {name: _silenced(train, invalid) for name, train in trains.items()}
     saved, tallies, spikes = {}, {}, {}
-    for group in network.groups():
-        members = {name: _member(network, plan, name) for name in group}
+    for group in plan.groups:
+        members = {name: _member(plan, group, name) for name in group}
         populations = {name: _population(network, name, math.prod(batch), plan) for name in group}
-        if network.is_recurrent(group):
+        if _is_joint(plan, group):
             found = _simulate_group(network, populations, members, trains, plan)
             trains, saved, tallies = trains | found.trains, saved | found.saved, tallies | found.tally
         else:
@@ -209,16 +215,20 @@ def _simulate_group(network: Network, populations: dict, members: dict, outside:
     return simulate_group(network, populations, members, outside, *options)
 
 
-def _member(network: Network, plan: _Plan, name: str) -> Member:
+def _is_joint(plan: _Plan, group: tuple[str, ...]) -> bool:
+    """Whether the layers of a group are simulated together, in windows or with one clock."""
+    return group[0] in plan.windows or isinstance(plan.methods[group[0]], OneClock)
+
+
+def _member(plan: _Plan, group: tuple[str, ...], name: str) -> Member:
     """How a layer is simulated."""
-    is_alone = (name,) in network.groups() and not network.is_recurrent((name,))
     settings = Settings(
         plan.stepper,
         plan.control,
         plan.capacity[name],
         plan.max_steps,
-        # Of layers that listen to each other no neuron ends before all do.
-        quota=plan.quota.get(name) if is_alone else None,
+        # Together no neuron ends before all do.
+        quota=None if _is_joint(plan, group) else plan.quota.get(name),
         cells=plan.cells[name],
     )
     return Member(plan.methods[name], settings, plan.times.get(name))
@@ -476,13 +486,23 @@ def _cells(
     return cells
 
 
-def _windows(network: Network, methods: dict, windows: int | None, duration: float | None) -> dict[str, int]:
-    """Into how many windows of time each layer is cut that is part of a recurrent group."""
+def _groups(network: Network, until: FirstSpikes | None, windows: int | None) -> tuple[tuple[str, ...], ...]:
+    """The layers that are simulated together, each after those that it listens to."""
     if windows is not None:
         require_count(windows, "windows")
+    groups = network.groups()
+    # Only together can all layers end early.
+    return (tuple(itertools.chain(*groups)),) if until is not None and windows is not None else groups
+
+
+def _windows(
+    network: Network, groups: tuple, methods: dict, windows: int | None, duration: float | None
+) -> dict[str, int]:
+    """Into how many windows of time each layer is cut that is simulated in windows."""
     cut = {}
-    for group in filter(network.is_recurrent, network.groups()):
-        if isinstance(methods[group[0]], OneClock):
+    for group in groups:
+        is_own = group in network.groups()
+        if is_own and (not network.is_recurrent(group) or isinstance(methods[group[0]], OneClock)):
             continue
         cut |= dict.fromkeys(group, _own_windows(network, group, duration) if windows is None else int(windows))
     return cut

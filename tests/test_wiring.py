@@ -349,3 +349,34 @@ def test_print():
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "a 4 neurons LIF (output) 15 parameters" in lines, text
     assert any(line.startswith("a → b 4 × 4 Dense, delayed by 0.") for line in lines), text
+
+
+def test_windows_let_all_layers_end_early(dtype, accurate):
+    """In a chain, the hidden layer ends with the window in which the last output spikes, and the rest is the same."""
+    network = jax.tree.map(
+        lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x,
+        sx.sequential(
+            3,
+            sx.Layer(sx.LIF(bias=1.5), 4, weights=sx.init.normal(2.0, 1.0)),
+            sx.Layer(sx.LIF(bias=1.2), 2, weights=sx.init.normal(1.0, 0.5)),
+            key=KEY,
+        ),
+    )
+
+    @eqx.filter_jit
+    def graded(windows):
+        def total(network):
+            options = {"until": sx.FirstSpikes(), "saveat": None, "windows": windows}
+            solution = run(network, inputs(dtype), **options)
+            return jnp.sum(sx.first_spike(solution.spikes["output"])), solution
+
+        return eqx.filter_value_and_grad(total, has_aux=True)(network)
+
+    (expected, whole), gradient = graded(None)
+    (found, short), other = graded(5)
+    assert bool(jnp.isfinite(expected))
+    assert int(short.stats["hidden"].sweeps) < 5 == short.stats["hidden"].windows
+    assert int(jnp.sum(short.stats["hidden"].spikes)) < int(jnp.sum(whole.stats["hidden"].spikes))
+    np.testing.assert_allclose(found, expected, atol=accurate)
+    for leaf, like in zip(jax.tree.leaves(other), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(leaf, like, atol=100 * accurate * float(jnp.max(jnp.abs(like))))

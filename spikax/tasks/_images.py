@@ -42,6 +42,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
+    samples = 1077
 
     def images(self, settings):
         return digits(seed=settings.seed)
@@ -69,6 +70,7 @@ the network names the digit. --data is the directory with the four files of MNIS
 as train-images-idx3-ubyte.gz."""
     classes = tuple("0123456789")
     channels = 784
+    samples = 55_000
     readouts = ("voltage", "first-spike")
     needs_data = True
 

@@ -40,6 +40,7 @@ class AbstractTask(abc.ABC):
     - `story`: the same in a few lines.
     - `classes`: what the classes are called.
     - `channels`: how many channels the inputs have.
+    - `samples`: how many there are to learn from.
     - `neurons`, `readouts`: which there are settings for; the first ones are the defaults.
     - `needs_data`: whether the data do not come with spikax.
     """
@@ -49,6 +50,7 @@ class AbstractTask(abc.ABC):
     story: str
     classes: tuple[str, ...]
     channels: int
+    samples: int
     neurons: tuple[str, ...] = NEURONS
     readouts: tuple[str, ...] = tuple(READOUTS)
     needs_data: bool = False
@@ -74,7 +76,11 @@ class AbstractTask(abc.ABC):
         neuron, readout = given.get("neuron", self.neurons[0]), given.get("readout", self.readouts[0])
         require(neuron in self.neurons, "neuron", f"one of {list(self.neurons)} for the task {self.name}", neuron)
         require(readout in self.readouts, "readout", f"one of {list(self.readouts)} for the task {self.name}", readout)
-        return Settings(**{"neuron": neuron, "readout": readout, "seed": 0} | self.defaults(neuron, readout) | given)
+        chosen = {"neuron": neuron, "readout": readout, "seed": 0}
+        settings = Settings(**chosen | self.defaults(neuron, readout) | given)
+        expectation = f"at most {self.samples}, the training data"
+        require(settings.batch_size <= self.samples, "batch_size", expectation, settings.batch_size)
+        return settings
 
     def build(self, settings: Settings) -> Network:
         """The network before its training."""

@@ -20,6 +20,7 @@ Every point of the sign becomes five spikes, and the network names the part that
 belongs to: yin, yang, or dot."""
     classes = ("yin", "yang", "dot")
     channels = 5
+    samples = SIZES.training
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
