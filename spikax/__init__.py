@@ -5,6 +5,7 @@ from . import (
     encode as encode,
     init as init,
     losses as losses,
+    plot as plot,
     silence as silence,
     train as train,
 )

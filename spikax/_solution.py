@@ -14,8 +14,8 @@ class Stats(eqx.Module):
 
     - `spikes`: the number of spikes in each sample, recorded or not; shape `batch`.
     - `most_spikes`: the number of spikes of the busiest neuron of each sample: what `max_spikes` must allow.
-    - `iterations`: how often the event loop ran for all samples together, which `max_steps` must allow; or how many
-      passes the parallel simulation took.
+    - `iterations`: how often the event loop ran for all samples together, which `max_steps` must allow; how many
+      passes the parallel simulation took; or, with one clock, how many events at least the busiest sample had.
     - `rejected_steps`: the trial steps of each sample that were not accepted: too long ones, and those of the search
       for a spike.
     - `sweeps`: how often the layer was simulated: once, or, where it is part of a recurrent group, at least once in
