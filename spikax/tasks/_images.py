@@ -10,7 +10,7 @@ from ._task import AbstractTask, Samples
 
 
 # Of the hidden neurons, how many spike in a sample before training.
-FRACTION = 0.4
+FRACTION = 0.5
 
 
 class _Images(AbstractTask):
@@ -82,12 +82,12 @@ as train-images-idx3-ubyte.gz."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 350 if neuron == "lif" else 100,
-            "epochs": 20 if neuron == "lif" else 10,
+            "epochs": 12 if neuron == "lif" else 8,
             "batch_size": 100,
-            "learning_rate": 2e-3,
+            "learning_rate": 4e-3,
             "clip": 0.5,
             # The inputs end at 20 ms.
             "duration": 50.0 if readout == "first-spike" else 30.0,
             "max_spikes": 16,
-            "drop": 0.2,
+            "drop": 0.1,
         }

@@ -24,6 +24,10 @@ class AbstractReadout(abc.ABC):
     def layer(self, recipe: Recipe, classes: int) -> Layer:
         """The output layer, with its weights."""
 
+    def strides(self, recipe: Recipe) -> tuple[float, float]:
+        """How much longer than the learning rate the steps of the weights into both layers are."""
+        return recipe.strides
+
     @abc.abstractmethod
     def options(self, settings: Settings) -> dict[str, Any]:
         """Arguments for `simulate`."""
@@ -55,7 +59,11 @@ class Voltage(AbstractReadout):
     """
 
     def layer(self, recipe, classes):
-        return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=init.normal(0.2, 0.37))
+        return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=init.normal(0.0, 1.0))
+
+    def strides(self, recipe):
+        # A spike moves the voltage by a sixth of its weight, and scores of a cross entropy differ by several units.
+        return recipe.strides[0], 4.0
 
     def options(self, settings):
         return {"saveat": {"output": jnp.linspace(0.0, settings.duration, round(settings.duration) + 1)}}

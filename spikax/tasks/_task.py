@@ -99,10 +99,11 @@ class AbstractTask(abc.ABC):
 
     def optimizer(self, settings: Settings, steps: int) -> optax.GradientTransformation:
         """Adam, for so many steps."""
+        strides = self.readout(settings).strides(self.recipe(settings))
         return optax.chain(
             optax.clip_by_global_norm(settings.clip),
             optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps)),
-            optax.stateless(lambda updates, _: _stretched(updates, self.recipe(settings).strides)),
+            optax.stateless(lambda updates, _: _stretched(updates, strides)),
         )
 
     def respond(self, network: Network, inputs: Any, settings: Settings) -> Solution:
