@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import encode
-from .._checks import is_number, require, require_below, require_count, require_finite, require_positive
+from .._checks import is_number, require, require_below, require_count, require_finite, require_positive, require_seed
 from .._spikes import Spikes
 
 
@@ -54,9 +54,7 @@ def yin_yang(n: int, seed: int, *, r_small: float = 0.1, r_big: float = 0.5) -> 
         Conference, 2022, arXiv:2102.08211.
     """
     require_count(n, "n")
-    is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    require(is_integer, "seed", "an integer", seed, error=TypeError)
-    require(seed >= 0, "seed", "at least 0", seed)
+    require_seed(seed, "seed")
     require_positive(r_small, "r_small")
     require_positive(r_big, "r_big")
     require_below(r_small, r_big / 2, "r_small", "r_big / 2", "A dot lies inside its half of the sign.")
