@@ -26,12 +26,12 @@ import optax
 import spikax as sx
 
 
-UNITS = 6
+UNITS = 8
 DELAYS, LENGTHS = (100.0, 150.0), (30.0, 50.0)  # in ms
 T_CUE = 2 * (DELAYS[1] + LENGTHS[1])
 T1 = T_CUE + 30.0
-MAX_SPIKES = {"units": 32, "readout": 1}
-PRICE = 0.01  # of activity, in units of the cross entropy
+MAX_SPIKES = {"units": 64, "readout": 1}
+PRICE = 0.1  # of activity, in units of the cross entropy
 
 
 def samples(n: int, seed: int) -> tuple[sx.Spikes, jax.Array]:
@@ -54,12 +54,18 @@ def first_network(seed: int) -> sx.Network:
         bias_r=jnp.zeros(UNITS),
         synapse={port: sx.ExpSynapse(10.0) for port in ("u", "r", "z")},
     )
-    weights = {"u": columns(1.5, 0.7, 5.0, 0.7), "r": sx.init.normal(0.0, 0.5), "z": columns(0.0, 1.0, 2.0, 0.5)}
-    readout = sx.LI(50.0, bias=jnp.zeros(1), synapse=sx.ExpSynapse(20.0))
+    weights = {"u": columns(1.5, 0.7, 5.0, 0.7), "r": sx.init.normal(0.0, 0.5), "z": columns(0.0, 1.5, 2.0, 0.5)}
+    readout = sx.LI(20.0, bias=jnp.zeros(1), synapse=sx.ExpSynapse(1000.0))
+
+    def balanced(key, shape):
+        """Weights whose sum is zero: at first all units spike alike, and shall not push the logit to one side."""
+        drawn = 0.5 * jax.random.normal(key, shape)
+        return drawn - jnp.mean(drawn)
+
     return sx.recurrent(
         3,
         sx.Layer(unit, UNITS, weights=weights, name="units"),
-        sx.Layer(readout, 1, weights=sx.init.normal(0.0, 0.3), name="readout"),
+        sx.Layer(readout, 1, weights=balanced, name="readout"),
         key=jax.random.key(seed),
         weights={port: sx.init.normal(0.0, 0.3) for port in ("u", "r", "z")},
         delay=10.0,
@@ -100,9 +106,9 @@ class Training(NamedTuple):
     losses: np.ndarray
 
 
-def train(seed: int, steps: int, batch: int = 32, rate: float = 0.02) -> Training:
+def train(seed: int, steps: int, batch: int = 32, rate: float = 0.025) -> Training:
     """Trains a network on fresh samples in every step."""
-    optimizer = optax.chain(optax.clip(0.05), optax.adam(optax.cosine_decay_schedule(rate, steps)))
+    optimizer = optax.chain(optax.clip(0.1), optax.adam(optax.cosine_decay_schedule(rate, steps)))
 
     @eqx.filter_value_and_grad
     def loss(network, inputs, targets):
@@ -121,6 +127,8 @@ def train(seed: int, steps: int, batch: int = 32, rate: float = 0.02) -> Trainin
     for number in range(steps):
         network, state, value = step(network, state, *samples(batch, 1000 * seed + number))
         losses.append(float(value))
+        if number % 50 == 0:
+            print(f"step {number}: loss {losses[-1]:.3f}", flush=True)
     return Training(first, network, np.array(losses))
 
 
@@ -135,7 +143,7 @@ def draw(training: Training, path: Path) -> None:
     ts = jnp.linspace(0.0, T1, 861)
     solution = sx.simulate(training.last, sx.Spikes(shown), T1, saveat=ts, max_spikes=MAX_SPIKES)
     cells, logits = solution.states["units"].c, np.asarray(solution.states["readout"].v[..., 0])
-    ink, colours = "#26303b", ("#3b6fb6", "#e07b39", "#4f9d69", "#a65a9e", "#c9a227", "#6b7280")
+    ink, colours = "#26303b", ("#3b6fb6", "#e07b39", "#4f9d69", "#a65a9e", "#c9a227", "#6b7280", "#2a9d9d", "#c2476b")
     figure, axes = pyplot.subplots(
         4, 4, figsize=(11, 6), sharex=True, sharey="row", layout="constrained", height_ratios=(0.5, 1.1, 0.7, 0.8)
     )
@@ -165,13 +173,12 @@ def draw(training: Training, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Gated units learn delayed-memory XOR.")
-    parser.add_argument("--steps", type=int, default=500, help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=350, help="steps of gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the training samples")
     parser.add_argument("--out", type=Path, default=Path("runs/delayed-xor.png"), help="where to put the figure")
     options = parser.parse_args()
 
     training = train(options.seed, options.steps)
-    print(f"loss: {training.losses[0]:.2f} -> {training.losses[-1]:.4f}")
     inputs, targets = samples(1000, 1_000_000 + options.seed)
     for when, network in (("before", training.first), ("after", training.last)):
         print(f"{when}: {accuracy(network, inputs, targets):.1%} of 1000 fresh samples")
