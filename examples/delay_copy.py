@@ -33,7 +33,7 @@ import spikax as sx
 DELAYS = (50.0, 150.0)  # from the pattern to the cue, in ms
 T_CUE, T1 = DELAYS[1], DELAYS[1] + 30.0
 MAX_SPIKES = {"units": 48, "readout": 1}
-PRICE = 0.03  # of activity, in units of the cross entropy
+PRICE = 0.05  # of activity, in units of the cross entropy
 
 
 def first_network(seed: int) -> sx.Network:
@@ -168,7 +168,7 @@ def draw(training: Training, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Two gated units learn to remember a pattern.")
-    parser.add_argument("--steps", type=int, default=400, help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=240, help="steps of gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the training samples")
     parser.add_argument("--out", type=Path, default=Path("runs/delay-copy.png"), help="where to put the figure")
     options = parser.parse_args()

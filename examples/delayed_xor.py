@@ -62,12 +62,16 @@ def first_network(seed: int) -> sx.Network:
         drawn = 0.5 * jax.random.normal(key, shape)
         return drawn - jnp.mean(drawn)
 
+    def inhibition(key, shape):
+        """Weights that stay negative: units that excited each other would go on without an input."""
+        return sx.Signed(-0.3 * jnp.abs(jax.random.normal(key, shape)), -jnp.ones(shape))
+
     return sx.recurrent(
         3,
         sx.Layer(unit, UNITS, weights=weights, name="units"),
         sx.Layer(readout, 1, weights=balanced, name="readout"),
         key=jax.random.key(seed),
-        weights={port: sx.init.normal(0.0, 0.3) for port in ("u", "r", "z")},
+        weights={"u": sx.init.normal(0.0, 0.3), "r": sx.init.normal(0.0, 0.3), "z": inhibition},
         delay=10.0,
     )
 
@@ -173,7 +177,7 @@ def draw(training: Training, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Gated units learn delayed-memory XOR.")
-    parser.add_argument("--steps", type=int, default=350, help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=250, help="steps of gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the training samples")
     parser.add_argument("--out", type=Path, default=Path("runs/delayed-xor.png"), help="where to put the figure")
     options = parser.parse_args()
