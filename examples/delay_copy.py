@@ -154,6 +154,7 @@ def draw(training: Training, path: Path) -> None:
             readout.plot(ts, voltages[pattern, :, i], color=colour, linewidth=1.3, label=f"bit {i}")
             readout.plot([T_CUE, T1], voltages[pattern, np.array([600, 720]), i], "o", color=colour, markersize=4)
     axes[0, 0].set_yticks([2, 1, 0], ["bit 0", "bit 1", "cue"])
+    axes[0, 0].set_ylim(-0.6, 2.6)
     axes[1, 0].set_ylabel("cell, and spikes")
     axes[2, 0].set_ylabel("logit")
     for row in axes[1:]:
@@ -168,7 +169,7 @@ def draw(training: Training, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Two gated units learn to remember a pattern.")
-    parser.add_argument("--steps", type=int, default=240, help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=400, help="steps of gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the training samples")
     parser.add_argument("--out", type=Path, default=Path("runs/delay-copy.png"), help="where to put the figure")
     options = parser.parse_args()

@@ -164,6 +164,7 @@ def draw(training: Training, path: Path) -> None:
         readout.plot(ts, logits[pair], color=ink, linewidth=1.3)
         readout.plot(T1, logits[pair, -1], "o", color=ink, markersize=4, clip_on=False)
     axes[0, 0].set_yticks([2, 1, 0], ["bit 0", "bit 1", "cue"])
+    axes[0, 0].set_ylim(-0.6, 2.6)
     for row, name in zip(axes[1:], ("cells", "spikes", "logit"), strict=True):
         row[0].set_ylabel(name)
     axes[2, 0].set_yticks([])
