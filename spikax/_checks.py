@@ -99,6 +99,15 @@ def _require_integer(value: Any, name: str, hint: str) -> None:
     require(is_integer, name, "an integer", value, hint, TypeError)
 
 
+def require_range(value: Any, name: str) -> None:
+    """Raises unless `value` is a pair of positive numbers, the second no less than the first."""
+    is_pair = isinstance(value, tuple) and len(value) == 2 and all(np.ndim(number) == 0 for number in value)
+    require(is_pair, name, "a pair of real numbers", value, "For example `(30.0, 50.0)`.", TypeError)
+    for number in value:
+        require_positive(number, name)
+    require(value[0] <= value[1], name, "in ascending order", value)
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray) and value.size > 6:
         return f"an array of shape {value.shape} and dtype {value.dtype}"

@@ -3,7 +3,9 @@
 import importlib.util
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,3 +37,17 @@ def test_one_neuron_with_a_dendrite_learns_xor(example):
     assert np.max(xor.accuracy(xor.dendritic, training.first)) < 1.0
     np.testing.assert_array_equal(xor.accuracy(xor.dendritic, training.last), np.ones(4))
     assert np.all(training.losses[-1] < 0.2)
+
+
+def test_two_gated_units_begin_to_copy(example):
+    copy = example("delay_copy")
+    training = copy.train(0, steps=30)
+    assert np.mean(training.losses[-5:]) < 0.9 * np.mean(training.losses[:2])
+
+
+def test_the_network_of_delayed_xor_is_trained_at_all(example):
+    xor = example("delayed_xor")
+    training = xor.train(0, steps=2, batch=4)
+    first, last = (eqx.filter(network, eqx.is_inexact_array) for network in (training.first, training.last))
+    assert all(jax.tree.leaves(jax.tree.map(lambda old, new: bool(jnp.any(old != new)), first, last)))
+    assert np.all(np.isfinite(training.losses))

@@ -1,5 +1,7 @@
 """Data sets, and how they come in batches."""
 
+from ._delay_copy import delay_copy as delay_copy, DelayCopy as DelayCopy
+from ._delayed_xor import delayed_xor as delayed_xor, DelayedXOR as DelayedXOR
 from ._digits import digits as digits
 from ._heidelberg import Recordings as Recordings, shd as shd, ssc as ssc
 from ._images import image_spikes as image_spikes, Images as Images

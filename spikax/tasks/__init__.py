@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ._figures import figures as figures
 from ._images import Digits as Digits, MNIST as MNIST
+from ._memory import DelayCopy as DelayCopy, DelayedXOR as DelayedXOR
 from ._readouts import FirstSpike as FirstSpike, READOUTS as READOUTS, Voltage as Voltage
 from ._recipes import NEURONS as NEURONS, Recipe as Recipe
 from ._run import (
@@ -29,7 +30,7 @@ from ._task import AbstractTask as AbstractTask
 from ._yin_yang import YinYang as YinYang
 
 
-TASKS: dict[str, AbstractTask] = {task.name: task for task in (YinYang(), Digits(), MNIST())}
+TASKS: dict[str, AbstractTask] = {task.name: task for task in (YinYang(), Digits(), MNIST(), DelayCopy(), DelayedXOR())}
 
 
 def read(directory: Path | str) -> Trained:
