@@ -35,3 +35,29 @@ def test_one_neuron_with_a_dendrite_learns_xor(example):
     assert np.max(xor.accuracy(xor.dendritic, training.first)) < 1.0
     np.testing.assert_array_equal(xor.accuracy(xor.dendritic, training.last), np.ones(4))
     assert np.all(training.losses[-1] < 0.2)
+
+
+def test_delays_are_learned(example):
+    yin_yang = example("yin_yang_delays")
+    yin_yang.SAMPLES.update(training=100, validation=50, test=50)
+    settings = yin_yang.Settings(hidden=6, epochs=12, batch_size=50)
+    network, history = yin_yang.train(settings, seed=0)
+    assert max(epoch.validation for epoch in history) > history[0].validation
+    for before, after in zip(yin_yang.build(settings, seed=0).connections, network.connections, strict=True):
+        assert np.all(np.asarray(after.delay.value) > 0)
+        assert np.any(np.abs(after.delay.value / before.delay.value - 1) > 0.05)
+
+
+def test_a_population_learns_when_to_spike(example):
+    regression = example("temporal_regression")
+    training = regression.train(seed=0, steps=20, samples=10)
+    assert np.mean(training.errors[-5:]) < 0.8 * training.errors[0]
+
+
+def test_a_convolutional_network_learns_digits(example):
+    pytest.importorskip("sklearn")
+    convolution = example("convolution")
+    training, test = convolution.digits(seed=0)
+    some = convolution.Digits(training.images[:100], training.labels[:100])
+    history = convolution.train(some, some, seed=0, epochs=4).accuracies
+    assert history[-1][1] > history[0][0] + 0.2
