@@ -40,14 +40,14 @@ def target(x: jax.Array) -> jax.Array:
 
 def build(seed: int) -> sx.Network:
     """The network before its training."""
-    key, for_currents = jax.random.split(jax.random.key(seed))
+    for_currents, key = jax.random.split(jax.random.key(seed))
     # Above 1/4 a neuron oscillates by itself: here with periods of 9 ms and more.
     currents = jax.random.uniform(for_currents, (NEURONS,), minval=0.5, maxval=12.0)
     return sx.recurrent(
         2,
         sx.Layer(sx.QIF(tau_mem=10.0, bias=currents), NEURONS, weights=sx.init.normal(3.0, 3.0)),
         # The output spikes without any input too, but late.
-        sx.Layer(sx.QIF(bias=jnp.array(0.6)), 1, weights=sx.init.normal(0.0, 1.0)),
+        sx.Layer(sx.QIF(bias=jnp.array([0.6])), 1, weights=sx.init.normal(0.0, 1.0)),
         key=key,
         weights=sx.init.normal(0.0, 2.0),
         delay=DELAY,
@@ -134,7 +134,9 @@ def draw(training: Training, path: Path) -> None:
     curve.set(xlabel="x, the time of the second input (ms)", ylabel="first spike of the output (ms)")
     curve.legend(frameon=False)
     progress.plot(training.errors, color=INK, linewidth=0.8)
-    progress.set(xlabel="step", ylabel="mean absolute error (ms)", yscale="log")
+    ticks = (0.2, 0.5, 1, 2, 5)
+    progress.set(xlabel="step", ylabel="mean absolute error (ms)", yscale="log", yticks=ticks, yticklabels=ticks)
+    progress.minorticks_off()
     for ax in (curve, progress):
         ax.spines[["top", "right"]].set_visible(False)
 
@@ -153,7 +155,7 @@ def draw(training: Training, path: Path) -> None:
         plot.raster(layers, ax, colours=(PALE, INK, BLUE))
         ax.axvline(float(target(x)), color=ORANGE, linewidth=4, alpha=0.5, zorder=0)
         ax.set_title(f"x = {float(x):g} ms", fontsize=10)
-        ax.set_xlim(0.0, T1)
+        ax.set_xlim(-2.0, T1)  # the first input spikes at 0
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     print(f"wrote {path}")

@@ -57,7 +57,7 @@ def test_a_population_learns_when_to_spike(example):
 def test_a_convolutional_network_learns_digits(example):
     pytest.importorskip("sklearn")
     convolution = example("convolution")
-    training, test = convolution.digits(seed=0)
+    training, _ = convolution.digits(seed=0)
     some = convolution.Digits(training.images[:100], training.labels[:100])
     history = convolution.train(some, some, seed=0, epochs=4).accuracies
     assert history[-1][1] > history[0][0] + 0.2
