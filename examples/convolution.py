@@ -23,9 +23,8 @@ import spikax as sx
 # All times in ms.
 LATEST_INPUT, T1 = 20.0, 50.0
 TEST_SAMPLES = 360
-FILTERS = 8, 16
-KERNELS = 3, 4
-MAX_SPIKES = {"edges": 16, "shapes": 16, "output": 1}  # one more of a neuron is an error
+FILTERS = 12, 16
+MAX_SPIKES = {"edges": 8, "shapes": 12, "output": 1}  # one more of a neuron is an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
@@ -56,12 +55,13 @@ def encoded(images: Any) -> sx.Spikes:
 
 
 def build(seed: int) -> sx.Network:
-    """The network before its training: 8 maps of 6 x 6 neurons, 16 maps of 2 x 2, and the outputs."""
+    """The network before its training: 12 maps of 4 x 4 neurons, 16 maps of 3 x 3, and the outputs."""
     keys = jax.random.split(jax.random.key(seed), 3)
-    edges = sx.Conv("input", "edges", sx.init.normal(1.0, 1.5)(keys[0], (FILTERS[0], 1, 3, 3)), image=(8, 8))
-    kernel = sx.init.normal(0.1, 0.3)(keys[1], (FILTERS[1], FILTERS[0], 4, 4))
-    shapes = sx.Conv("edges", "shapes", kernel, image=edges.image_out, stride=2)
-    read = sx.Dense("shapes", "output", sx.init.normal(0.1, 0.2)(keys[2], (shapes.shape[1], 10)))
+    filters = sx.init.normal(0.8, 1.2)(keys[0], (FILTERS[0], 1, 4, 4))
+    edges = sx.Conv("input", "edges", filters, image=(8, 8), stride=2, padding=1)
+    filters = sx.init.normal(0.2, 0.5)(keys[1], (FILTERS[1], FILTERS[0], 2, 2))
+    shapes = sx.Conv("edges", "shapes", filters, image=edges.image_out)
+    read = sx.Dense("shapes", "output", sx.init.normal(0.05, 0.15)(keys[2], (shapes.shape[1], 10)))
     layers = {
         "edges": sx.Layer(sx.LIF(), edges.shape[1]),
         "shapes": sx.Layer(sx.LIF(), shapes.shape[1]),
@@ -92,7 +92,7 @@ class Training(NamedTuple):
 def train(training: Digits, test: Digits, seed: int, epochs: int, batch_size: int = 50) -> Training:
     """Trains with Adam, whose rate falls to zero along a cosine."""
     steps = epochs * (len(training.labels) // batch_size)
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(5e-3, steps)))
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(1e-2, steps)))
 
     @eqx.filter_jit
     def step(network, state, images, labels):
@@ -182,7 +182,7 @@ def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
         np.asarray(sx.first_spike(spikes[name])).reshape(-1, side, side) for name, side in zip(MAPS, sides, strict=True)
     )
     output = np.asarray(sx.first_spike(spikes["output"]))[0]
-    figure.suptitle("first spikes: pixels, 8 maps of the first layer, 16 of the second, outputs", fontsize=10)
+    figure.suptitle("first spikes: pixels, 12 maps of the first layer, 16 of the second, outputs", fontsize=10)
     layout = figure.add_gridspec(3, 9)
     places = [layout[0, 0], *(layout[0, 1 + i] for i in range(8)), *(layout[1 + i // 8, 1 + i % 8] for i in range(16))]
     for place, times in zip(places, [*pixels, *edges, *shapes], strict=True):
