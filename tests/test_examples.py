@@ -51,3 +51,32 @@ def test_the_network_of_delayed_xor_is_trained_at_all(example):
     first, last = (eqx.filter(network, eqx.is_inexact_array) for network in (training.first, training.last))
     assert all(jax.tree.leaves(jax.tree.map(lambda old, new: bool(jnp.any(old != new)), first, last)))
     assert np.all(np.isfinite(training.losses))
+
+
+def test_delays_are_learned(example):
+    yin_yang = example("yin_yang_delays")
+    yin_yang.SAMPLES.update(training=100, validation=50, test=50)
+    settings = yin_yang.Settings(hidden=6, epochs=12, batch_size=50)
+    network, history = yin_yang.train(settings, seed=0)
+    assert max(epoch.validation for epoch in history) > history[0].validation
+    for before, after in zip(yin_yang.build(settings, seed=0).connections, network.connections, strict=True):
+        assert np.all(np.asarray(after.delay.value) > 0)
+        assert np.any(np.abs(after.delay.value / before.delay.value - 1) > 0.05)
+
+
+def test_a_population_learns_when_to_spike(example):
+    regression = example("temporal_regression")
+    training = regression.train(seed=0, steps=10, samples=10)
+    assert np.mean(training.errors[-3:]) < 0.9 * training.errors[0]
+
+
+def test_a_convolutional_network_reads_digits(example):
+    pytest.importorskip("sklearn")
+    convolution = example("convolution")
+    training, test = convolution.digits(seed=0)
+    assert len(training.labels) + len(test.labels) == 1797
+    some = convolution.Digits(test.images[:30], test.labels[:30])
+    times = convolution.encoded(some.images).times.reshape(30, 8, 8)
+    np.testing.assert_array_equal(np.isfinite(times), some.images > 0)
+    counts = convolution.confusion(convolution.build(seed=0), some)
+    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(some.labels, minlength=10))

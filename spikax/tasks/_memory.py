@@ -17,7 +17,6 @@ from .._synapse import ExpSynapse
 from ..datasets import delay_copy, delayed_xor, Split
 from ..neurons import EGRU, LI
 from ._readouts import AbstractReadout
-from ._settings import Settings
 from ._task import AbstractTask, Samples
 
 
