@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, PyTree
 from ._checks import require, require_positive
 from ._engine import rates
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
-from ._engine.affine import is_affine
 from ._engine.loop import Settings, Standing, Trains
-from ._engine.parallel import find_spikes, Given, Limits
+from ._engine.parallel import find_spikes, Given, Limits, pieces, suits
+from ._engine.units import over_units
 from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
-from ._synapse import is_synapse
+from ._synapse import drive_of
 
 
 class Task(eqx.Module):
@@ -92,29 +92,27 @@ class EventLoop(AbstractMethod):
 class ParallelInTime(AbstractMethod):
     """All arrivals at once, in closed form, one pass per spike: for linear neurons.
 
-    The neuron says that it is linear (`is_linear`), has one variable and no internal events, and its synapse is an
-    exponential filter.
+    The neuron says that it is linear (`is_linear`), and has no internal events and no `DeltaSynapse`. It may have any
+    number of variables and ports, though many cost more than the event loop. Neurons of one variable behind an
+    exponential filter are fastest: their peaks are known. All others may oscillate; derivatives of their conditions are
+    bounded, in pieces of time no longer than the fastest motion of the neuron. Where time constants or the duration are
+    traced, there are 32 pieces: that changes no result, only how long it takes.
     """
 
     def suits(self, neuron):
-        return is_affine(neuron)
+        return suits(neuron)
 
     def cells(self, task):
-        return 0
+        return pieces(task.neuron, task.duration, task.dtype)
 
     def simulate(self, inputs, settings, adjoint, ts):
-        (weight,) = jax.tree.leaves(inputs.weight)
-        state, filters = jax.tree.map(lambda leaf: leaf[..., 0], (inputs.start.state, inputs.start.filters))
-        (x,) = jax.tree.leaves(filters)
-        here = inputs.times, inputs.source, state, x, inputs.t0, inputs.t1
-        given = Given(inputs.neuron, weight[..., 0], *here)
         # No neuron may spike more often than there may be passes: so one that spikes without end holds up no other.
         quota = settings.max_steps if settings.quota is None else min(settings.quota, settings.max_steps)
-        found = find_spikes(given, Limits(settings.max_spikes, quota), ts)
+        found = find_spikes(Given.of(inputs), Limits(settings.max_spikes, quota, settings.cells), ts)
         finished = (found.count < settings.max_steps) | (quota < settings.max_steps)
         outcome = Outcome(
             trains=Trains(found.times[..., None], None),
-            end=_standing(inputs.start, *found.end),
+            end=Standing(*found.end, inputs.start.readiness, inputs.start.h),
             found=None,
             count=found.count[..., None],
             rejected=jnp.zeros(found.count.shape[0], jnp.int32),
@@ -124,15 +122,13 @@ class ParallelInTime(AbstractMethod):
         )
         if found.saved is None:
             return outcome, None
-        v, x = (leaf[..., None] for leaf in found.saved)
-        drive = jax.tree.map(lambda _: x, inputs.neuron.synapse, is_leaf=is_synapse)
-        return outcome, (jax.tree.structure(state).unflatten([v]), drive)
+        states, filters = found.saved
 
+        def drive(neuron, filters):
+            return drive_of(neuron.synapse, filters)
 
-def _standing(start: Standing, v: Array, x: Array) -> Standing:
-    """How neurons with one variable and one filter stand, that stood at the start as `start` says."""
-    (state, filters) = (jax.tree.structure(part) for part in (start.state, start.filters))
-    return Standing(state.unflatten([v[..., None]]), filters.unflatten([x[..., None]]), start.readiness, start.h)
+        drives = jax.vmap(lambda filters: over_units(drive, inputs.neuron, filters))(filters)
+        return outcome, (states, drives)
 
 
 def _obstacle(task: Task) -> str:
