@@ -90,13 +90,14 @@ class EventLoop(AbstractMethod):
 
 
 class ParallelInTime(AbstractMethod):
-    """All arrivals at once, in closed form, one pass per spike: for linear neurons.
+    """All arrivals at once, without a solver, one pass per spike: for linear neurons.
 
-    The neuron says that it is linear (`is_linear`), and has no internal events and no `DeltaSynapse`. It may have any
-    number of variables and ports, though many cost more than the event loop. Neurons of one variable behind an
-    exponential filter are fastest: their peaks are known. All others may oscillate; derivatives of their conditions are
-    bounded, in pieces of time no longer than the fastest motion of the neuron. Where time constants or the duration are
-    traced, there are 32 pieces: that changes no result, only how long it takes.
+    The neuron says that it is linear (`is_linear`). It has no internal events and no `DeltaSynapse`, but any number of
+    variables, and of ports with any filters. With one variable behind an exponential filter all is known in closed
+    form, which is fastest. Others may oscillate: their motion is the exponential of a matrix, exact to rounding, and
+    bounds of the condition's derivatives see to it that no spike is missed. For the bounds the time is cut into pieces,
+    as short as the fastest motion of the neuron, or into 32 where its parameters or the duration are traced. Their
+    number matters only for how long it takes.
     """
 
     def suits(self, neuron):

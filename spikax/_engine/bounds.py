@@ -1,12 +1,12 @@
 """Where the condition of a linear neuron crosses zero, though it may oscillate: by bounds of its derivatives.
 
-With the condition g = c·z and z' = A z, the derivative of order k is c Aᵏ z, and within a time u it is c Aᵏ⁻¹ exp(A s) z'
-for some s <= u. With B the matrix A whose entries off the diagonal, and those above zero on it, are replaced by their
-sizes, and all others by zero, |exp(A s)| <= exp(B s) entry by entry. So, up to the `reach` R,
+With the condition g = c·z and z' = A z, the derivative of order k is c Aᵏ⁻¹ z'. Let B hold the sizes of the entries of
+A, but zero for those below zero on its diagonal. Then |exp(A s)| <= exp(B s) entry by entry, and so, for a time R, the
+`reach`, after a point with the derivative z',
 
     |g⁽ᵏ⁾| <= |c Aᵏ⁻¹| exp(B R) |z'|.
 
-Such bounds hold for any A, and in any units of the variables.
+Such bounds hold for every A, and do not depend on the units of the variables.
 """
 
 import equinox as eqx
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .exponential import applied, exp_minus_one, size, transposed
+from .exponential import applied, dot, exp_minus_one, size, transposed
 from .linear import Linear
 from .motion import AbstractFinder, Stretch
 
@@ -32,15 +32,16 @@ class Bounds(AbstractFinder):
     @classmethod
     def of(cls, motion):
         motion = lax.stop_gradient(motion)
-        slope = jnp.pad(motion.slope, ((0, len(motion.matrix) - motion.variables), (0, 0), (0, 0)))
-        row = slope.at[-1].add(motion.offset)
+        n, axes = len(motion.matrix), (motion.slope.shape[1:], motion.offset.shape, motion.matrix.shape[2:])
+        row = jnp.zeros((n, *jnp.broadcast_shapes(*axes)), motion.offset.dtype)
+        row = row.at[: motion.variables].set(motion.slope).at[-1].add(motion.offset)
         reach = reach_of(motion)
         rows = [row]
         # With |A| R <= 1, what is left out is below 1 / 19!, or 1 / 11!.
         for k in range(1, 19 if row.dtype == jnp.float64 else 11):
             rows.append(applied(transposed(motion.matrix), rows[-1]) / k)
         scale = motion.units[None] / motion.units[:, None]
-        diagonal = jnp.eye(len(motion.matrix), dtype=row.dtype)[..., None, None]
+        diagonal = jnp.eye(n, dtype=row.dtype)[..., None, None]
         rates = jnp.maximum(jnp.where(diagonal == 1.0, motion.matrix, jnp.abs(motion.matrix)), 0.0)
         grown = exp_minus_one(rates * scale * reach) / scale
         bounds = (jnp.abs(2.0 * rows[2]), jnp.abs(6.0 * rows[3]))
@@ -62,8 +63,8 @@ class Bounds(AbstractFinder):
         motion, h = self.motion, stretch.end - stretch.start
         speed = applied(motion.matrix, motion.joined(stretch.v, stretch.x))
         g0, g1 = motion.condition(stretch.v), motion.condition(stretch.v_end)
-        d0, bend = motion.steepness(speed[..., : motion.variables, :, :]), _dot(self.taylor[1], speed)
-        third, fourth = _dot(self.third, jnp.abs(speed)), _dot(self.fourth, jnp.abs(speed))
+        d0, bend = motion.steepness(speed[..., : motion.variables, :, :]), dot(self.taylor[1], speed)
+        third, fourth = dot(self.third, jnp.abs(speed)), dot(self.fourth, jnp.abs(speed))
         peak = _peak_of_cubic(g0, d0 * h, 0.5 * bend * h**2, g1)
         error = 27.0 / 256.0 / 24.0 * fourth * h**4
         steepest = jnp.abs(d0) + h * (jnp.abs(bend) + 0.5 * h * third)
@@ -105,7 +106,9 @@ class Bounds(AbstractFinder):
         end = lax.while_loop(lambda march: jnp.any(march.searches), onward, start)
         # A neuron spikes before it hears itself: a crossing at the end but for rounding is one at the end.
         nearly = 8.0 * end.lost + end.slope * _nearly(stretch)
-        is_at_end = (jnp.abs(self.motion.condition(stretch.v_end)) <= nearly) & ((h - end.s) * end.slope <= nearly)
+        is_at_end = (jnp.abs(self.motion.condition(stretch.v_end)) <= nearly) & (
+            (h - end.s) * jnp.abs(end.slope) <= nearly
+        )
         is_at_end = (end.s >= h) | (is_at_end & ~self.starts_above(stretch))
         return jnp.where(is_at_end, stretch.end, jnp.minimum(stretch.start + end.s, stretch.end)), end.found
 
@@ -116,15 +119,15 @@ class Bounds(AbstractFinder):
         return jax.tree.map(lambda new, old: jnp.where(rebases, new, old), new, old)
 
     def _seen_from(self, v: Array, x: Array) -> tuple[Array, Array, Array]:
-        """The series of the condition, the bound of its third derivative, and its rounding, up to the reach from here."""
+        """The series of the condition from here on, the bound of its third derivative, and its rounding."""
         z = self.motion.joined(v, x)
         speed = applied(self.motion.matrix, z)
-        return applied(self.taylor, z), _dot(self.third, jnp.abs(speed)), self._lost(v)
+        return applied(self.taylor, z), dot(self.third, jnp.abs(speed)), self._lost(v)
 
     def _lost(self, v: Array) -> Array:
         """How far the condition may be off."""
         motion = self.motion
-        return jnp.finfo(v.dtype).eps * (jnp.abs(motion.offset) + _dot(jnp.abs(motion.slope), jnp.abs(v)))
+        return jnp.finfo(v.dtype).eps * (jnp.abs(motion.offset) + dot(jnp.abs(motion.slope), jnp.abs(v)))
 
 
 class _March(eqx.Module):
@@ -189,10 +192,6 @@ def _with_derivatives(series: Array, u: Array) -> tuple[Array, Array, Array]:
         first = first * u + value
         value = value * u + coefficient
     return value, first, 2.0 * second
-
-
-def _dot(row: Array, vector: Array) -> Array:
-    return jnp.sum(row * vector, axis=-3)
 
 
 def _nearly(stretch: Stretch) -> Array:

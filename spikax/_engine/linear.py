@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._neuron import AbstractNeuron
 from .._synapse import drive_of, evolve_filters, filters_after_arrival, initial_filters, is_synapse
-from .exponential import applied, balance, exp_minus_one
+from .exponential import applied, balance, dot, exp_minus_one
 from .motion import AbstractMotion
 from .units import cast, over_units, shared
 
@@ -102,10 +102,10 @@ class Linear(AbstractMotion):
         return applied(self.matrix[: self.variables], self.joined(v, x))
 
     def condition(self, v):
-        return jnp.sum(self.slope * v, axis=-3) + self.offset
+        return dot(self.slope, v) + self.offset
 
     def steepness(self, speed):
-        return jnp.sum(self.slope * speed, axis=-3)
+        return dot(self.slope, speed)
 
     def reset(self, t, v):
         def one(neuron, t, v):

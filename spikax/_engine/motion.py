@@ -94,8 +94,8 @@ class AbstractFinder(eqx.Module):
 
     @classmethod
     @abc.abstractmethod
-    def of(cls, motion: AbstractMotion) -> "AbstractFinder":
-        """That of neurons with this motion."""
+    def of(cls, motion: Any) -> "AbstractFinder":
+        """That of neurons with this motion, which is of the kind that the finder is for."""
 
     @abc.abstractmethod
     def may_cross(self, stretch: Stretch) -> Bool[Array, "..."]:
