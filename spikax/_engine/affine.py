@@ -25,7 +25,7 @@ from .units import cast, over_units, shared
 class Affine(AbstractMotion):
     """The neurons of a layer; each coefficient has the shape `()` where they share it, else `(batch, units)`."""
 
-    neuron: AbstractNeuron
+    neuron: AbstractNeuron | None  # None where neurons of several kinds stand side by side
     structure: Any = eqx.field(static=True)  # of the neuron's state
 
     rate: Array

@@ -41,13 +41,17 @@ def suits(neuron: AbstractNeuron) -> bool:
     return neuron.is_linear and not neuron.internal_events() and not stops_at_arrivals(neuron) and is_plain(neuron)
 
 
+def has_closed_form(neuron: AbstractNeuron) -> bool:
+    """Whether neurons of this kind have one variable and one filter; parameters are as in `pieces`."""
+    return is_affine(*eqx.filter_eval_shape(_started, neuron, jnp.float32))
+
+
 def pieces(neuron: AbstractNeuron, duration: float | None, dtype: Any) -> int:
     """Into how many pieces the time is cut: none where there is a closed form, else about as short as bounds reach.
 
     Parameters of the neuron have the shape `()`, or one value for every neuron.
     """
-    placed, state, filters = eqx.filter_eval_shape(_started, neuron, dtype)
-    if is_affine(placed, state, filters):
+    if has_closed_form(neuron):
         return 0
     is_traced = any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(neuron, eqx.is_array)))
     if is_traced or duration is None:

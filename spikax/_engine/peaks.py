@@ -25,14 +25,14 @@ class Peaks(AbstractFinder):
 
     def crosses(self, stretch):
         affine = self.affine
-        _, d1, turns = _slopes(affine, stretch)
+        _, d1, turns = slopes(affine, stretch)
         _, v = affine.peak(stretch.v, stretch.x)
         return self._is_above(stretch, d1) | (turns & (affine.condition(v) > 0))
 
     def may_cross(self, stretch):
         """As `crosses`, with a bound in place of the peak: it needs no exponential or logarithm."""
         affine = self.affine
-        _, d1, turns = _slopes(affine, stretch)
+        _, d1, turns = slopes(affine, stretch)
         highest = affine.condition(stretch.v + affine.reach(stretch.v, stretch.x, stretch.end - stretch.start))
         rounding = _rounding(affine, stretch.v)
         # The bound holds where nothing grows by itself; elsewhere every stretch that turns is worth a closer look.
@@ -41,7 +41,7 @@ class Peaks(AbstractFinder):
 
     def crossing(self, stretch, wanted):
         t = jnp.minimum(_root(self.affine, stretch, wanted), stretch.end)
-        _, d1, _ = _slopes(self.affine, stretch)
+        _, d1, _ = slopes(self.affine, stretch)
         t = jnp.where(_ends_on(self.affine, stretch, d1) & ~self.starts_above(stretch), stretch.end, t)
         return t, wanted
 
@@ -50,7 +50,7 @@ class Peaks(AbstractFinder):
         return (self.affine.condition(stretch.v_end) >= 0) | ends_on | self.starts_above(stretch)
 
 
-def _slopes(affine: Affine, stretch: Stretch) -> tuple[Array, Array, Array]:
+def slopes(affine: Affine, stretch: Stretch) -> tuple[Array, Array, Array]:
     """The slopes of the condition at both ends, and whether it turns from rising to falling between them."""
     h = stretch.end - stretch.start
     fade = held(jnp.exp(-affine.decay * h), h)
@@ -71,7 +71,7 @@ def _ends_on(affine: Affine, stretch: Stretch, d1: Array) -> Array:
 
 def _rise(affine: Affine, stretch: Stretch) -> Ends:
     """The condition from the start to its peak, or, where it has none, to the end."""
-    d0, d1, turns = _slopes(affine, stretch)
+    d0, d1, turns = slopes(affine, stretch)
     s, v = affine.peak(stretch.v, stretch.x)
     h = jnp.where(turns, jnp.clip(s, 0.0, stretch.end - stretch.start), stretch.end - stretch.start)
     g0, g1 = affine.condition(stretch.v), affine.condition(jnp.where(turns, v, stretch.v_end))
