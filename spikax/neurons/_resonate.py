@@ -30,10 +30,9 @@ class ResonateAndFire(AbstractNeuron):
 
     $$ z \leftarrow u_{reset} + i\,v_{reset} \qquad \text{as } v \text{ rises through } v_{threshold}. $$
 
-    Inhibition can make it spike, by the rebound; and two arrivals a period apart where two at once, or half a period
-    apart, do not. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $u$. The reference has $v_{threshold}$
-    and $v_{reset}$ 1, $u_{reset}$ 0, and a reset that leaves the neuron on its threshold; here the voltage falls to
-    zero by default, or to any value below the threshold.
+    Two arrivals a period apart can make it spike where two that are half a period apart do not, and so can inhibition,
+    by the rebound. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $u$. In the reference the reset leaves
+    the neuron on its threshold, $z \leftarrow i$; here the voltage falls to a value below it.
 
     **Arguments:**
 
