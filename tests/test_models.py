@@ -45,7 +45,7 @@ class _ALIF(_Reset):
 
 class _ResonateAndFire(_Reset):
     make = sx.ResonateAndFire(20.0, 12.0, 1.0, 0.2, -0.1, 0.5, SYNAPSE)
-    weights, start = (-10.0, 16.0), (0.0, 0.0)
+    weights, start = (-15.0, 26.0), (0.0, 0.0)
     spikes = staticmethod(lambda y: y[1] - 1.0)
     after = staticmethod(lambda u, v: [0.2, -0.1])
 
