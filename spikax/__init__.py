@@ -74,6 +74,8 @@ from .neurons import (
     QIFState as QIFState,
     Refractory as Refractory,
     RefractoryState as RefractoryState,
+    ResonateAndFire as ResonateAndFire,
+    ResonateAndFireState as ResonateAndFireState,
     SilentNeuron as SilentNeuron,
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,

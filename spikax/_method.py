@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, PyTree
 from ._checks import require, require_positive
 from ._engine import rates
 from ._engine.adjoint import AbstractAdjoint, Inputs, Outcome
-from ._engine.affine import is_affine
 from ._engine.loop import Settings, Standing, Trains
-from ._engine.parallel import find_spikes, Given, Limits
+from ._engine.parallel import find_spikes, Given, has_closed_form, Limits, pieces, suits
+from ._engine.units import over_units
 from ._network import Network
 from ._neuron import AbstractNeuron, stops_at_arrivals
 from ._observe import observe
-from ._synapse import is_synapse
+from ._synapse import drive_of
 
 
 class Task(eqx.Module):
@@ -95,31 +95,30 @@ class EventLoop(AbstractLayerMethod):
 
 
 class ParallelInTime(AbstractLayerMethod):
-    """All arrivals at once, in closed form, one pass per spike: for linear neurons.
+    """All arrivals at once, without a solver, one pass per spike: for linear neurons.
 
-    The neuron says that it is linear (`is_linear`), has one variable and no internal events, and its synapse is an
-    exponential filter.
+    The neuron says that it is linear (`is_linear`). It has no internal events and no `DeltaSynapse`, but any number of
+    variables, and of ports with any filters. With one variable behind an exponential filter all is known in closed
+    form, which is fastest. Others may oscillate: their motion is the exponential of a matrix, exact to rounding, and
+    bounds of the condition's derivatives see to it that no spike is missed. For the bounds the time is cut into pieces,
+    as short as the fastest motion of the neuron, or into 32 where its parameters or the duration are traced. Their
+    number matters only for how long it takes.
     """
 
     def suits(self, network, group, name):
-        return is_affine(network.layers[name].neuron)
+        return suits(network.layers[name].neuron)
 
     def cells(self, task):
-        return 0
+        return pieces(task.neuron, task.duration, task.dtype)
 
     def simulate(self, inputs, settings, adjoint, ts):
-        (weight,) = jax.tree.leaves(inputs.weight)
-        state, filters = jax.tree.map(lambda leaf: leaf[..., 0], (inputs.start.state, inputs.start.filters))
-        (x,) = jax.tree.leaves(filters)
-        here = inputs.times, inputs.source, state, x, inputs.t0, inputs.t1
-        given = Given(inputs.neuron, weight[..., 0], *here)
         # No neuron may spike more often than there may be passes: so one that spikes without end holds up no other.
         quota = settings.max_steps if settings.quota is None else min(settings.quota, settings.max_steps)
-        found = find_spikes(given, Limits(settings.max_spikes, quota), ts)
+        found = find_spikes(Given.of(inputs), Limits(settings.max_spikes, quota, settings.cells), ts)
         finished = (found.count < settings.max_steps) | (quota < settings.max_steps)
         outcome = Outcome(
             trains=Trains(found.times[..., None], None),
-            end=_standing(inputs.start, *found.end),
+            end=Standing(*found.end, inputs.start.readiness, inputs.start.h),
             found=None,
             count=found.count[..., None],
             rejected=jnp.zeros(found.count.shape[0], jnp.int32),
@@ -129,34 +128,33 @@ class ParallelInTime(AbstractLayerMethod):
         )
         if found.saved is None:
             return outcome, None
-        v, x = (leaf[..., None] for leaf in found.saved)
-        drive = jax.tree.map(lambda _: x, inputs.neuron.synapse, is_leaf=is_synapse)
-        return outcome, (jax.tree.structure(state).unflatten([v]), drive)
+        states, filters = found.saved
+
+        def drive(neuron, filters):
+            return drive_of(neuron.synapse, filters)
+
+        drives = jax.vmap(lambda filters: over_units(drive, inputs.neuron, filters))(filters)
+        return outcome, (states, drives)
 
 
 class OneClock(AbstractMethod):
     """From event to event of any neuron, in closed form: for linear neurons that listen to each other without delay.
 
-    All layers of a recurrent group share a clock, and each sample has its own. The neurons are those for which
-    [`spikax.ParallelInTime`][] is. What comes from outside of the group may have delays, if those are not of every
-    synapse.
+    All layers of a recurrent group share a clock, and each sample has its own. The neurons say that they are linear,
+    and have one variable and one exponential synapse. What comes from outside of the group may have delays, if those
+    are not of every synapse.
     """
 
     def suits(self, network, group, name):
         wires = [c for member in group for c in network.incoming(member)]
         inner = [c for c in wires if c.source in group]
         outer = [c for c in wires if c.source not in group]
+        neurons = [network.layers[member].neuron for member in group]
         is_wired = inner and all(c.delay is None for c in inner) and not any(c.has_own_arrivals for c in outer)
-        return bool(is_wired) and all(is_affine(network.layers[member].neuron) for member in group)
+        return bool(is_wired) and all(suits(neuron) and has_closed_form(neuron) for neuron in neurons)
 
     def cells(self, task):
         return 0
-
-
-def _standing(start: Standing, v: Array, x: Array) -> Standing:
-    """How neurons with one variable and one filter stand, that stood at the start as `start` says."""
-    (state, filters) = (jax.tree.structure(part) for part in (start.state, start.filters))
-    return Standing(state.unflatten([v[..., None]]), filters.unflatten([x[..., None]]), start.readiness, start.h)
 
 
 def _obstacle(task: Task) -> str:

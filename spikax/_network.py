@@ -46,7 +46,7 @@ class Layer(eqx.Module):
             require(fits, "neuron" + jax.tree_util.keystr(path), expectation, leaf)
         neuron = resolved(self.neuron)
         check_structures(neuron)
-        if neuron.is_linear and is_synapse(neuron.synapse):
+        if neuron.is_linear:
             require_linear(neuron)
         require(self.name is None or isinstance(self.name, str), "name", "a string", self.name, error=TypeError)
 

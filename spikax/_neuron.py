@@ -81,8 +81,8 @@ class AbstractNeuron(eqx.Module):
     def is_linear(self) -> bool:
         """Whether `dynamics` and `spike_condition` are linear in state and drive, up to constants; not so by default.
 
-        A neuron that says so can be simulated in closed form, without a solver. Its reset may be anything that takes
-        the condition below zero. A layer checks the claim against the methods.
+        A neuron that says so can be simulated parallel in time, without a solver: see [`spikax.ParallelInTime`][]. Its
+        reset may be anything that takes the condition below zero. A layer checks the claim against the methods.
         """
         return False
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._connection import AbstractConnection
-from ._engine.affine import Affine, affine_of
+from ._engine.affine import Affine
 from ._engine.clock import find_spikes, Given, Limits, Pool
 from ._network import Network
 from ._recurrence import Group, Member, Tally
@@ -112,7 +112,7 @@ def _standing(population: Population, t0: Array) -> tuple[Affine, Array, Array]:
     state, filters = jax.tree.map(lambda leaf: leaf[..., 0], (population.start.state, population.start.filters))
     zero = jax.tree.map(lambda _: jnp.zeros_like(t0), population.neuron.synapse, is_leaf=is_synapse)
     (v,), (x,) = jax.tree.leaves(state), jax.tree.leaves(filters)
-    return affine_of(population.neuron, state, zero, t0), v, x
+    return Affine.of(population.neuron, state, zero, t0), v, x
 
 
 def _tally(count: Array, finite: Array, iterations: Array) -> Tally:

@@ -26,6 +26,7 @@ NEURONS = {
     "eif": sx.EIF(),
     "alif": sx.ALIF(),
     "adex": sx.AdEx(),
+    "resonate": sx.ResonateAndFire(),
     "izhikevich": sx.Izhikevich.preset("chattering"),
     "hodgkin-huxley": sx.HodgkinHuxley(),
     "morris-lecar": sx.MorrisLecar(),
@@ -42,6 +43,7 @@ NEURONS = {
 LOOP = sx.EventLoop()
 METHODS = {
     "parallel": (sx.LIF(), {"method": sx.ParallelInTime()}),
+    "linear": (sx.ALIF(), {"method": sx.ParallelInTime()}),
     "first-spikes": (sx.LIF(), {"method": sx.ParallelInTime(), "until": sx.FirstSpikes(), "saveat": None}),
     "cells": (sx.EIF(), {"method": sx.EventLoop(cell=1.0)}),
     "fixed": (sx.EIF(), {"method": LOOP, "dt0": 0.5}),

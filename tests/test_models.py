@@ -43,6 +43,18 @@ class _ALIF(_Reset):
     after = staticmethod(lambda v, a: [-0.1, a + 0.3])
 
 
+class _ResonateAndFire(_Reset):
+    make = sx.ResonateAndFire(20.0, 12.0, 1.0, 0.2, -0.1, 0.5, SYNAPSE)
+    weights, start = (-15.0, 26.0), (0.0, 0.0)
+    spikes = staticmethod(lambda y: y[1] - 1.0)
+    after = staticmethod(lambda u, v: [0.2, -0.1])
+
+    @staticmethod
+    def slope(u, v, i):
+        turned = complex(-0.05, np.pi / 6) * complex(u, v) + (i + 0.5) / 20.0
+        return [turned.real, turned.imag]
+
+
 class _AdEx(_Reset):
     make = sx.AdEx(bias=25.0, synapse=SYNAPSE)
     weights, start, threshold = (-20.0, 60.0), (-70.6, 0.0), -40.4
@@ -109,6 +121,7 @@ class _MorrisLecar(_Reset):
 MODELS = {
     "if": _IF,
     "alif": _ALIF,
+    "resonate": _ResonateAndFire,
     "adex": _AdEx,
     "izhikevich": _Izhikevich,
     "hodgkin-huxley": _HodgkinHuxley,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import spikax as sx
-from spikax._engine.affine import affine_of
-from spikax._engine.passes import Stretch
+from spikax._engine.affine import Affine
+from spikax._engine.motion import Stretch
+from spikax._engine.peaks import Peaks
 
 from .helpers import cast, random_inputs, single_layer, worst_derivative
 from .test_gradients import assert_exact, case, graded
@@ -130,15 +131,15 @@ def test_many_arrivals_in_several_blocks():
 def test_the_bound_of_a_peak_misses_none(rate, decay, push):
     """Just below the threshold and slowly rising; with a negative leak the bound itself does not hold."""
     neuron = Custom(rate=rate, push=push, synapse=sx.ExpSynapse(1.0 / decay))
-    affine = affine_of(neuron, neuron.initial_state(), jnp.zeros(()), jnp.asarray(0.0))
+    affine = Affine.of(neuron, neuron.initial_state(), jnp.zeros(()), jnp.asarray(0.0))
     rng = np.random.default_rng(11)
     below, speed, h = (jnp.asarray(rng.exponential(scale, 100_000)) for scale in (0.05, 0.1, 2.0))
     v = 1.0 - below
     x = (speed + rate * v - push) / 0.1
     stretch = Stretch(jnp.zeros_like(h), v, x, h, affine.after(v, x, h)[0])
-    crosses = stretch.crosses(affine)
+    crosses, may_cross = Peaks(affine).crosses(stretch), Peaks(affine).may_cross(stretch)
     assert int(jnp.sum(crosses & (affine.condition(stretch.v_end) < 0))) > 100
-    assert not bool(jnp.any(crosses & ~stretch.may_cross(affine)))
+    assert not bool(jnp.any(crosses & ~may_cross))
 
 
 @exact
@@ -275,8 +276,9 @@ def test_the_choice_of_a_method(dtype):
     assert method(sx.LIF()) == method(sx.LI()) == "ParallelInTime"
     assert method(sx.LIF(), dt0=1.0) == method(sx.LIF(), rtol=1e-4) == "EventLoop"
     assert method(sx.LIF(), method=sx.EventLoop()) == "EventLoop"
-    assert method(sx.LIF(synapse=sx.DeltaSynapse())) == method(sx.LIF(synapse=sx.AlphaSynapse())) == "EventLoop"
-    assert method(sx.QIF()) == "EventLoop"
+    for neuron in (sx.LIF(synapse=sx.AlphaSynapse()), sx.ALIF(), sx.ResonateAndFire()):
+        assert method(neuron) == "ParallelInTime"
+    assert method(sx.LIF(synapse=sx.DeltaSynapse())) == method(sx.QIF()) == "EventLoop"
     with pytest.raises(ValueError, match=r"`method` must be one that suits the layer `output`.*QIF"):
         method(sx.QIF(), method=sx.ParallelInTime())
     with pytest.raises(ValueError, match="`method` must be `sx.EventLoop"):

@@ -172,6 +172,15 @@ CALLS = {
         ("bias", lambda: sx.IF(bias="a")),
         ("synapse", lambda: sx.IF(synapse=3.0)),
     ],
+    "ResonateAndFire": [
+        ("tau_mem", lambda: sx.ResonateAndFire(0.0)),
+        ("period", lambda: sx.ResonateAndFire(period=-1.0)),
+        ("v_threshold", lambda: sx.ResonateAndFire(v_threshold="a")),
+        ("u_reset", lambda: sx.ResonateAndFire(u_reset=NAN)),
+        ("v_reset", lambda: sx.ResonateAndFire(v_reset=1.0)),
+        ("bias", lambda: sx.ResonateAndFire(bias=None)),
+        ("synapse", lambda: sx.ResonateAndFire(synapse={})),
+    ],
     "ALIF": [
         ("tau_mem", lambda: sx.ALIF(0.0)),
         ("tau_adapt", lambda: sx.ALIF(tau_adapt=-1.0)),

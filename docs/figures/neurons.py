@@ -56,6 +56,7 @@ PICTURES = {
     "if": Picture(sx.IF(), 0.8, peak=2.0),
     "lif": Picture(sx.LIF(), 1.25, peak=2.0),
     "alif": Picture(sx.ALIF(), 2.0, peak=2.6),
+    "resonate-and-fire": Picture(sx.ResonateAndFire(60.0, u_reset=-0.4, v_reset=0.5), 10.6, peak=1.5),
     "qif": Picture(sx.QIF(), 3.0, peak=25.0, highest=25.0),
     "eif": Picture(sx.EIF(), 1.2, peak=3.0),
     "adex": Picture(sx.AdEx(), 30.0, peak=20.0, **MILLIVOLTS),

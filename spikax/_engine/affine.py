@@ -1,4 +1,4 @@
-"""The motion of a linear neuron between arrivals, in closed form.
+"""The motion of a neuron with one variable and one filter between arrivals, in closed form.
 
 A membrane with one variable v, driven by one exponential filter x, follows
 
@@ -7,7 +7,6 @@ A membrane with one variable v, driven by one exponential filter x, follows
 and spikes as slope v + offset rises through zero. All of it is read off the neuron's own methods.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,12 +15,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .._neuron import AbstractNeuron, is_plain, stops_at_arrivals
+from .._held import held
+from .._neuron import AbstractNeuron
 from .._synapse import AbstractSynapse, drive_of, evolve_filters, filters_after_arrival, initial_filters
-from .units import cast, over_units
+from .motion import AbstractMotion
+from .units import cast, over_units, shared
 
 
-class Affine(eqx.Module):
+class Affine(AbstractMotion):
     """The neurons of a layer; each coefficient has the shape `()` where they share it, else `(batch, units)`."""
 
     neuron: AbstractNeuron | None  # None where neurons of several kinds stand side by side
@@ -35,17 +36,68 @@ class Affine(eqx.Module):
     slope: Array
     offset: Array
 
-    def speed(self, v: Array, x: Array) -> Array:
-        """v' at a state."""
+    @classmethod
+    def of(cls, neuron, state, weight, t):
+        zero, one = jnp.zeros_like(t), jnp.ones_like(t)
+        of_state, of_weight = jax.tree.structure(state), jax.tree.structure(weight)
+        start = initial_filters(neuron.synapse, of_weight.unflatten([zero]))
+        of_filter = jax.tree.structure(start)
+
+        def field(neuron, v, x):
+            drive = drive_of(neuron.synapse, of_filter.unflatten([x]))
+            (slope,) = jax.tree.leaves(neuron.dynamics(t, of_state.unflatten([v]), drive))
+            return jnp.asarray(slope, t.dtype)
+
+        def faded(neuron, s):
+            return jax.tree.leaves(evolve_filters(neuron.synapse, of_filter.unflatten([one]), s))[0]
+
+        def kicked(neuron, w):
+            filters = of_filter.unflatten([zero])
+            return jax.tree.leaves(filters_after_arrival(neuron.synapse, filters, of_weight.unflatten([w])))[0]
+
+        def condition(neuron, v):
+            return jnp.asarray(neuron.spike_condition(t, of_state.unflatten([v])), t.dtype)
+
+        def to(function, *arguments):
+            """A function of the neuron: the derivative of `function` to its argument that is a one."""
+            point = tuple(zero for _ in arguments)
+            return lambda neuron: jax.jvp(lambda *at: function(neuron, *at), point, arguments)[1]
+
+        coefficients = [
+            to(lambda *at: -field(*at), one, zero),
+            to(field, zero, one),
+            lambda neuron: field(neuron, zero, zero),
+            to(lambda *at: -faded(*at), one),
+            to(kicked, one),
+            to(condition, one),
+            lambda neuron: condition(neuron, zero),
+        ]
+        return cls(neuron, of_state, *(shared(coefficient, neuron) for coefficient in coefficients))
+
+    @staticmethod
+    def pack(state, filters):
+        (v,), (x,) = (jax.tree.leaves(part) for part in (state, filters))
+        return v[..., 0], x[..., 0]
+
+    @staticmethod
+    def unpack(v, x, state, filters):
+        parts = ((v, state), (x, filters))
+        return tuple(jax.tree.structure(like).unflatten([leaf[..., None]]) for leaf, like in parts)
+
+    @property
+    def width(self):
+        return 1
+
+    def speed(self, v, x):
         return -self.rate * v + self.gain * x + self.push
 
-    def condition(self, v: Array) -> Array:
-        """The spike condition."""
+    def condition(self, v):
         return self.slope * v + self.offset
 
-    def reset(self, t: Array, v: Array) -> Array:
-        """v right after a spike."""
+    def steepness(self, speed):
+        return self.slope * speed
 
+    def reset(self, t, v):
         def one(neuron, t, v):
             return jax.tree.leaves(cast(neuron.reset(t, self.structure.unflatten([v])), v.dtype))[0]
 
@@ -60,14 +112,23 @@ class Affine(eqx.Module):
         passed = self.gain * slow * ramp(gap, s)
         return keep, passed, _scaled(self.push, ramp(self.rate, s)), fade
 
-    def after(self, v: Array, x: Array, s: Array) -> tuple[Array, Array]:
-        """The state after a time s without arrivals."""
+    def flows(self, s):
+        return jax.vmap(self.factors)(s)
+
+    def step(self, flow, v, x, weight):
+        keep, passed, added, fade = flow
+        (w,) = jax.tree.leaves(weight)
+        return keep * v + passed * x + added, fade * x + self.kick * w
+
+    def after(self, v, x, s):
         keep, passed, added, fade = self.factors(s)
         return keep * v + passed * x + added, fade * x
 
-    def keep(self, s: Array) -> Array:
-        """What is left after a time s of a change of v."""
-        return jnp.exp(-self.rate * s)
+    def kept(self, change, s):
+        return change * jnp.exp(-self.rate * s)
+
+    def changed(self, knots, flows, change, place):
+        return held(knots.v + change.at(self, knots.t), knots.t)
 
     def reach(self, v: Array, x: Array, h: Array) -> Array:
         """How far v goes on in its direction within a time h, at most; for rate and decay that are not negative.
@@ -152,71 +213,11 @@ def _ramp_jvp(primals, tangents):
     return ramp(rate, s), s**2 * bend * tangents[0] + jnp.exp(-x) * tangents[1]
 
 
-def is_affine(neuron: AbstractNeuron) -> bool:
-    """Whether the motion of a neuron has the closed form of this module."""
-    if not neuron.is_linear or neuron.internal_events() or stops_at_arrivals(neuron) or not is_plain(neuron):
-        return False
-    synapse = neuron.synapse
-    if not isinstance(synapse, AbstractSynapse):
-        return False
-    filters = jax.eval_shape(lambda: synapse.initial_state(jnp.zeros(())))
+def is_affine(neuron: AbstractNeuron, state: PyTree, filters: PyTree) -> bool:
+    """Whether the motion of a linear neuron has the closed form of this module.
+
+    State and filters are those of one neuron, or have the axes `(batch, units, 1)` first.
+    """
     # A linear filter with a single state is an exponential one.
-    return all(len(jax.tree.leaves(part)) == 1 for part in (jax.eval_shape(neuron.initial_state), filters))
-
-
-def affine_of(neuron: AbstractNeuron, state: PyTree[Array], weight: PyTree[Array], t: Array) -> Affine:
-    """The coefficients of a layer, whose parameters have the axes `(batch, units, 1)` where they are not shared."""
-    zero, one = jnp.zeros_like(t), jnp.ones_like(t)
-    of_state, of_weight = jax.tree.structure(state), jax.tree.structure(weight)
-    start = initial_filters(neuron.synapse, of_weight.unflatten([zero]))
-    of_filter = jax.tree.structure(start)
-
-    def field(neuron, v, x):
-        drive = drive_of(neuron.synapse, of_filter.unflatten([x]))
-        (slope,) = jax.tree.leaves(neuron.dynamics(t, of_state.unflatten([v]), drive))
-        return jnp.asarray(slope, t.dtype)
-
-    def faded(neuron, s):
-        return jax.tree.leaves(evolve_filters(neuron.synapse, of_filter.unflatten([one]), s))[0]
-
-    def kicked(neuron, w):
-        filters = of_filter.unflatten([zero])
-        return jax.tree.leaves(filters_after_arrival(neuron.synapse, filters, of_weight.unflatten([w])))[0]
-
-    def condition(neuron, v):
-        return jnp.asarray(neuron.spike_condition(t, of_state.unflatten([v])), t.dtype)
-
-    def to(function, *arguments):
-        """A function of the neuron: the derivative of `function` to its argument that is a one."""
-        point = tuple(zero for _ in arguments)
-        return lambda neuron: jax.jvp(lambda *at: function(neuron, *at), point, arguments)[1]
-
-    coefficients = [
-        to(lambda *at: -field(*at), one, zero),
-        to(field, zero, one),
-        lambda neuron: field(neuron, zero, zero),
-        to(lambda *at: -faded(*at), one),
-        to(kicked, one),
-        to(condition, one),
-        lambda neuron: condition(neuron, zero),
-    ]
-    return Affine(neuron, of_state, *(_shared(coefficient, neuron) for coefficient in coefficients))
-
-
-def _shared(function: Callable[[AbstractNeuron], Array], neuron: AbstractNeuron) -> Array:
-    """`function` of every neuron: of shape `()` if it is the same for all, else `(batch, units)`."""
-    parameters, rest = eqx.partition(neuron, eqx.is_array)
-    if all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters)):
-        return function(neuron)
-    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
-    shape = next(leaf.shape[:2] for leaf in jax.tree.leaves(parameters) if leaf.ndim)
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]) if leaf.ndim else leaf, parameters)
-
-    def one(parameters):
-        return function(eqx.combine(parameters, rest))
-
-    try:
-        # JAX refuses this where the result depends on a parameter that differs between neurons.
-        return jax.vmap(one, (axes,), out_axes=None)(flat)
-    except ValueError:
-        return jax.vmap(one, (axes,))(flat).reshape(shape)
+    numbers = [[leaf.ndim in (0, 3) for leaf in jax.tree.leaves(part)] for part in (state, filters)]
+    return isinstance(neuron.synapse, AbstractSynapse) and numbers == [[True], [True]]

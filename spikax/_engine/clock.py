@@ -25,7 +25,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .affine import Affine
 from .arrivals import in_order
 from .crossing import Ends
-from .passes import crossing_in, Stretch
+from .motion import Stretch
+from .peaks import Peaks, slopes
 from .units import indices
 
 
@@ -239,7 +240,7 @@ def _stretch(affine: Affine, sight: _Sight, limit: Array) -> tuple[Stretch, Arra
 
 def _seems_to_cross(affine: Affine, stretch: Stretch) -> Array:
     """When each neuron crosses, roughly: to choose whom to look at first."""
-    d0, d1, _ = stretch.slopes(affine)
+    d0, d1, _ = slopes(affine, stretch)
     g0, g1 = affine.condition(stretch.v), affine.condition(stretch.v_end)
     return jnp.where(g0 > 0, 0.0, Ends(stretch.end - stretch.start, g0, d0, g1, d1, g0).root())
 
@@ -247,15 +248,16 @@ def _seems_to_cross(affine: Affine, stretch: Stretch) -> Array:
 def _narrowed(pool: Pool, sight: _Sight) -> _Sight:
     """With a closer limit where a neuron crosses before it; with one neuron cleared where it turns out not to."""
     stretch, _ = _stretch(pool.all, sight, sight.limit)
-    may = stretch.may_cross(pool.all) & ~sight.cleared & ~sight.firing
+    may = Peaks(pool.all).may_cross(stretch) & ~sight.cleared & ~sight.firing
     number = jnp.argmin(jnp.where(may, _seems_to_cross(pool.all, stretch), jnp.inf), axis=1, keepdims=True)
     number = number.astype(jnp.int32)
     v, x, v_end, suspect = (
         jnp.take_along_axis(part, number, axis=1) for part in (stretch.v, stretch.x, stretch.v_end, may)
     )
     one, alone = pool.one(number), Stretch(stretch.start, v, x, stretch.end, v_end)
-    happens = suspect & alone.crosses(one) & sight.goes_on
-    t, _ = crossing_in(one, alone, happens)
+    finder = Peaks(one)
+    happens = suspect & finder.crosses(alone) & sight.goes_on
+    t, _ = finder.crossing(alone, happens)
     this = indices(may.shape[1]) == number
     earlier = happens & (t < sight.limit)
     firing = jnp.where(earlier, this, sight.firing | (happens & this))
@@ -269,7 +271,8 @@ def _moved(given: Given, sight: _Sight, arrivals, spike, next_stop, suffices, ov
     pool, affine = given.pool, given.pool.all
     batch, neurons = sight.v.shape
     stretch, x_end = _stretch(affine, sight, sight.limit)
-    waits = jnp.any(stretch.may_cross(affine) & ~sight.cleared & ~sight.firing, axis=1, keepdims=True)
+    finder = Peaks(affine)
+    waits = jnp.any(finder.may_cross(stretch) & ~sight.cleared & ~sight.firing, axis=1, keepdims=True)
     moves = sight.goes_on & ~waits
     fires = moves & jnp.any(sight.firing, axis=1, keepdims=True)
     number = jnp.argmax(sight.firing, axis=1, keepdims=True).astype(jnp.int32)
@@ -286,7 +289,7 @@ def _moved(given: Given, sight: _Sight, arrivals, spike, next_stop, suffices, ov
     weight = given.weight.at[jnp.where(row < 0, given.weight.shape[0], row)[:, 0]].get(mode="fill", fill_value=0.0)
 
     v_this, at_once = (
-        jnp.take_along_axis(part, number, axis=1) for part in (stretch.v_end, stretch.starts_above(affine))
+        jnp.take_along_axis(part, number, axis=1) for part in (stretch.v_end, finder.starts_above(stretch))
     )
     v = jnp.where(this, pool.reset(number, sight.limit, v_this), stretch.v_end)
     x = x_end + affine.kick * weight

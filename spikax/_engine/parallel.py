@@ -1,13 +1,18 @@
 """Linear neurons, parallel in time: all arrivals of a block at once, one pass per own spike, and the derivative of it.
 
 Without its own spikes a linear neuron moves freely: its state at all knots (the arrivals, and the start of the block)
-is a linear recurrence. A spike at T adds a change that fades by itself,
+is a linear recurrence. A spike at T adds a change that moves on by itself,
 
-    v(t) = v_free(t) + change exp(-rate (t - T)),      change = reset(v(T)) - v_free(T).
+    v(t) = v_free(t) + exp(A (t - T)) change,      change = reset(v(T)) - v_free(T),
+
+with the matrix A of the membrane, the number -rate where there is one variable.
 
 Blocks bound the memory; the run ends with the last one that holds arrivals. The derivative walks the blocks backwards.
 Each is computed again as a differentiable map, in which the spikes are known: nothing of their search is repeated.
 """
+
+import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,34 +20,104 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._neuron import AbstractNeuron
-from .._synapse import is_synapse
-from .affine import Affine, affine_of
+from .._checks import known
+from .._neuron import AbstractNeuron, is_plain, stops_at_arrivals
+from .._synapse import initial_filters, is_synapse
+from .adjoint import Inputs
+from .affine import Affine, is_affine
 from .arrivals import Arrivals, in_order
-from .knots import Edge, free_motion, Knots
-from .passes import is_wanted, Record, search, Stretch
+from .bounds import Bounds, reach_of
+from .knots import Block, Edge, free_motion, Knots
+from .linear import Linear
+from .motion import AbstractFinder, AbstractMotion
+from .passes import is_wanted, Record, search
+from .peaks import Peaks
 from .replay import replay
-from .units import indices
+from .units import cast, indices, over_units
+
+
+def suits(neuron: AbstractNeuron) -> bool:
+    """Whether neurons of this kind can be simulated so."""
+    return neuron.is_linear and not neuron.internal_events() and not stops_at_arrivals(neuron) and is_plain(neuron)
+
+
+def has_closed_form(neuron: AbstractNeuron) -> bool:
+    """Whether neurons of this kind have one variable and one filter; parameters are as in `pieces`."""
+    return is_affine(*eqx.filter_eval_shape(_started, neuron, jnp.float32))
+
+
+def pieces(neuron: AbstractNeuron, duration: float | None, dtype: Any) -> int:
+    """Into how many pieces the time is cut: none where there is a closed form, else about as short as bounds reach.
+
+    Parameters of the neuron have the shape `()`, or one value for every neuron.
+    """
+    if has_closed_form(neuron):
+        return 0
+    is_traced = any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(neuron, eqx.is_array)))
+    if is_traced or duration is None:
+        # Nothing is known, and any number will do.
+        return 32
+    # The number is needed now, also inside of a `jit` around the whole simulation.
+    with jax.ensure_compile_time_eval():
+        reach = float(_shortest_reach(neuron, dtype))
+    # Sixteen at a time, so that another duration seldom compiles anew; the margin is for rounding.
+    return 16 * math.ceil(1.01 * duration / reach / 16)
+
+
+@eqx.filter_jit
+def _shortest_reach(neuron: AbstractNeuron, dtype: Any) -> Array:
+    """How far the bounds reach, for the quickest neuron."""
+    placed, state, _ = _started(neuron, dtype)
+    zero = jnp.zeros((), dtype)
+    weight = jax.tree.map(lambda _: zero, neuron.synapse, is_leaf=is_synapse)
+    return jnp.min(reach_of(Linear.of(placed, state, weight, zero)))
+
+
+def _started(neuron: AbstractNeuron, dtype: Any) -> tuple[AbstractNeuron, PyTree[Array], PyTree[Array]]:
+    """The neurons of a layer, or one where all are equal, and how they start, with the axes of the engine."""
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    parameters = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, parameters)
+    size = max((leaf.shape[0] for leaf in jax.tree.leaves(parameters) if leaf.ndim), default=1)
+    placed = eqx.combine(jax.tree.map(lambda leaf: leaf[None, :, None] if leaf.ndim else leaf, parameters), rest)
+
+    def start(neuron, zero):
+        weight = jax.tree.map(lambda _: zero, neuron.synapse, is_leaf=is_synapse)
+        return cast((neuron.initial_state(), initial_filters(neuron.synapse, weight)), dtype)
+
+    return placed, *over_units(start, placed, jnp.zeros((1, size, 1), dtype))
 
 
 class Given(eqx.Module):
-    """What the spikes of a layer of linear neurons depend on."""
+    """What the spikes of a layer of linear neurons depend on; parameters and states have the axes of the engine."""
 
     neuron: AbstractNeuron
-    weight: Float[Array, "sources units"]
+    kind: type[AbstractMotion] = eqx.field(static=True)
+    finder: type[AbstractFinder] = eqx.field(static=True)
+    weight: PyTree[Float[Array, "sources units"]]
     times: Float[Array, "batch lanes spikes"]
     source: Int[Array, "samples spikes"]
     state: PyTree[Array]
-    x: Float[Array, "batch units"]
+    filters: PyTree[Array]
     t0: Float[Array, ""]
     t1: Float[Array, ""]
 
-    def start(self) -> tuple[Affine, Edge]:
+    @classmethod
+    def of(cls, inputs: Inputs) -> "Given":
+        """In closed form where there is one."""
+        neuron, start = inputs.neuron, (inputs.start.state, inputs.start.filters)
+        ways = (Affine, Peaks) if is_affine(neuron, *start) else (Linear, Bounds)
+        weight = jax.tree.map(lambda leaf: leaf[..., 0], inputs.weight)
+        return cls(neuron, *ways, weight, inputs.times, inputs.source, *start, inputs.t0, inputs.t1)
+
+    def begin(self) -> tuple[AbstractMotion, Edge]:
         """The neurons, and where they stand at `t0`."""
-        weight = jax.tree.map(lambda _: self.weight, self.neuron.synapse, is_leaf=is_synapse)
-        affine = affine_of(self.neuron, self.state, weight, self.t0)
-        (v,) = jax.tree.leaves(self.state)
-        return affine, Edge(jnp.full(self.times.shape[:2], self.t0), v, self.x)
+        motion = self.kind.of(self.neuron, self.state, self.weight, self.t0)
+        v, x = self.kind.pack(self.state, self.filters)
+        return motion, Edge(jnp.full(self.times.shape[:2], self.t0), v, x)
+
+    @property
+    def sources(self) -> int:
+        return jax.tree.leaves(self.weight)[0].shape[0]
 
 
 class Limits(eqx.Module):
@@ -50,14 +125,15 @@ class Limits(eqx.Module):
 
     max_spikes: int = eqx.field(static=True)  # that are recorded, of each neuron
     quota: int = eqx.field(static=True)  # after which a neuron is left alone
+    pieces: int = eqx.field(static=True)  # into which further knots cut the time; none with 0
 
 
 class Found(eqx.Module):
     """The spikes of a layer of linear neurons, and their states at the times that were asked for."""
 
     times: Float[Array, "spikes batch units"]
-    end: tuple[Float[Array, "batch units"], Float[Array, "batch units"]]  # v and x
-    saved: tuple[Float[Array, "ts batch units"], Float[Array, "ts batch units"]] | None  # v and x
+    end: tuple[PyTree[Array], PyTree[Array]]  # the states and the filters
+    saved: tuple[PyTree[Array], PyTree[Array]] | None  # the same at the times `ts`, on their first axis
     count: Int[Array, "batch units"]
     finite: Bool[Array, "batch units"]
     passes: Int[Array, ""]
@@ -65,6 +141,14 @@ class Found(eqx.Module):
 
 def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Simulates the neurons of a layer."""
+    found = _find(given, limits, ts)
+    like = given.state, given.filters
+    end, saved = (None if pair is None else given.kind.unpack(*pair, *like) for pair in (found.end, found.saved))
+    return Found(found.times, end, saved, found.count, found.finite, found.passes)
+
+
+def _find(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+    """The same, with v and x in place of states and filters."""
     floats, rest = eqx.partition(given, eqx.is_inexact_array)
     others, static = eqx.partition((rest, ts), eqx.is_array)
 
@@ -101,15 +185,17 @@ class _Arrivals(eqx.Module):
     ordered: Arrivals  # as they came
 
     @classmethod
-    def of(cls, given: Given, length: int) -> "_Arrivals":
-        ordered = in_order(given.times, given.source)
+    def of(cls, given: Given, pieces: int, width: int) -> "_Arrivals":
+        times, source = _with_pieces(given, pieces)
+        length = _block_length(given, times.shape[2] + 1, width)
+        ordered = in_order(times, source)
         batch, lanes, total = ordered.times.shape
         padding = ((0, 0), (0, 0), (0, -total % length))
         times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
         arrives = times <= given.t1
-        known = jnp.broadcast_to(given.source[:, None], given.times.shape)
+        known = jnp.broadcast_to(source[:, None], ordered.spike.shape[:2] + source.shape[1:])
         source = jnp.take_along_axis(known, jnp.pad(ordered.spike, padding), axis=2)
-        source = jnp.where(arrives, source, given.weight.shape[0])
+        source = jnp.where(arrives, source, given.sources)
         times = jnp.where(arrives, times, given.t1)
         blocks = (batch, lanes, -1, length)
         times, source = (jnp.transpose(part.reshape(blocks), (2, 3, 0, 1)) for part in (times, source))
@@ -131,57 +217,72 @@ class _Run(eqx.Module):
 
     def found(self) -> Found:
         edge = self.edge
-        return Found(self.record.t, (edge.v, edge.x), self.saved, self.count, jnp.isfinite(edge.v), self.passes)
+        finite = jnp.all(jnp.isfinite(edge.v), axis=range(edge.v.ndim - 2))
+        return Found(self.record.t, (edge.v, edge.x), self.saved, self.count, finite, self.passes)
 
 
-def _block_length(given: Given) -> int:
+def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
+    """The times of all spikes of the sources, and of arrivals without source that cut the time into equal pieces."""
+    if pieces == 0:
+        return given.times, given.source
+    inner = given.t0 + (given.t1 - given.t0) * jnp.arange(1, pieces, dtype=given.t0.dtype) / pieces
+    cuts = jnp.broadcast_to(inner, (*given.times.shape[:2], pieces - 1))
+    nobody = jnp.full((given.source.shape[0], pieces - 1), given.sources, jnp.int32)
+    return jnp.concatenate([given.times, cuts], axis=2), jnp.concatenate([given.source, nobody], axis=1)
+
+
+def _block_length(given: Given, arrivals: int, width: int) -> int:
     """How many arrivals a block has: few enough for its arrays to stay in the cache."""
-    arrivals = given.times.shape[2] + 1
-    units = given.times.shape[0] * given.weight.shape[1]
-    return min(arrivals, max(8, min(64, 2**19 // units)))
+    numbers = given.times.shape[0] * jax.tree.leaves(given.weight)[0].shape[1] * width
+    return min(arrivals, max(8, min(64, 2**19 // numbers)))
 
 
-def _block(affine: Affine, edge: Edge, weight: Array, times: Array, source: Array) -> Knots:
+def _block(motion: AbstractMotion, edge: Edge, weight: PyTree[Array], times: Array, source: Array) -> Block:
     """The free motion in a block."""
-    unit = () if source.shape[2] == 1 else (indices(weight.shape[1]),)
-    which = source if unit else source[..., 0]
-    arriving = weight.at[(which, *unit)].get(mode="fill", fill_value=0.0)
-    return free_motion(affine, edge, jnp.concatenate([edge.t[None], times]), arriving)
+
+    def arriving(weight):
+        unit = () if source.shape[2] == 1 else (indices(weight.shape[1]),)
+        which = source if unit else source[..., 0]
+        return weight.at[(which, *unit)].get(mode="fill", fill_value=0.0)
+
+    return free_motion(motion, edge, jnp.concatenate([edge.t[None], times]), jax.tree.map(arriving, weight))
 
 
 def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
-    affine, edge = given.start()
-    arrivals = _Arrivals.of(given, _block_length(given))
+    motion, edge = given.begin()
+    arrivals = _Arrivals.of(given, limits.pieces, motion.width)
+    finder = given.finder.of(motion)
     total, length, *_ = arrivals.times.shape
     # Between few arrivals the bound is loose, and the passes for what it takes for a crossing cost more than it saves.
-    look = Stretch.may_cross if total * length > 64 else Stretch.crosses
+    look = finder.may_cross if total * length > 64 else finder.crosses
 
     def goes_on(run: _Run) -> Array:
         return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.quota))
 
     def one_block(run: _Run) -> _Run:
         i = run.block
-        knots = _block(affine, run.edge, given.weight, arrivals.times[i], arrivals.source[i])
-        end = search(affine, knots, run.count, run.record, limits.quota, look)
+        block = _block(motion, run.edge, given.weight, arrivals.times[i], arrivals.source[i])
+        knots = block.knots
+        end = search(motion, finder, block, run.count, run.record, limits.quota, look)
         saved = run.saved
         if saved is not None:
-            parts = _saved_in(affine, knots, end.record, run.count, end.count, ts, i == arrivals.needed - 1)
+            parts = _saved_in(motion, knots, end.record, run.count, end.count, ts, i == arrivals.needed - 1)
             saved = jax.tree.map(jnp.add, saved, parts)
         edges = jax.tree.map(lambda rows, row: rows.at[i].set(row), run.edges, run.edge)
         counts = run.counts.at[i].set(run.count)
-        edge = knots.leave(affine, end.change)
+        edge = knots.leave(motion, end.change)
         return _Run(i + 1, run.passes + end.passes, edge, end.count, end.record, edges, counts, saved)
 
-    shape, dtype = edge.v.shape, edge.v.dtype
+    shape = edge.v.shape[-2:]
     rows = jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape), leaf.dtype), (edge, jnp.zeros(shape, jnp.int32)))
-    saved = None if ts is None else (jnp.zeros((len(ts), *shape), dtype),) * 2
-    record = Record.empty(limits.max_spikes, shape, dtype)
+    saved = None if ts is None else tuple(jnp.zeros((len(ts), *z.shape), z.dtype) for z in (edge.v, edge.x))
+    record = Record.empty(limits.max_spikes, edge.v)
     start = _Run(jnp.int32(0), jnp.int32(0), edge, jnp.zeros(shape, jnp.int32), record, *rows, saved)
     return lax.while_loop(goes_on, one_block, start), arrivals
 
 
 def _saved_in(
-    affine: Affine, knots: Knots, record: Record, first: Array, after: Array, ts: Array, is_last: Array
+    motion: AbstractMotion, knots: Knots, record: Record, first: Array, after: Array, ts: Array, is_last: Array
 ) -> tuple[Array, Array]:
     """The states v and x at those of the times `ts` that lie in this block, and zero for the others.
 
@@ -197,8 +298,8 @@ def _saved_in(
         latest = first - 1 + jnp.sum(is_here & (record.t <= t), axis=0, dtype=jnp.int32)
         change = record.change(latest, first, knots.start(first.shape))
         t = jnp.where(inside, t, knots.t[0])
-        v, x = knots.at(place).free(affine, t)
-        return jnp.where(inside, v + change.at(affine, t), 0.0), jnp.where(inside, x, 0.0)
+        v, x = knots.at(place).free(motion, t)
+        return jnp.where(inside, v + change.at(motion, t), 0.0), jnp.where(inside, x, 0.0)
 
     return jax.vmap(at)(ts)
 
@@ -215,21 +316,21 @@ class _Walk(eqx.Module):
 
 def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found) -> Given:
     """The cotangent of `given`, from those of the spike times, of the end, and of the saved states."""
-    (affine, edge), pull_start = eqx.filter_vjp(Given.start, given)
-    floats, static = eqx.partition((affine, given.weight), eqx.is_inexact_array)
+    (motion, edge), pull_start = eqx.filter_vjp(Given.begin, given)
+    floats, static = eqx.partition((motion, given.weight), eqx.is_inexact_array)
 
     def one_block(walk: _Walk) -> _Walk:
         i = walk.block - 1
         edge, first = jax.tree.map(lambda rows: rows[i], (end.edges, end.counts))
 
         def block(floats, edge, times):
-            affine, weight = eqx.combine(floats, static)
-            knots = _block(affine, edge, weight, times, arrivals.source[i])
-            record = replay(affine, knots, end.record, first, walk.after)
+            motion, weight = eqx.combine(floats, static)
+            knots = _block(motion, edge, weight, times, arrivals.source[i]).knots
+            record = replay(motion, knots, end.record, first, walk.after)
             change = record.change(walk.after - 1, first, knots.start(first.shape))
             is_last = i == arrivals.needed - 1
-            saved = None if ts is None else _saved_in(affine, knots, record, first, walk.after, ts, is_last)
-            return knots.leave(affine, change), record.t, saved
+            saved = None if ts is None else _saved_in(motion, knots, record, first, walk.after, ts, is_last)
+            return knots.leave(motion, change), record.t, saved
 
         _, pull = jax.vjp(block, floats, edge, arrivals.times[i])
         floats_bar, edge_bar, times_bar = pull((walk.edge, bar.times, bar.saved))
@@ -240,11 +341,11 @@ def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, b
     edge_bar = Edge(jnp.zeros_like(edge.t), *bar.end)
     walk = _Walk(end.block, end.count, edge_bar, floats_bar, times_bar)
     walk = lax.while_loop(lambda walk: walk.block > 0, one_block, walk)
-    affine_bar, weight_bar = walk.floats
-    (start_bar,) = pull_start((affine_bar, walk.edge))
+    motion_bar, weight_bar = walk.floats
+    (start_bar,) = pull_start((motion_bar, walk.edge))
     times_bar = _unsorted(given, arrivals.ordered, walk.times)
-    here = start_bar.neuron, weight_bar, times_bar, given.source
-    return Given(*here, start_bar.state, start_bar.x, start_bar.t0, jnp.zeros_like(given.t1))
+    here = start_bar.neuron, given.kind, given.finder, weight_bar, times_bar, given.source
+    return Given(*here, start_bar.state, start_bar.filters, start_bar.t0, jnp.zeros_like(given.t1))
 
 
 def _unsorted(
@@ -255,4 +356,5 @@ def _unsorted(
     bar = jnp.transpose(bar, (2, 3, 0, 1)).reshape(batch, lanes, -1)[..., :total]
     bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
     sample, lane = indices(batch)[:, None, None], indices(lanes)[None, :, None]
-    return jnp.zeros(given.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar)
+    # Arrivals without source come after the spikes.
+    return jnp.zeros(given.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar, mode="drop")

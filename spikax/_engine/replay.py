@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .affine import Affine
 from .knots import Change, entry, Knot, Knots
+from .motion import AbstractMotion
 from .passes import Record
 from .units import indices
 
@@ -21,7 +21,7 @@ class Landing(eqx.Module):
     t: Float[Array, "batch units"]
 
 
-def land(affine: Affine, landing: Landing, knot: Knot, change: Change) -> Change:
+def land(motion: AbstractMotion, landing: Landing, knot: Knot, change: Change) -> Change:
     """The change that a spike makes, after the change of the spike before it, as a differentiable map.
 
     The time T solves g(v(T)) = 0, so that dT = -dg / g', with dg at fixed T and the slope g' of the actual motion. A
@@ -29,15 +29,15 @@ def land(affine: Affine, landing: Landing, knot: Knot, change: Change) -> Change
     """
     fixed = lax.stop_gradient
     t = fixed(jnp.where(landing.happens, landing.t, knot.t))
-    v_free, x = knot.free(affine, t)
-    v = v_free + change.at(affine, t)
-    speed_free, speed = fixed(affine.speed(v_free, x)), fixed(affine.speed(v, x))
+    v_free, x = knot.free(motion, t)
+    v = v_free + change.at(motion, t)
+    speed_free, speed = fixed(motion.speed(v_free, x)), fixed(motion.speed(v, x))
     moves = landing.happens & ~landing.at_once
-    newton = -affine.condition(v) / jnp.where(moves, fixed(affine.slope) * speed, 1.0)
+    newton = -motion.condition(v) / jnp.where(moves, fixed(motion.steepness(speed)), 1.0)
     # The time is that of the crossing already: of the last Newton step only the derivative is left.
     shift = jnp.where(moves, newton, jnp.where(change.t > knot.t, change.t, knot.t))
     shift = shift - fixed(shift)
-    after = affine.reset(t + shift, v + shift * speed)
+    after = motion.reset(t + shift, v + shift * speed)
     new = Change(t + shift, after - (v_free + shift * speed_free))
     return jax.tree.map(lambda new, old: jnp.where(landing.happens, new, old), new, change)
 
@@ -47,13 +47,13 @@ class _Walk(eqx.Module):
 
     left: Int[Array, ""]
     change: Change
-    affine: PyTree[Array]
+    motion: PyTree[Array]
     knots: Knots
 
 
-def replay(affine: Affine, knots: Knots, record: Record, first: Array, after: Array) -> Record:
+def replay(motion: AbstractMotion, knots: Knots, record: Record, first: Array, after: Array) -> Record:
     """The record, whose spikes from number `first` up to `after` depend on the neurons and on the knots."""
-    floats, static = eqx.partition((affine, knots), eqx.is_inexact_array)
+    floats, static = eqx.partition((motion, knots), eqx.is_inexact_array)
 
     @jax.custom_vjp
     def found(floats, record, first, after):
@@ -64,17 +64,17 @@ def replay(affine: Affine, knots: Knots, record: Record, first: Array, after: Ar
 
     def backward(residual, cotangent):
         floats, record, first, after = residual
-        affine, knots = eqx.combine(floats, static)
-        walk = _walk_back(affine, knots, record, first, after, Change(*cotangent))
-        return (walk.affine, walk.knots), None, None, None
+        motion, knots = eqx.combine(floats, static)
+        walk = _walk_back(motion, knots, record, first, after, Change(*cotangent))
+        return (walk.motion, walk.knots), None, None, None
 
     found.defvjp(forward, backward)
     t, size = found(floats, record, first, after)
     return Record(t, size, record.place, record.at_once)
 
 
-def _walk_back(affine: Affine, knots: Knots, record: Record, first: Array, after: Array, bars: Change) -> _Walk:
-    parts, rest = eqx.partition(affine, eqx.is_inexact_array)
+def _walk_back(motion: AbstractMotion, knots: Knots, record: Record, first: Array, after: Array, bars: Change) -> _Walk:
+    parts, rest = eqx.partition(motion, eqx.is_inexact_array)
     start = knots.start(first.shape)
     batch, units = indices(first.shape[0])[:, None], indices(first.shape[1])
     lanes = knots.lanes(first.shape)
@@ -94,14 +94,20 @@ def _walk_back(affine: Affine, knots: Knots, record: Record, first: Array, after
 
         _, pull = jax.vjp(redo, parts, knots.at(place), record.change(number - 1, first, start))
         parts_bar, knot, previous = pull(bar)
-        sums = jax.tree.map(jnp.add, walk.affine, parts_bar)
+        sums = jax.tree.map(jnp.add, walk.motion, parts_bar)
         t, v, x = walk.knots.t, walk.knots.v, walk.knots.x
         scattered = Knots(
             t.at[(place, *lanes)].add(knot.t),
-            v.at[place, batch, units].add(knot.v),
-            x.at[place, batch, units].add(knot.x),
+            _add(v, (place, ..., batch, units), knot.v),
+            _add(x, (place, ..., batch, units), knot.x),
         )
         return _Walk(walk.left - 1, previous, sums, scattered)
 
-    zeros = jax.tree.map(jnp.zeros_like, (Change(start, start), parts, knots))
+    zeros = jax.tree.map(jnp.zeros_like, (Change(start, knots.v[0]), parts, knots))
     return lax.while_loop(lambda walk: walk.left > 0, step, _Walk(jnp.max(after - first), *zeros))
+
+
+def _add(rows: Array, where: tuple, row: Array) -> Array:
+    """The rows, with one more added for each neuron, at its own place."""
+    # Indices on both sides of a slice: NumPy has what they index first.
+    return rows.at[where].add(jnp.moveaxis(row, (-2, -1), (0, 1)))

@@ -33,6 +33,26 @@ def over_units(function: Callable, neuron: AbstractNeuron, *arguments: PyTree[Ar
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), mapped)
 
 
+def shared(function: Callable[[AbstractNeuron], Array], neuron: AbstractNeuron) -> Array:
+    """`function` of every neuron, with the axes `(batch, units)` first; or once, if it is the same for all."""
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    if all(leaf.ndim == 0 for leaf in jax.tree.leaves(parameters)):
+        return function(neuron)
+    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, parameters)
+    shape = next(leaf.shape[:2] for leaf in jax.tree.leaves(parameters) if leaf.ndim)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]) if leaf.ndim else leaf, parameters)
+
+    def one(parameters):
+        return function(eqx.combine(parameters, rest))
+
+    try:
+        # JAX refuses this where the result depends on a parameter that differs between neurons.
+        return jax.vmap(one, (axes,), out_axes=None)(flat)
+    except ValueError:
+        each = jax.vmap(one, (axes,))(flat)
+        return each.reshape(*shape, *each.shape[1:])
+
+
 def select(where: Bool[Array, "batch units neurons"], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
     """`new` where `where` holds, else `old`, which gives the float types."""
 

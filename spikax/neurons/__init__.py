@@ -12,6 +12,7 @@ from ._izhikevich import Izhikevich as Izhikevich, IzhikevichState as Izhikevich
 from ._lif import IF as IF, LI as LI, LIF as LIF, LIFState as LIFState
 from ._morris_lecar import MorrisLecar as MorrisLecar, MorrisLecarState as MorrisLecarState
 from ._qif import QIF as QIF, QIFState as QIFState
+from ._resonate import ResonateAndFire as ResonateAndFire, ResonateAndFireState as ResonateAndFireState
 from ._silent import SilentNeuron as SilentNeuron
 from ._wrappers import (
     Refractory as Refractory,

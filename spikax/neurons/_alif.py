@@ -60,6 +60,10 @@ class ALIF(AbstractNeuron):
         require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
         require_synapse(self.synapse)
 
+    @property
+    def is_linear(self):
+        return True
+
     def initial_state(self):
         v = jnp.asarray(self.v_rest)
         return ALIFState(v=v, a=jnp.zeros_like(v))

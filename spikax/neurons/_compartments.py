@@ -105,6 +105,11 @@ class MultiCompartment(AbstractNeuron):
     def _membranes(self) -> dict[str, AbstractNeuron]:
         return {"soma": self.soma} | {name: dendrite.membrane for name, dendrite in self.dendrites.items()}
 
+    @property
+    def is_linear(self):
+        """As all compartments are; with dendrites that spike or have other events it is still no closed form."""
+        return all(membrane.is_linear for membrane in self._membranes().values())
+
     def initial_state(self):
         return {name: membrane.initial_state() for name, membrane in self._membranes().items()}
 
