@@ -8,8 +8,8 @@ logit of the answer.
 
 A unit keeps what its cell holds while its update gate is closed, as it nearly is at rest; a pulse of the input opens
 it. The first weights are such that a bit moves the cells a little, each in a random direction, and that the cue makes
-all units spike. Readout and price of activity are those of `delay_copy.py`, for the reasons given there. Units lower the cells of each
-other and never raise them: so there is no activity that sustains itself.
+all units spike. Readout and price of activity are those of `delay_copy.py`, for the reasons given there. Units lower
+the target z of each other and never raise it, so that no activity sustains itself.
 
     python examples/delayed_xor.py
 """
