@@ -8,7 +8,8 @@ logit of the answer.
 
 A unit keeps what its cell holds while its update gate is closed, as it nearly is at rest; a pulse of the input opens
 it. The first weights are such that a bit moves the cells a little, each in a random direction, and that the cue makes
-all units spike. Readout and price of activity are those of `delay_copy.py`, for the reasons given there.
+all units spike. Readout and price of activity are those of `delay_copy.py`, for the reasons given there. Units lower
+the target z of each other and never raise it, so that no activity sustains itself.
 
     python examples/delayed_xor.py
 """
@@ -154,7 +155,7 @@ def draw(training: Training, path: Path) -> None:
     for pair, (channels, held, spikes, readout) in enumerate(axes.T):
         trains = [train[np.isfinite(train)] for train in np.asarray(shown[pair])]
         channels.eventplot(trains, lineoffsets=[2, 1, 0], linelengths=0.7, colors=ink)
-        channels.set_title(f"{pair // 2} and {pair % 2}: {(pair // 2) ^ (pair % 2)}", fontsize=10)
+        channels.set_title(f"bits {pair // 2} and {pair % 2}, answer {(pair // 2) ^ (pair % 2)}", fontsize=10)
         held.axhline(0.3, color="#9aa5b1", linewidth=0.8, linestyle="--")
         for unit in range(UNITS):
             held.plot(ts, cells[pair, :, unit], color=colours[unit], linewidth=1.0)
