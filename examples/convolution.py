@@ -21,10 +21,10 @@ import spikax as sx
 
 
 # All times in ms.
-LATEST_INPUT, T1 = 20.0, 50.0
+LATEST_INPUT, T1 = 20.0, 40.0
 TEST_SAMPLES = 360
 FILTERS = 12, 16
-MAX_SPIKES = {"edges": 8, "shapes": 12, "output": 1}  # one more of a neuron is an error
+MAX_SPIKES = {"edges": 12, "shapes": 20, "output": 1}  # one more of a neuron is an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
@@ -201,7 +201,7 @@ def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A convolutional spiking network reads digits.")
-    parser.add_argument("--epochs", type=int, default=30, help="how often to go through the images")
+    parser.add_argument("--epochs", type=int, default=20, help="how often to go through the images")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the choice of the test images, the weights, the shuffling"
     )
