@@ -21,10 +21,10 @@ import spikax as sx
 
 
 # All times in ms.
-LATEST_INPUT, T1 = 20.0, 50.0
+LATEST_INPUT, T1 = 20.0, 40.0
 TEST_SAMPLES = 360
 FILTERS = 12, 16
-MAX_SPIKES = {"edges": 8, "shapes": 12, "output": 1}  # one more of a neuron is an error
+MAX_SPIKES = {"edges": 12, "shapes": 20, "output": 1}  # one more of a neuron is an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
@@ -122,8 +122,8 @@ def answers(network: sx.Network, images: Any) -> jax.Array:
 
 
 def confusion(network: sx.Network, test: Digits) -> np.ndarray:
-    """How often each digit, by row, is read as each, by column."""
-    counts = np.zeros((10, 10), int)
+    """How often each digit, by row, is read as each, by column; in the last column, how often as none."""
+    counts = np.zeros((10, 11), int)
     np.add.at(counts, (test.labels, np.asarray(answers(network, test.images))), 1)
     return counts
 
@@ -153,7 +153,7 @@ def draw(training: Training, test: Digits, number: int, path: Path) -> None:
             table.text(
                 column, row, count, ha="center", va="center", color=INK if row == column else "#c0392b", fontsize=8
             )
-    table.set(xlabel="read as", ylabel="digit", xticks=range(10), yticks=range(10))
+    table.set(xlabel="read as", ylabel="digit", xticks=range(11), xticklabels=[*range(10), "none"], yticks=range(10))
     table.spines[:].set_visible(False)
     table.tick_params(length=0)
 
@@ -183,16 +183,17 @@ def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
     )
     output = np.asarray(sx.first_spike(spikes["output"]))[0]
     figure.suptitle("first spikes: pixels, 12 maps of the first layer, 16 of the second, outputs", fontsize=10)
-    layout = figure.add_gridspec(3, 9)
-    places = [layout[0, 0], *(layout[0, 1 + i] for i in range(8)), *(layout[1 + i // 8, 1 + i % 8] for i in range(16))]
-    for place, times in zip(places, [*pixels, *edges, *shapes], strict=True):
+    layout = figure.add_gridspec(4, 9)
+    above = [layout[i // 6, 1 + i % 6] for i in range(FILTERS[0])]
+    below = [layout[2 + i // 8, 1 + i % 8] for i in range(FILTERS[1])]
+    for place, times in zip([layout[:2, 0], *above, *below], [*pixels, *edges, *shapes], strict=True):
         ax = figure.add_subplot(place)
         # White where there is no spike.
         shown = ax.imshow(np.where(np.isfinite(times), times, np.nan), cmap="viridis_r", vmin=0.0, vmax=30.0)
         ax.set(xticks=(), yticks=())
         ax.spines[:].set_color(PALE)
     figure.colorbar(shown, ax=figure.axes, label="time (ms)", shrink=0.8)
-    ax = figure.add_subplot(layout[1:, 0])
+    ax = figure.add_subplot(layout[2:, 0])
     ax.barh(np.arange(10), output, color=[INK if t == output.min() else PALE for t in output], height=0.7)
     ax.set(yticks=range(10), xlabel="ms", ylabel="output")
     ax.invert_yaxis()
@@ -201,7 +202,7 @@ def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A convolutional spiking network reads digits.")
-    parser.add_argument("--epochs", type=int, default=30, help="how often to go through the images")
+    parser.add_argument("--epochs", type=int, default=20, help="how often to go through the images")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the choice of the test images, the weights, the shuffling"
     )

@@ -44,10 +44,9 @@ VARIED = ("hidden", "tau_mem", "duration", "mean", "std", "delay_rate")
 PAGE = """\
 # Yin-Yang with delays
 
-Written by `examples/yin_yang_delays.py --table`. LIF neurons, and a delay of every synapse, which is learned or stays
-as it was drawn; four input spikes, none of them a bias. Every seed draws its own samples (5000 to train, 1000 to choose
-the epoch, 1000 to test), first weights and delays, and shuffling. The outputs have a constant current that brings each
-across its threshold in the end.
+Written by `examples/yin_yang_delays.py --table`. LIF neurons, a delay of every synapse, and four input spikes, none of
+them a bias. Every seed draws its own samples (5000 to train, 1000 to choose the epoch, 1000 to test), first weights and
+delays, and shuffling. The outputs have a constant current that brings each across its threshold in the end.
 
 | network | tau_mem (ms) | duration (ms) | first weights | delays | test of each seed, % | mean, % | validation, % |
 |---|---|---|---|---|---|---|---|

@@ -66,8 +66,8 @@ def test_delays_are_learned(example):
 
 def test_a_population_learns_when_to_spike(example):
     regression = example("temporal_regression")
-    training = regression.train(seed=0, steps=10, samples=10)
-    assert np.mean(training.errors[-3:]) < 0.9 * training.errors[0]
+    training = regression.train(seed=0, steps=20, samples=10)
+    assert np.mean(training.errors[-5:]) < 0.8 * training.errors[0]
 
 
 def test_a_convolutional_network_reads_digits(example):
