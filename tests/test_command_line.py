@@ -67,7 +67,7 @@ def test_every_output_spikes_even_without_input(neuron):
 
 def test_a_readout_by_voltage():
     """The highest voltage names the class, and the loss has a gradient of the weights."""
-    settings = TASK.settings(readout="voltage", hidden=20)
+    settings = TASK.settings(readout="max-voltage", hidden=20)
     inputs, labels = sx.datasets.yin_yang_spikes(np.full((2, 2), 0.4)), jnp.asarray([0, 2])
 
     def loss(network):

@@ -50,13 +50,14 @@ the network names the digit."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
-            "hidden": 100,
-            "epochs": 60,
+            "hidden": 300,
+            "epochs": 80,
             "batch_size": 32,
-            "learning_rate": 5e-3,
+            "learning_rate": 5e-3 if readout == "first-spike" else 1e-2,
             "clip": 0.5,
             "duration": 60.0 if readout == "first-spike" else 40.0,
             "max_spikes": 16,
+            "drop": 0.05,
         }
 
 
@@ -72,7 +73,7 @@ as train-images-idx3-ubyte.gz."""
     classes = tuple("0123456789")
     channels = 784
     samples = 55_000
-    readouts = ("voltage", "first-spike")
+    readouts = ("max-voltage", "mean-voltage", "first-spike")
     needs_data = True
 
     def images(self, settings):

@@ -72,7 +72,7 @@ class _Memory(AbstractTask):
     """Gated units that listen to each other, and keep what their cells hold while their gates are closed."""
 
     neurons = ("egru",)
-    readouts = ("voltage",)
+    readouts = ("last-voltage",)
     channels = 3
     sizes: Split[int]
 

@@ -1,6 +1,7 @@
 """How a network names a class."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,10 +54,13 @@ class FirstSpike(AbstractReadout):
 
 
 class Voltage(AbstractReadout):
-    """The outputs are leaky integrators, and the highest maximum over the sample names the class.
+    """The outputs are leaky integrators; the maximum or the mean of their voltages over the sample names the class.
 
-    The voltages are saved every millisecond; their maxima are the scores of a cross entropy.
+    The voltages are saved every millisecond. Their maxima or means, times `scale`, are the scores of a cross entropy.
     """
+
+    def __init__(self, score: Callable[[Array], Array], scale: float):
+        self.score, self.scale = score, scale
 
     def layer(self, recipe, classes):
         return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=init.normal(0.0, 1.0))
@@ -70,8 +74,13 @@ class Voltage(AbstractReadout):
 
     def judged(self, solution, labels, settings):
         assert solution.states is not None
-        scores = losses.maximum(solution.states["output"].v)
+        scores = self.scale * self.score(solution.states["output"].v)
         return losses.cross_entropy(scores, labels), losses.largest(scores)
 
 
-READOUTS: dict[str, AbstractReadout] = {"first-spike": FirstSpike(), "voltage": Voltage()}
+READOUTS: dict[str, AbstractReadout] = {
+    "first-spike": FirstSpike(),
+    "max-voltage": Voltage(losses.maximum, 1.0),
+    # The mean over a sample is about a quarter of the maximum.
+    "mean-voltage": Voltage(losses.mean, 4.0),
+}

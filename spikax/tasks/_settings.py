@@ -10,8 +10,8 @@ class Settings:
     """The settings of a run; `AbstractTask.settings` fills in what suits a task.
 
     - `neuron`: the model of the hidden neurons.
-    - `readout`: what names the class: `"first-spike"`, the output that spikes first, or `"voltage"`, the leaky
-      integrator with the highest voltage.
+    - `readout`: what names the class: `"first-spike"`, the output that spikes first; `"max-voltage"` or
+      `"mean-voltage"`, the leaky integrator whose voltage has the highest maximum or mean.
     - `hidden`: the number of hidden neurons.
     - `epochs`: how often to go through the training data.
     - `seed`: the seed of the samples or of their parts, of the first weights, and of the shuffling.
