@@ -42,7 +42,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
-    readouts = ("voltage", "first-spike")
+    readouts = ("mean-voltage", "max-voltage", "first-spike")
     samples = 1077
 
     def images(self, settings):
