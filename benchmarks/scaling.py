@@ -2,12 +2,16 @@
 
     python benchmarks/scaling.py
 
-Writes `benchmarks/scaling.png`, and prints a table. The network is 5-HIDDEN-3 LIF, float32, with the default solver.
+Writes `benchmarks/scaling.png`, and prints tables. The network is 5-HIDDEN-3 LIF, float32; and a layer of 100 QIF
+neurons, which the event loop simulates, over its arrivals.
 """
 
+import itertools
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,6 +29,7 @@ SWEEPS = {
     "hidden": [30, 60, 120, 240, 480],
     "input spikes": [5, 10, 20, 40, 80],
 }
+QIF_ARRIVALS = [50, 100, 200, 500]
 
 
 def seconds(batch: int, hidden: int, spikes: int, repeats: int = 9) -> float:
@@ -45,24 +50,47 @@ def seconds(batch: int, hidden: int, spikes: int, repeats: int = 9) -> float:
         spikes = network(inputs, T1, max_spikes={"hidden": 8, "output": 16}, max_steps=4096)
         return jnp.mean(jnp.minimum(sx.first_spike(spikes), T1))
 
+    return median(lambda: gradient(network), repeats)
+
+
+def median(function: Callable[[], Any], repeats: int) -> float:
+    """The median time of a call, after a first one."""
+
     def once() -> float:
         start = time.perf_counter()
-        jax.block_until_ready(jax.tree.leaves(gradient(network)))
+        jax.block_until_ready(jax.tree.leaves(function()))
         return time.perf_counter() - start
 
     once()
     return statistics.median(once() for _ in range(repeats))
 
 
+def qif_seconds(arrivals: int, repeats: int = 9) -> float:
+    """The median time of a gradient of 100 QIF neurons, batch 64, to which 50 sources send so many spikes."""
+    rng = np.random.default_rng(0)
+    layer = sx.Layer(sx.QIF(), 100, weights=sx.init.uniform(0.0, 600.0 / arrivals))
+    network = sx.sequential(50, layer, key=jax.random.key(0))
+    inputs = sx.Spikes(np.sort(rng.uniform(0.0, T1, (64, 50, arrivals // 50)), axis=-1).astype(np.float32))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(network):
+        return jnp.mean(jnp.minimum(sx.first_spike(network(inputs, T1, max_steps=4096)), T1))
+
+    return median(lambda: gradient(network), repeats)
+
+
 def main() -> None:
     print(f"{machine()}\n")
-    results = {}
-    for name, sizes in SWEEPS.items():
-        results[name] = [seconds(*(BASE | {name: size}).values()) for size in sizes]
-        ratios = [b / a for a, b in zip(results[name], results[name][1:], strict=False)]
+    tables = {name: [seconds(*(BASE | {name: size}).values()) for size in sizes] for name, sizes in SWEEPS.items()}
+    results = dict(tables)
+    tables["arrivals at QIF"] = [qif_seconds(arrivals) for arrivals in QIF_ARRIVALS]
+    for name, values in tables.items():
+        sizes = SWEEPS.get(name, QIF_ARRIVALS)
+        ratios = [b / a for a, b in itertools.pairwise(values)]
         print(f"| {name} | " + " | ".join(str(size) for size in sizes) + " |")
         print("|---" * (len(sizes) + 1) + "|")
-        print("| ms | " + " | ".join(f"{1e3 * value:.1f}" for value in results[name]) + " |")
+        print("| ms | " + " | ".join(f"{1e3 * value:.1f}" for value in values) + " |")
         print("| times the one before | | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |\n", flush=True)
     draw(results)
 
