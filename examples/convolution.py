@@ -21,10 +21,10 @@ import spikax as sx
 
 
 # All times in ms.
-LATEST_INPUT, T1 = 20.0, 40.0
+LATEST_INPUT, T1 = 20.0, 60.0
 TEST_SAMPLES = 360
 FILTERS = 12, 16
-MAX_SPIKES = {"edges": 12, "shapes": 20, "output": 1}  # one more of a neuron is an error
+MAX_SPIKES = {"edges": 12, "shapes": 24, "output": 1}  # one more of a neuron is an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
@@ -92,7 +92,7 @@ class Training(NamedTuple):
 def train(training: Digits, test: Digits, seed: int, epochs: int, batch_size: int = 50) -> Training:
     """Trains with Adam, whose rate falls to zero along a cosine."""
     steps = epochs * (len(training.labels) // batch_size)
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(1e-2, steps)))
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(5e-3, steps)))
 
     @eqx.filter_jit
     def step(network, state, images, labels):
@@ -202,7 +202,7 @@ def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A convolutional spiking network reads digits.")
-    parser.add_argument("--epochs", type=int, default=20, help="how often to go through the images")
+    parser.add_argument("--epochs", type=int, default=10, help="how often to go through the images")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the choice of the test images, the weights, the shuffling"
     )
