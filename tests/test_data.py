@@ -346,6 +346,8 @@ IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
         (LABELS, gzip.compress(idx(np.zeros(19))), ValueError),
         (LABELS, gzip.compress(idx(np.full(20, 10))), ValueError),
     ],
+    # A file of gzip holds the time, which names of tests must not.
+    ids=["none", "empty", "plain", "foreign", "cut", "short", "long", "small", "images", "few", "eleven classes"],
 )
 def test_mnist_refuses_files(folder, name, data, error):
     if data is None:
