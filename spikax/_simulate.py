@@ -517,8 +517,11 @@ def _own_windows(network: Network, group: tuple[str, ...], duration: float | Non
     delays = [None if c.delay is None else known(c.delay) for c in inside]
     shortest = min(0.0 if delay is None else float(np.min(delay)) for delay in delays)
     rates = [fastest(network.layers[name].neuron, network.dtype) for name in group]
-    # Of rates that are traced or zero nothing is known: then as many windows as where the duration is not.
-    constant = 1.0 / max((rate for rate in rates if rate), default=16.0 / duration)
+    known_rates = [rate for rate in rates if rate]
+    # Of rates that are traced or zero nothing is known: then no spike arrives in its own window, if that makes no more
+    # windows than 128, and else there are as many as where the duration is not known.
+    unknown = shortest if shortest >= duration / 128.0 else duration / 16.0
+    constant = 1.0 / max(known_rates) if known_rates else unknown
     return max(1, math.ceil(duration / max(shortest, constant) * (1.0 - 1e-9)))
 
 
