@@ -94,9 +94,9 @@ def write() -> None:
         "# Results",
         "",
         "Written by `benchmarks/results.py` from the files in `benchmarks/results`. The epoch is chosen by validation,",
-        "the accuracy is that of the test. The seconds are those of a whole run: data, compilation, training, test and",
-        "pictures; of runs beside others on a machine they are more than of one alone. The standard deviation is over",
-        "seeds, of which each draws its own samples or parts, first weights and shuffling.",
+        "the accuracy is that of the test. The seconds are those of the training, with compilation and validation; most",
+        "runs shared their machine with others, and took longer than alone. The standard deviation is over seeds, of",
+        "which each draws its own samples or parts, first weights and shuffling.",
         "",
         "| task | neuron | readout | network | epochs | seeds | test accuracy | each | spikes per hidden neuron "
         "| seconds | published |",
@@ -130,7 +130,7 @@ def row(cell: Cell, results: list[dict]) -> str:
         f"**{accuracy.mean():.2f}{spread} %**",
         ", ".join(f"{value:.1f}" for value in accuracy),
         f"{np.mean([result['hidden_spikes'] for result in results]):.2f}",
-        f"{np.median([result['seconds'] for result in results]):.0f}",
+        f"{np.median([result['training_seconds'] for result in results]):.0f}",
         cell.published,
     ]
     return "| " + " | ".join(cells) + " |"
