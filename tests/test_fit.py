@@ -191,6 +191,7 @@ def test_the_directory_holds_the_best_network_and_all_measures(noisy, dtype, tmp
     np.testing.assert_array_equal(best, fit.network)
     listed = json.loads((tmp_path / "deep" / "er" / "metrics.json").read_text())
     assert [row["validation_loss"] for row in listed] == [epoch.validation["loss"] for epoch in fit.history]
+    assert train.read_history(tmp_path / "deep" / "er") == fit.history
     with open(tmp_path / "deep" / "er" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]

@@ -72,7 +72,7 @@ def _sample(trained: Trained, inputs: Any, title: str) -> Any:
     figure = _figure(7.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     assert solution.states is not None
-    voltages = np.asarray(solution.states["output"].v[0]).T
+    voltages = np.asarray(solution.states["output"].v[0])
     plot.traces(ts, voltages, above, names=task.classes).set_title(title)
     above.set_xlabel("")
     plot.raster(layers[:-1], below, colours=COLOURS)

@@ -119,6 +119,5 @@ def read(directory: Path, named: dict[str, AbstractTask]) -> Trained:
     name = given.pop("task", None)
     require(name in named, "task", f"one of {list(named)}", name)
     network, _ = load(directory / "network.zip")
-    metrics = directory / "metrics.json"
-    history = [training.Epoch(**epoch) for epoch in json.loads(metrics.read_text())] if metrics.is_file() else []
+    history = training.read_history(directory) if (directory / "metrics.json").is_file() else []
     return Trained(named[name], Settings(**given), network, history)

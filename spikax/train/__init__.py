@@ -1,6 +1,7 @@
 """Training: the loop around an Optax optimiser, its checkpoints and its reports."""
 
 from ._callbacks import ProgressBar as ProgressBar, TensorBoard as TensorBoard
+from ._checkpoint import read_history as read_history
 from ._epoch import Epoch as Epoch
 from ._fit import Fit as Fit, fit as fit
 from ._objective import evaluate as evaluate, Objective as Objective

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,3 +130,17 @@ def _write_measures(directory: Path, history: list[Epoch]) -> None:
     for name, text in (("metrics.csv", table.getvalue()), ("metrics.json", json.dumps(finite, indent=1) + "\n")):
         with replacing(directory / name) as file:
             file.write(text.encode())
+
+
+def read_history(directory: str | os.PathLike) -> list[Epoch]:
+    """The epochs of a training, from the file `metrics.json` that [`spikax.train.fit`][] wrote into a directory.
+
+    What was not finite comes back as NaN. Raises `OSError` where there is no such file.
+    """
+    rows = json.loads((Path(directory) / "metrics.json").read_text())
+
+    def part(row, prefix):
+        values = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+        return {name: math.nan if value is None else value for name, value in values.items()}
+
+    return [Epoch(row["epoch"], row["seconds"], part(row, "training_"), part(row, "validation_")) for row in rows]
