@@ -73,8 +73,9 @@ def _sample(trained: Trained, inputs: Any, title: str) -> Any:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     assert solution.states is not None
     voltages = np.asarray(solution.states["output"].v[0])
-    plot.traces(ts, voltages, above, names=task.classes).set_title(title)
-    above.set_xlabel("")
+    named = {"names": task.classes} if voltages.shape[1] == len(task.classes) else {}
+    plot.traces(ts, voltages, above, **named).set_xlabel("")
+    figure.suptitle(title)
     plot.raster(layers[:-1], below, colours=COLOURS)
     below.set_xlim(-0.015 * settings.duration, 1.015 * settings.duration)
     return figure
