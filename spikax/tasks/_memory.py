@@ -157,7 +157,7 @@ start the readout shall say whether the bits differ."""
     samples = sizes.training
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
-        sizes = {"hidden": 8, "epochs": 4, "batch_size": 32}
+        sizes = {"hidden": 8, "epochs": 12, "batch_size": 32}
         return sizes | {"learning_rate": 0.025, "clip": 0.1, "duration": 430.0, "max_spikes": 64}
 
     def readout(self, settings):
