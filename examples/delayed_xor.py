@@ -179,7 +179,7 @@ def draw(training: Training, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Gated units learn delayed-memory XOR.")
-    parser.add_argument("--steps", type=int, default=250, help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=1200, help="steps of gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the training samples")
     parser.add_argument("--out", type=Path, default=Path("runs/delayed-xor.png"), help="where to put the figure")
     options = parser.parse_args()
