@@ -110,7 +110,7 @@ def draw(results: dict[str, list[float]]) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     first = figure.axes[0]
     first.set_ylabel("time of a gradient (ms)")
-    first.set_yticks([10, 20, 50, 100, 200], ["10", "20", "50", "100", "200"])
+    first.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     first.legend(frameon=False)
     figure.savefig(Path(__file__).with_name("scaling.png"), dpi=150)
 

@@ -1,6 +1,5 @@
 """Layers that listen to each other without delay, with one clock for all their neurons."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -116,8 +115,5 @@ def _standing(population: Population, t0: Array) -> tuple[Affine, Array, Array]:
 
 
 def _tally(count: Array, finite: Array, iterations: Array) -> Tally:
-    yes = jnp.ones(finite.shape, bool)
-    once = eqx.tree_at(lambda tally: tally.iterations, Tally.empty(*count.shape), iterations)
-    return eqx.tree_at(
-        lambda tally: (tally.count, tally.stuck, tally.settled, tally.sweeps), once, (count, ~finite, yes, jnp.int32(1))
-    )
+    yes, none = jnp.ones(finite.shape, bool), jnp.zeros(finite.shape, jnp.int32)
+    return Tally(count, none, yes, ~finite, yes, iterations, jnp.int32(1))

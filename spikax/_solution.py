@@ -14,6 +14,7 @@ class Stats(eqx.Module):
 
     - `spikes`: the number of spikes in each sample, recorded or not; shape `batch`.
     - `most_spikes`: the number of spikes of the busiest neuron of each sample: what `max_spikes` must allow.
+      With one clock a sample ends when a neuron exceeds `max_spikes`, and its counts are those up to then.
     - `iterations`: how often the event loop ran for all samples together, which `max_steps` must allow; how many
       passes the parallel simulation took; or, with one clock, how many events at least the busiest sample had.
     - `rejected_steps`: the trial steps of each sample that were not accepted: too long ones, and those of the search

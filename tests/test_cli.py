@@ -25,7 +25,7 @@ def test_a_tiny_run(tmp_path):
     done = run(tmp_path, "--epochs", "1", "--hidden", "10", "--out", "here")
     assert done.returncode == 0, done.stderr
     assert "Test accuracy" in done.stdout
-    pictures = ["learning-curve.png", "confusion-matrix.png", "decision-map.png", "sample.png"]
+    pictures = ["learning-curve.png", "confusion-matrix.png", "decision-map.png", "raster.png"]
     others = ["settings.json", "metrics.json", "metrics.csv", "network.zip", "last.eqx", "best.eqx"]
     names = {"result.json", *pictures, *others}
     assert {path.name for path in (tmp_path / "here").iterdir()} == names

@@ -125,7 +125,7 @@ def test_a_run_writes_what_it_promises(monkeypatch, tmp_path, capsys):
         command = ["train", "yin-yang", "--hidden", "8", "--epochs", "2", "--batch-size", "20", "--out", str(tmp_path)]
         assert main(command) == 0
     assert "Test accuracy" in capsys.readouterr().out
-    pictures = {"learning-curve.png", "confusion-matrix.png", "decision-map.png", "sample.png"}
+    pictures = {"learning-curve.png", "confusion-matrix.png", "decision-map.png", "raster.png"}
     others = {"result.json", "settings.json", "metrics.json", "metrics.csv", "network.zip", "last.eqx", "best.eqx"}
     assert {path.name for path in tmp_path.iterdir()} == pictures | others
     trained = tasks.read(tmp_path)

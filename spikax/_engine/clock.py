@@ -13,7 +13,6 @@ know where each segment starts, and then backwards.
 """
 
 import math
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -97,18 +96,20 @@ class Limits(eqx.Module):
     wanted: tuple[int, ...] | None = eqx.field(static=True)
     most: tuple[int, ...] = eqx.field(static=True)  # the spikes of a neuron that can be recorded, layer by layer
 
-    def tests(self, sizes: tuple[int, ...]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-        """Whether the counts of a sample are all that is wanted, and whether one is more than can be recorded."""
+    def suffices(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
+        """Whether the counts of a sample are all that is wanted."""
+        if self.wanted is None:
+            return jnp.zeros((count.shape[0], 1), bool)
+        return jnp.all(count >= _each(self.wanted, sizes), axis=1, keepdims=True)
 
-        def each(numbers):
-            return jnp.asarray(np.repeat(np.asarray(numbers, np.int32), sizes))
+    def overflows(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
+        """Whether a count of a sample is more than can be recorded."""
+        return jnp.any(count > _each(self.most, sizes), axis=1, keepdims=True)
 
-        def suffices(count):
-            if self.wanted is None:
-                return jnp.zeros((count.shape[0], 1), bool)
-            return jnp.all(count >= each(self.wanted), axis=1, keepdims=True)
 
-        return suffices, lambda count: jnp.any(count > each(self.most), axis=1, keepdims=True)
+def _each(numbers: tuple[int, ...], sizes: tuple[int, ...]) -> Int[Array, " neurons"]:
+    """The number of its layer, for every neuron."""
+    return jnp.asarray(np.repeat(np.asarray(numbers, np.int32), sizes))
 
 
 class Found(eqx.Module):
@@ -183,32 +184,52 @@ def _found(end: _Sight) -> Found:
     return Found(end.times, end.saved, end.count, jnp.all(jnp.isfinite(end.v), axis=1), end.iterations)
 
 
+class _Stops(eqx.Module):
+    """The times at which a sample stops in any case: arrivals from outside, and times to save, behind them."""
+
+    times: Float[Array, "batch stops"]
+    spike: Int[Array, "batch stops"]  # which one it is, in the order of the sources
+    reach: Float[Array, ""]  # within what time a cubic says well where a neuron crosses
+    t1: Float[Array, ""]
+
+    @classmethod
+    def of(cls, given: Given, ts: Float[Array, " ts"] | None) -> "_Stops":
+        times = given.times
+        if ts is not None:
+            # Behind all arrivals at the same time: a state is saved after the jump.
+            times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
+        ordered = in_order(times[:, None], indices(times.shape[1])[None])
+        # It only guides the search. Of neurons that are ever so quick no more than some thousand looks shall come.
+        reach = jnp.maximum(given.pool.foresight(), (given.t1 - given.t0) / 4096)
+        return cls(ordered.times[:, 0], ordered.spike[:, 0], reach, given.t1)
+
+    def time(self, cursor: Int[Array, "batch 1"]) -> Array:
+        return jnp.take_along_axis(self.times, cursor, axis=1)
+
+    def number(self, cursor: Int[Array, "batch 1"]) -> Array:
+        return jnp.take_along_axis(self.spike, cursor, axis=1)
+
+    def after(self, t: Array, cursor: Int[Array, "batch 1"]) -> Array:
+        """How far to look: to the next stop, but no further than an estimate of a crossing is good for."""
+        # Later than t, also where rounding takes all of the reach.
+        ahead = jnp.maximum(t + self.reach, jnp.nextafter(t, jnp.inf))
+        return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
+
+
 def _search(given: Given, ts: Array | None, limits: Limits) -> _Sight:
     """All events, one after the other."""
     batch, neurons = given.v.shape
-    stops = given.times
-    if ts is not None:
-        # Behind all arrivals at the same time: a state is saved after the jump.
-        stops = jnp.concatenate([stops, jnp.broadcast_to(ts, (batch, len(ts)))], axis=1)
-    ordered = in_order(stops[:, None], indices(stops.shape[1])[None])
-    arrivals, spike = ordered.times[:, 0], ordered.spike[:, 0]
-    events = stops.shape[1] + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
-    suffices, overflows = limits.tests(given.pool.sizes)
-
-    reach = given.pool.foresight()
-
-    def next_stop(t, cursor):
-        """How far to look: to the next arrival, but no further than an estimate of a crossing is good for."""
-        return jnp.minimum(jnp.minimum(jnp.take_along_axis(arrivals, cursor, axis=1), given.t1), t + reach)
+    stops = _Stops.of(given, ts)
+    total = given.times.shape[1] + (0 if ts is None else len(ts))
+    events = total + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
 
     def iterate(sight: _Sight) -> _Sight:
-        look = _narrowed(given.pool, sight)
-        return _moved(given, look, arrivals, spike, next_stop, suffices, overflows)
+        return _moved(given, _narrowed(given.pool, sight), stops, limits)
 
     zero, none = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, neurons), bool)
     log = _Log(
         jnp.zeros((events, batch), given.v.dtype),
-        jnp.full((events, batch), stops.shape[1] + neurons, jnp.int32),
+        jnp.full((events, batch), total + neurons, jnp.int32),
         jnp.zeros((events, batch), jnp.int32),
         jnp.zeros((events, batch), bool),
     )
@@ -220,7 +241,7 @@ def _search(given: Given, ts: Array | None, limits: Limits) -> _Sight:
         cursor=zero,
         count=jnp.zeros((batch, neurons), jnp.int32),
         goes_on=jnp.ones((batch, 1), bool),
-        limit=next_stop(t0, zero),
+        limit=stops.after(t0, zero),
         firing=none,
         cleared=none,
         event=zero,
@@ -266,70 +287,90 @@ def _narrowed(pool: Pool, sight: _Sight) -> _Sight:
     return eqx.tree_at(lambda s: (s.limit, s.firing, s.cleared), sight, (limit, firing, cleared))
 
 
-def _moved(given: Given, sight: _Sight, arrivals, spike, next_stop, suffices, overflows) -> _Sight:
+class _Happening(eqx.Module):
+    """What happens at the limit of each sample."""
+
+    moves: Bool[Array, "batch 1"]  # no other neuron may cross before
+    fires: Bool[Array, "batch 1"]
+    arrives: Bool[Array, "batch 1"]  # a spike from outside, or a time to save
+    number: Int[Array, "batch 1"]  # of the neuron that fires
+    came: Int[Array, "batch 1"]  # which spike, or time to save, it is that arrives
+
+    @classmethod
+    def of(cls, waits: Array, stops: "_Stops", sight: _Sight) -> "_Happening":
+        moves = sight.goes_on & ~waits
+        fires = moves & jnp.any(sight.firing, axis=1, keepdims=True)
+        arrives = moves & ~fires & (stops.time(sight.cursor) <= sight.limit)
+        number = jnp.argmax(sight.firing, axis=1, keepdims=True).astype(jnp.int32)
+        return cls(moves, fires, arrives, number, stops.number(sight.cursor))
+
+    def row(self, given: Given) -> Array:
+        """The row of the weights that arrives at all neurons; behind the last one where none does."""
+        own = given.weight.shape[0] - given.v.shape[1] + self.number
+        source = jnp.take_along_axis(given.source, self.came % given.times.shape[1], axis=1)
+        is_spike = self.arrives & (self.came < given.times.shape[1])
+        return jnp.where(self.fires, own, jnp.where(is_spike, source, given.weight.shape[0]))[:, 0]
+
+    def index(self, given: Given) -> Array:
+        """The index of the log."""
+        outer, neurons = given.times.shape[1], given.v.shape[1]
+        came = jnp.where(self.came < outer, self.came, self.came + neurons)
+        return jnp.where(self.fires, outer + self.number, came)
+
+
+def _moved(given: Given, sight: _Sight, stops: "_Stops", limits: Limits) -> _Sight:
     """Each sample at its limit, with the event there, unless a neuron may cross before."""
-    pool, affine = given.pool, given.pool.all
-    batch, neurons = sight.v.shape
+    pool, affine, finder = given.pool, given.pool.all, Peaks(given.pool.all)
     stretch, x_end = _stretch(affine, sight, sight.limit)
-    finder = Peaks(affine)
     waits = jnp.any(finder.may_cross(stretch) & ~sight.cleared & ~sight.firing, axis=1, keepdims=True)
-    moves = sight.goes_on & ~waits
-    fires = moves & jnp.any(sight.firing, axis=1, keepdims=True)
-    number = jnp.argmax(sight.firing, axis=1, keepdims=True).astype(jnp.int32)
-    this = (indices(neurons) == number) & fires
-    arrives = moves & ~fires & (jnp.take_along_axis(arrivals, sight.cursor, axis=1) <= sight.limit)
-    ends = moves & ~fires & ~arrives & (sight.limit >= given.t1)
-
-    came = jnp.take_along_axis(spike, sight.cursor, axis=1)
-    # In the numbers of the log, spikes of the sources come first, then neurons, then the times to save.
-    outer = given.times.shape[1]
-    index = jnp.where(fires, outer + number, jnp.where(arrives, jnp.where(came < outer, came, came + neurons), -1))
-    row = jnp.where(fires, given.weight.shape[0] - neurons + number, -1)
-    row = jnp.where(arrives & (came < outer), jnp.take_along_axis(given.source, came % outer, axis=1), row)
-    weight = given.weight.at[jnp.where(row < 0, given.weight.shape[0], row)[:, 0]].get(mode="fill", fill_value=0.0)
-
-    v_this, at_once = (
-        jnp.take_along_axis(part, number, axis=1) for part in (stretch.v_end, finder.starts_above(stretch))
-    )
-    v = jnp.where(this, pool.reset(number, sight.limit, v_this), stretch.v_end)
+    now = _Happening.of(waits, stops, sight)
+    this = (indices(given.v.shape[1]) == now.number) & now.fires
+    each = stretch.v_end, finder.starts_above(stretch), sight.count
+    v_this, at_once, before = (jnp.take_along_axis(part, now.number, axis=1) for part in each)
+    weight = given.weight.at[now.row(given)].get(mode="fill", fill_value=0.0)
+    v = jnp.where(this, pool.reset(now.number, sight.limit, v_this), stretch.v_end)
     x = x_end + affine.kick * weight
-    sample = indices(batch)
-    before = jnp.take_along_axis(sight.count, number, axis=1)
+    written = _written(given, sight, now, _Log(sight.limit, now.index(given), before, at_once & now.fires), v, x)
+
     count = sight.count + this.astype(jnp.int32)
-    places = jnp.where(fires, before, sight.times.shape[2])[:, 0]
-    times = sight.times.at[sample, number[:, 0], places].set(sight.limit[:, 0], mode="drop")
-    happens = fires | arrives
-    event = jnp.where(happens, sight.event, sight.log.t.shape[0])[:, 0]
-    log = jax.tree.map(
-        lambda rows, new: rows.at[event, sample].set(new[:, 0], mode="drop"),
-        sight.log,
-        _Log(sight.limit, index, before, at_once & fires),
-    )
-    saved = sight.saved
-    if saved is not None:
-        place = jnp.where(arrives & (came >= outer), came - outer, saved[0].shape[0])[:, 0]
-        saved = tuple(rows.at[place, sample].set(now, mode="drop") for rows, now in zip(saved, (v, x), strict=True))
-    cursor = sight.cursor + arrives.astype(jnp.int32)
-    firing = sight.firing & ~this & fires | (sight.firing & ~moves)
+    cursor = sight.cursor + now.arrives.astype(jnp.int32)
+    firing = sight.firing & jnp.where(now.fires, ~this, ~now.moves)
     is_left = jnp.any(firing, axis=1, keepdims=True)
-    ends |= (suffices(count) & ~is_left) | overflows(count)
-    is_finite = jnp.all(jnp.isfinite(v), axis=1, keepdims=True)
+    ends = now.moves & ~now.fires & ~now.arrives & (sight.limit >= given.t1)
+    ends |= (limits.suffices(count, pool.sizes) & ~is_left) | limits.overflows(count, pool.sizes)
     return _Sight(
-        t=jnp.where(moves, sight.limit, sight.t),
-        v=jnp.where(moves, v, sight.v),
-        x=jnp.where(moves, x, sight.x),
+        t=jnp.where(now.moves, sight.limit, sight.t),
+        v=jnp.where(now.moves, v, sight.v),
+        x=jnp.where(now.moves, x, sight.x),
         cursor=cursor,
         count=count,
-        goes_on=sight.goes_on & ~ends & is_finite,
-        limit=jnp.where(moves & ~is_left, next_stop(sight.limit, cursor), sight.limit),
+        goes_on=sight.goes_on & ~ends & jnp.all(jnp.isfinite(v), axis=1, keepdims=True),
+        limit=jnp.where(now.moves & ~is_left, stops.after(sight.limit, cursor), sight.limit),
         firing=firing,
-        cleared=sight.cleared & ~moves,
-        event=sight.event + happens.astype(jnp.int32),
-        log=log,
-        times=times,
-        saved=saved,
+        cleared=sight.cleared & ~now.moves,
+        event=sight.event + (now.fires | now.arrives).astype(jnp.int32),
+        log=written[0],
+        times=written[1],
+        saved=written[2],
         iterations=sight.iterations + 1,
     )
+
+
+def _written(
+    given: Given, sight: _Sight, now: _Happening, entry: _Log, v: Array, x: Array
+) -> tuple[_Log, Array, tuple[Array, Array] | None]:
+    """The log, the spike times and the saved states, with what happens; what does not exist is written nowhere."""
+    sample, outer = indices(given.v.shape[0]), given.times.shape[1]
+    place = jnp.where(now.fires, entry.number, sight.times.shape[2])[:, 0]
+    times = sight.times.at[sample, now.number[:, 0], place].set(sight.limit[:, 0], mode="drop")
+    event = jnp.where(now.fires | now.arrives, sight.event, sight.log.t.shape[0])[:, 0]
+    log = jax.tree.map(lambda rows, new: rows.at[event, sample].set(new[:, 0], mode="drop"), sight.log, entry)
+    if sight.saved is None:
+        return log, times, None
+    v_rows, x_rows = sight.saved
+    place = jnp.where(now.arrives & (now.came >= outer), now.came - outer, v_rows.shape[0])[:, 0]
+    saved = v_rows.at[place, sample].set(v, mode="drop"), x_rows.at[place, sample].set(x, mode="drop")
+    return log, times, saved
 
 
 class _Edge(eqx.Module):

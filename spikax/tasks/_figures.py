@@ -39,7 +39,7 @@ def figures(trained: Trained, accuracy: float) -> Iterator[tuple[str, Any]]:
 
     one = jax.tree.map(lambda leaf: leaf[:1], test.inputs)
     said = task.classes[given[0]] if given[0] >= 0 else "none"
-    yield "sample", _sample(trained, one, f"A sample of the class {task.classes[test.labels[0]]}; the answer is {said}")
+    yield "raster", _sample(trained, one, f"A sample of the class {task.classes[test.labels[0]]}; the answer is {said}")
 
 
 def _decision_map(trained: Trained) -> Any:

@@ -26,8 +26,7 @@ class _Images(AbstractTask):
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
         network = super().build(settings)
-        spikes, _ = self.split(settings).training
-        some = type(spikes)(spikes.times[:100], spikes.channels[:100], spikes.n)
+        some = image_spikes(self.images(settings).training.images[:100])
         options = {"t1": settings.duration, "max_spikes": 64}
         return calibrated(network, some, fraction={"hidden": FRACTION}, **options)
 
