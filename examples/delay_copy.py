@@ -61,8 +61,8 @@ def draw(trained: tasks.Trained, path: Path) -> None:
     axes[0, 0].set_ylim(-0.6, 2.6)
     axes[1, 0].set_ylabel("cell, and spikes")
     axes[2, 0].set_ylabel("logit")
-    for row in axes[1:]:
-        row[0].legend(frameon=False, loc="lower left", fontsize=9, ncols=2)
+    for row, place in zip(axes[1:], ("lower left", "upper left"), strict=True):
+        row[0].legend(frameon=False, loc=place, fontsize=9, ncols=2)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("time (ms)", fontsize=10)
