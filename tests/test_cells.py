@@ -102,6 +102,27 @@ def test_every_parameter_in_segments_of_the_loop():
         np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
 
 
+@exact
+def test_few_arrivals_of_many_sources():
+    """The sums over the arrivals of lists are those over the sources, and so are the gradients."""
+    rng = np.random.default_rng(2)
+    network, _ = noisy("eif", "alpha", 60, jnp.float64, share=0.8)
+    times = np.sort(rng.uniform(0.0, T1, (3, 20)), axis=1)
+    times[0, 15:] = np.inf
+    events = sx.Events(times, np.argsort(rng.uniform(size=(3, 60)), axis=1)[:, :20].astype(np.int32), 60)
+    options = {"dt0": 0.5, "method": sx.EventLoop(cell=1.0)}
+    function, arrays = graded((network, events, None), ts=None, **options)
+    value, count, gradient = function(arrays)
+    assert_exact(function, arrays, spikes=1.0)
+    dense, places = graded((network, sx.Spikes.from_events(*jax.tree.leaves(events), 60), None), ts=None, **options)
+    same_value, same_count, same_gradient = dense(places)
+    np.testing.assert_array_equal(count, same_count)
+    assert float(same_value) == pytest.approx(float(value), rel=1e-12)
+    np.testing.assert_allclose(
+        same_gradient[0].connections[0].weight, gradient[0].connections[0].weight, rtol=1e-9, atol=1e-11
+    )
+
+
 class TwoPorts(sx.AbstractNeuron):
     """A current and a conductance, of one shape but in the product with the voltage."""
 

@@ -151,21 +151,17 @@ def tabulate(
     age = jnp.where(comes, ends[cell] - jnp.where(comes, times, 0.0), 0.0)
 
     def port(synapse, weight, gain, start):
-        def by_cell(scale, response):
-            nothing = jnp.zeros((times.shape[0], ends.shape[0], weight.shape[0]), times.dtype)
-            place = indices(times.shape[0])[:, None, None], cell, arriving.source[:, None]
-
-            def leaf(x):
-                return nothing.at[place].add(jnp.where(comes, scale * x, 0.0), mode="promise_in_bounds")
-
-            return jax.tree.map(leaf, response)
+        def sums(scale, response, weight):
+            collect = _by_arrival if 2 * times.shape[2] < weight.shape[0] else _by_source
+            landed = jax.tree.map(lambda x: jnp.where(comes, scale * x, 0.0)[:, 0], response)
+            return collect(landed, cell[:, 0], arriving.source, weight, ends.shape[0])
 
         response, variation = over_units(_unit_response, synapse, age, length[cell])
-        kernel, variation = by_cell(gain, response), by_cell(jnp.abs(gain), variation)
-        arrived = jax.tree.map(lambda x: _weighted(x, weight), kernel)
-        varied = jax.tree.map(lambda x: _weighted(lax.stop_gradient(x), jnp.abs(lax.stop_gradient(weight))), variation)
+        arrived = sums(gain, response, weight)
+        fixed = lax.stop_gradient
+        varied = sums(jnp.abs(fixed(gain)), fixed(variation), jnp.abs(fixed(weight)))
         rest, rest_variation = _rest(synapse, start, arrived.filters, length)
-        return jax.tree.map(jnp.add, (arrived, varied), (rest, lax.stop_gradient(rest_variation)))
+        return jax.tree.map(jnp.add, (arrived, varied), (rest, fixed(rest_variation)))
 
     ports = jax.tree.map(port, synapse, weight, gains, filters, is_leaf=is_synapse)
 
@@ -232,8 +228,32 @@ def _rest(
     return jax.vmap(across)(starts, length)
 
 
-def _weighted(x: Float[Array, "batch cells sources"], weight: Float[Array, "sources units neurons"]) -> Array:
-    return jnp.einsum("bcs,sun->cbun", x, weight, precision=lax.Precision.HIGHEST)
+def _by_source(
+    landed: PyTree[Array], cell: Int[Array, "batch spikes"], source: Array, weight: Array, cells: int
+) -> PyTree[Array]:
+    """The sums of what lands in each cell times its weight: one product with the weights for the whole layer."""
+    batch = cell.shape[0]
+    place = indices(batch)[:, None], cell, source
+
+    def leaf(x):
+        kernel = jnp.zeros((batch, cells, weight.shape[0]), x.dtype).at[place].add(x, mode="promise_in_bounds")
+        return jnp.einsum("bcs,sun->cbun", kernel, weight, precision=lax.Precision.HIGHEST)
+
+    return jax.tree.map(leaf, landed)
+
+
+def _by_arrival(
+    landed: PyTree[Array], cell: Int[Array, "batch spikes"], source: Array, weight: Array, cells: int
+) -> PyTree[Array]:
+    """The same, where few of many sources spike: a product for each sample, with the weights of its arrivals."""
+    own = weight.at[jnp.broadcast_to(source, cell.shape)].get(mode="promise_in_bounds")
+    here = cell[:, None, :] == indices(cells)[None, :, None]
+
+    def leaf(x):
+        kernel = jnp.where(here, x[:, None, :], 0.0)
+        return jnp.einsum("bcs,bsun->cbun", kernel, own, precision=lax.Precision.HIGHEST)
+
+    return jax.tree.map(leaf, landed)
 
 
 def _starts(t0: Array, ends: Array) -> Array:
