@@ -72,7 +72,7 @@ as train-images-idx3-ubyte.gz."""
     classes = tuple("0123456789")
     channels = 784
     samples = 55_000
-    readouts = ("max-voltage", "mean-voltage", "first-spike")
+    readouts = ("mean-voltage", "max-voltage", "first-spike")
     needs_data = True
 
     def images(self, settings):

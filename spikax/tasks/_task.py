@@ -16,6 +16,8 @@ from .._results import RESULTS
 from .._simulate import simulate
 from .._solution import Solution
 from ..datasets import Split
+from ..neurons import SilentNeuron
+from ..silence import activity
 from ._readouts import AbstractReadout, READOUTS
 from ._recipes import NEURONS, Recipe, RECIPES
 from ._settings import Settings
@@ -118,11 +120,18 @@ class AbstractTask(abc.ABC):
         return eqx.combine(floats, rest)
 
     def measure(self, network: Network, inputs: Any, labels: Array, settings: Settings) -> tuple[Array, dict]:
-        """The objective of the training: the loss, the accuracy, and how often a hidden neuron spikes."""
+        """The objective of the training: the loss, the accuracy, and how active the layers are.
+
+        A hidden neuron is bursting with more than half of the spikes that are recorded.
+        """
         solution = self.respond(network, inputs, settings)
         loss, answers = self.readout(settings).judged(solution, labels, settings)
-        spikes = solution.stats["hidden"].spikes / settings.hidden
-        return loss, {"accuracy": (answers == labels).astype(loss.dtype), "hidden_spikes": spikes.astype(loss.dtype)}
+        active = activity(solution, burst=-(-settings.max_spikes // 2))
+        measures = {"accuracy": (answers == labels).astype(loss.dtype)}
+        measures |= {f"hidden_{name}": value for name, value in active["hidden"]._asdict().items()}
+        if not isinstance(network.layers["output"].neuron, SilentNeuron):
+            measures["output_silent"] = active["output"].silent
+        return loss, measures
 
 
 def _stretched(updates: Network, strides: tuple[float, float]) -> Network:

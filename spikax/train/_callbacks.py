@@ -82,7 +82,8 @@ class TensorBoard:
 
 
 def _told(name: str, value: float) -> str:
-    return f"{name} {value:.1%}" if name == "accuracy" else f"{name.replace('_', ' ')} {value:.3g}"
+    is_share = name.endswith(("accuracy", "silent", "bursting"))
+    return f"{name.replace('_', ' ')} {value:{'.1%' if is_share else '.3g'}}"
 
 
 def _summary_writer() -> Any:
