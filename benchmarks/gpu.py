@@ -95,26 +95,29 @@ def alone() -> Iterator[None]:
         yield
 
 
+def seconds(case: Case, batch: int, device: str) -> float:
+    """The median time of a gradient."""
+    with jax.default_device(jax.devices(device)[0]):
+        gradient = gradient_of(network_of(case), inputs_of(case.sizes[0], batch))
+        jax.block_until_ready(jax.tree.leaves(gradient()))
+        with alone():
+            return median(gradient, 5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [case.name for case in CASES]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--devices", nargs="+", choices=("gpu", "cpu"), default=("gpu", "cpu"))
+    parser.add_argument("--batches", nargs="+", type=int, help="in place of those of each network")
     options = parser.parse_args()
     print(f"{machine()}; {len(os.sched_getaffinity(0))} cores used; {jax.devices()[0].device_kind}\n")
+    print("| " + " | ".join(["network", "batch", *(f"{device}, ms" for device in options.devices)]) + " |")
+    print("|---" * (2 + len(options.devices)) + "|")
     for case in (case for case in CASES if case.name in options.only):
-        print("| " + " | ".join([case.name, *(f"batch {batch}" for batch in case.batches)]) + " |")
-        print("|---" * (len(case.batches) + 1) + "|")
-        for device in options.devices:
-            cells = []
-            for batch in case.batches:
-                with jax.default_device(jax.devices(device)[0]):
-                    gradient = gradient_of(network_of(case), inputs_of(case.sizes[0], batch))
-                    jax.block_until_ready(jax.tree.leaves(gradient()))
-                    with alone():
-                        cells.append(f"{1e3 * median(gradient, 5):.1f}")
-            print("| " + " | ".join([f"{device}, ms", *cells]) + " |", flush=True)
-        print()
+        for batch in options.batches or case.batches:
+            cells = [f"{1e3 * seconds(case, batch, device):.1f}" for device in options.devices]
+            print("| " + " | ".join([case.name, str(batch), *cells]) + " |", flush=True)
 
 
 if __name__ == "__main__":

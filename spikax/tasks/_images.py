@@ -83,12 +83,12 @@ as train-images-idx3-ubyte.gz."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 350 if neuron == "lif" else 100,
-            "epochs": 12 if neuron == "lif" else 8,
-            "batch_size": 100,
-            "learning_rate": 4e-3,
+            "epochs": 20 if neuron == "lif" else 8,
+            "batch_size": 200 if neuron == "lif" else 100,
+            "learning_rate": 5e-3 if neuron == "lif" else 4e-3,
             "clip": 0.5,
             # The inputs end at 20 ms.
             "duration": 50.0 if readout == "first-spike" else 30.0,
-            "max_spikes": 16,
+            "max_spikes": 16 if readout == "first-spike" else 32,
             "drop": 0.1,
         }
