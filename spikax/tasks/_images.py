@@ -2,19 +2,24 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from .._checks import require
 from ..datasets import digits, image_spikes, Images, mnist, Split
+from ..init import Initializer
 from ..silence import calibrated
 from ._settings import Settings
 from ._task import AbstractTask, Samples
 
 
-# Of the hidden neurons, how many spike in a sample before training.
-FRACTION = 0.5
-
-
 class _Images(AbstractTask):
-    """Grey images, bright pixels first."""
+    """Grey images, bright pixels first.
+
+    - `fraction`: of the hidden neurons, how many spike in a sample before training.
+    """
+
+    fraction: float
 
     def images(self, settings: Settings) -> Split[Images]:
         """The images of all parts."""
@@ -23,12 +28,27 @@ class _Images(AbstractTask):
     def split(self, settings):
         return Split(*(Samples(image_spikes(part.images), part.labels) for part in self.images(settings)))
 
+    def recipe(self, settings):
+        """Weights around zero: with a hundred inputs of one sign all neurons would tell how bright an image is."""
+        recipe = super().recipe(settings)
+        return recipe._replace(weights_in=jax.tree.map(_centred, recipe.weights_in))
+
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
         network = super().build(settings)
         some = image_spikes(self.images(settings).training.images[:100])
         options = {"t1": settings.duration, "max_spikes": 64}
-        return calibrated(network, some, fraction={"hidden": FRACTION}, **options)
+        return calibrated(network, some, fraction={"hidden": self.fraction}, **options)
+
+
+def _centred(initializer: Initializer) -> Initializer:
+    """The same, less the mean of what is drawn."""
+
+    def centred(key, shape):
+        weights = initializer(key, shape)
+        return weights - jnp.mean(weights)
+
+    return centred
 
 
 class Digits(_Images):
@@ -41,6 +61,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
+    fraction = 0.3
     readouts = ("mean-voltage", "max-voltage", "first-spike")
     samples = 1077
 
@@ -71,6 +92,7 @@ the network names the digit. --data is the directory with the four files of MNIS
 as train-images-idx3-ubyte.gz."""
     classes = tuple("0123456789")
     channels = 784
+    fraction = 0.2
     samples = 55_000
     readouts = ("mean-voltage", "max-voltage", "first-spike")
     needs_data = True
@@ -83,7 +105,7 @@ as train-images-idx3-ubyte.gz."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 350 if neuron == "lif" else 100,
-            "epochs": 20 if neuron == "lif" else 8,
+            "epochs": 12 if neuron == "lif" else 8,
             "batch_size": 200 if neuron == "lif" else 100,
             "learning_rate": 5e-3 if neuron == "lif" else 4e-3,
             "clip": 0.5,
