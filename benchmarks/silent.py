@@ -1,6 +1,6 @@
 """Trains Yin-Yang networks that are silent at the start, with and without a remedy, and prints a row of a table each.
 
-    python benchmarks/silent.py [--remedies none peak calibrated] [--epochs 20] [--seed 0]
+    python benchmarks/silent.py [--remedies none peak calibrated] [--epochs 30] [--seed 0]
 
 The network is that of `python -m spikax train yin-yang` but for weights that are twenty times too small, and outputs
 without the bias that brings them to spike in any case. So no neuron spikes in any sample, and the spike times have no
@@ -27,24 +27,25 @@ TOO_SMALL = 0.05
 FRACTIONS = {"hidden": 0.5, "output": 0.9}
 TS = jnp.linspace(0.0, 60.0, 31)
 
-# How much the peaks of silent neurons count beside the loss of the spike times. Those of the outputs have to be of the
-# size of what a silent label costs, 60 ms / 0.5 ms: with 1 in place of 100 the spike times silence the outputs again.
+# How much the peaks of silent neurons count beside the loss of the spike times. Where all are silent, those of the
+# outputs have to be of the size of what a silent label costs, 60 ms / 0.5 ms: with 1 in place of 100 the spike times
+# silence the outputs again. Where most outputs spike it is enough to keep them.
 WEIGHTS = {
     "none": {},
     "peak": {"hidden": 0.3, "output": 100.0},
-    "calibrated": {"output": 100.0},
+    "calibrated": {"output": 1.0},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--remedies", nargs="+", choices=WEIGHTS, default=list(WEIGHTS))
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     settings = TASK.settings(epochs=options.epochs, seed=options.seed, max_spikes=16)
-    print("| remedy | silent neurons at the start: hidden, output | after training | test accuracy | seconds |")
-    print("|---|---|---|---|---|")
+    print("| remedy | seed | silent neurons at the start: hidden, output | after training | test accuracy | seconds |")
+    print("|---|---|---|---|---|---|")
     for remedy in options.remedies:
         print(row(remedy, settings), flush=True)
 
@@ -69,7 +70,7 @@ def row(remedy: str, settings: tasks.Settings) -> str:
     )
     after = train.evaluate(fit.network, measure, data.test)
     silent = [f"{m['hidden_silent']:.0%}, {m['output_silent']:.0%}" for m in (before, after)]
-    return f"| {remedy} | {silent[0]} | {silent[1]} | {after['accuracy']:.1%} | {time.perf_counter() - start:.0f} |"
+    return f"| {remedy} | {settings.seed} | {silent[0]} | {silent[1]} | {after['accuracy']:.1%} | {time.perf_counter() - start:.0f} |"
 
 
 def build(settings: tasks.Settings) -> sx.Network:

@@ -10,7 +10,6 @@ import pytest
 import spikax as sx
 from spikax import tasks
 from spikax.__main__ import main
-from spikax.tasks._images import FRACTION
 
 
 # The command line is for JAX as it comes.
@@ -99,7 +98,7 @@ def test_images_start_with_the_wanted_share_of_spikes():
     network = task.build(settings)
     some = sx.Events(inputs.times[:100], inputs.channels[:100], inputs.n)
     count = sx.simulate(network, some, settings.duration, max_spikes=64).spikes["hidden"].count
-    assert abs(float(jnp.mean(count > 0)) - FRACTION) < 0.06
+    assert abs(float(jnp.mean(count > 0)) - task.fraction) < 0.06
 
 
 def test_mnist_says_where_its_data_must_be(capsys):
