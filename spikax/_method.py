@@ -26,7 +26,7 @@ class Task(eqx.Module):
 
     neuron: AbstractNeuron
     duration: float | None = eqx.field(static=True)  # None while it is traced
-    arrivals: int = eqx.field(static=True)  # the places of all spike trains that reach the layer
+    arrivals: int = eqx.field(static=True)  # so many spikes are expected to reach the layer
     dtype: Any = eqx.field(static=True)
     has_tolerance: bool = eqx.field(static=True)  # the user gave the length or the error of a step
     each_alone: bool = eqx.field(static=True, default=False)  # every neuron has arrivals of its own
@@ -67,8 +67,8 @@ class EventLoop(AbstractLayerMethod):
     - `cell`: the length of a cell, in ms; the loop takes the next one that divides the duration. By default a 20th
       (in float32 a 10th) of the fastest time constant of synapse and membrane, and no cells where they cannot be, or
       would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where no more than
-      two spikes for each cell can arrive; where `dt0`, `rtol` or `atol` are given; or where time constants or duration
-      are traced.
+      two spikes are expected in each (one of every neuron, and as many of an input as it has places); where `dt0`,
+      `rtol` or `atol` are given; or where time constants or duration are traced.
     """
 
     cell: float | None = eqx.field(static=True, default=None)
@@ -172,7 +172,7 @@ def _obstacle(task: Task) -> str:
 
 
 def _own_cells(task: Task) -> int:
-    """Cells where they are fine enough for the float type, and fewer than the arrivals."""
+    """Cells that are fine enough for the float type, where they pay."""
     if _obstacle(task) or task.duration is None or task.has_tolerance:
         return 0
     rate = rates.fastest(task.neuron, task.dtype)

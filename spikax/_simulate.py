@@ -129,7 +129,7 @@ def simulate(
         quota=quota,
         adjoint=adjoint,
         methods=methods,
-        cells=_cells(network, methods, _places(network, sources, capacity), duration, has_tolerance, cut),
+        cells=_cells(network, methods, _expected(network, sources), duration, has_tolerance, cut),
         windows=cut,
         groups=groups,
     )
@@ -459,9 +459,9 @@ def _duration(t0: Any, t1: Any) -> float | None:
     return None if start is None or end is None else float(end) - float(start)
 
 
-def _places(network: Network, sources: dict[str, Spikes | Events], capacity: dict[str, int]) -> dict[str, int]:
-    """How many spikes can reach each layer."""
-    emitted = {name: network.layers[name].size * k for name, k in capacity.items()}
+def _expected(network: Network, sources: dict[str, Spikes | Events]) -> dict[str, int]:
+    """How many spikes are expected to reach each layer: one of each neuron, and all that inputs have places for."""
+    emitted = {name: layer.size for name, layer in network.layers.items()}
     for name, spikes in sources.items():
         emitted[name] = math.prod(spikes.times.shape[len(_batch(sources)) :])
     return {name: sum(emitted[c.source] for c in network.incoming(name)) for name in network.layers}
@@ -470,7 +470,7 @@ def _places(network: Network, sources: dict[str, Spikes | Events], capacity: dic
 def _cells(
     network: Network,
     methods: dict[str, AbstractMethod],
-    places: dict[str, int],
+    expected: dict[str, int],
     duration: float | None,
     has_tolerance: bool,
     windows: dict[str, int],
@@ -481,7 +481,7 @@ def _cells(
         parts = windows.get(name, 1)
         share = None if duration is None else duration / parts
         each_alone = any(c.has_own_arrivals for c in network.incoming(name))
-        task = Task(layer.neuron, share, places[name] // parts, network.dtype, has_tolerance, each_alone)
+        task = Task(layer.neuron, share, expected[name] // parts, network.dtype, has_tolerance, each_alone)
         cells[name] = methods[name].cells(task)
     return cells
 

@@ -321,3 +321,18 @@ def test_the_automatic_choice_under_jit(dtype):
     jitted = jax.jit(iterations)(arrays, inputs.times)
     assert int(jitted) == int(iterations(arrays, inputs.times)) < 300
     assert int(iterations(arrays, inputs.times, rtol=1e-6)) >= 300
+
+
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize("name, has_cells", [("bias", True), ("tau_mem", False)])
+def test_traced_parameters_keep_the_cells_unless_they_set_the_pace(name, has_cells, dtype):
+    inputs = random_inputs(1, (2, 300, 1), T1, dtype)
+
+    def iterations(value):
+        neuron = sx.QIF(**({"tau_mem": 20.0, "bias": 0.1} | {name: value}))
+        network = single_layer(neuron, np.full((300, 2), 0.5), dtype)
+        sol = sx.simulate(network, inputs, T1, max_spikes=20, method=sx.EventLoop(), throw=False)
+        return sol.stats["output"].iterations
+
+    value = jnp.asarray({"bias": 0.1, "tau_mem": 20.0}[name], dtype)
+    assert (int(jax.jit(iterations)(value)) < 300) == has_cells

@@ -16,16 +16,30 @@ from .units import cast
 
 
 def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
-    """The fastest rate of the synapse and, at its initial state, of the membrane; None while they are traced.
+    """The fastest rate of the synapse and, at its initial state, of the membrane; None where it is traced.
 
-    Parameters have the shape `()`, or one value for every neuron.
+    Parameters have the shape `()`, or one value for every neuron. Of those that are traced two values are tried: where
+    both give one rate, as of a bias, it does not depend on them.
     """
-    if any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(neuron, eqx.is_array))):
+    tried = [_motions_with(neuron, value, dtype) for value in (1.0, 2.0)]
+    if None in tried or not all(map(np.array_equal, *tried)):
         return None
+    return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in tried[0])
+
+
+def _motions_with(neuron: AbstractNeuron, value: float, dtype: Any) -> list[np.ndarray] | None:
+    """The motions, with the value in place of parameters that are traced; None where one of these is no number."""
+
+    def leaf(leaf):
+        is_traced = eqx.is_inexact_array(leaf) and known(leaf) is None
+        return jnp.full(leaf.shape, value, leaf.dtype) if is_traced else leaf
+
     # The numbers are needed now, also inside of a `jit` around the whole simulation.
     with jax.ensure_compile_time_eval():
-        motions = _motions(neuron, jnp.zeros((), dtype))
-    return max(float(np.max(np.abs(np.linalg.eigvals(np.asarray(motion))))) for motion in motions)
+        concrete = jax.tree.map(leaf, neuron)
+        if any(known(leaf) is None for leaf in jax.tree.leaves(eqx.filter(concrete, eqx.is_array))):
+            return None
+        return [np.asarray(motion) for motion in _motions(concrete, jnp.zeros((), dtype))]
 
 
 @eqx.filter_jit
