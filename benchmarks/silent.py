@@ -70,8 +70,8 @@ def row(remedy: str, settings: tasks.Settings) -> str:
     )
     after = train.evaluate(fit.network, measure, data.test)
     silent = [f"{m['hidden_silent']:.0%}, {m['output_silent']:.0%}" for m in (before, after)]
-    seconds = f"{time.perf_counter() - start:.0f}"
-    return f"| {' | '.join([remedy, str(settings.seed), *silent, f'{after["accuracy"]:.1%}', seconds])} |"
+    accuracy, seconds = f"{after['accuracy']:.1%}", f"{time.perf_counter() - start:.0f}"
+    return "| " + " | ".join([remedy, str(settings.seed), *silent, accuracy, seconds]) + " |"
 
 
 def build(settings: tasks.Settings) -> sx.Network:
