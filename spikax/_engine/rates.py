@@ -16,13 +16,16 @@ from .units import cast
 
 
 def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
-    """The fastest rate of the synapse and, at its initial state, of the membrane; None where it is traced.
+    """The fastest rate of the synapse and, at its initial state, of the membrane; None where it is traced, or
+    not finite.
 
     Parameters have the shape `()`, or one value for every neuron. Of those that are traced two values are tried: where
     both give one rate, as of a bias, it does not depend on them.
     """
     tried = [_motions_with(neuron, value, dtype) for value in (1.0, 2.0)]
     if None in tried or not all(map(np.array_equal, *tried)):
+        return None
+    if not all(np.all(np.isfinite(motion)) for motion in tried[0]):
         return None
     return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in tried[0])
 

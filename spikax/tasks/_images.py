@@ -61,7 +61,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
-    fraction = 0.3
+    fraction = 0.5
     readouts = ("mean-voltage", "max-voltage", "first-spike")
     samples = 1077
 
@@ -71,7 +71,7 @@ the network names the digit."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 300,
-            "epochs": 80,
+            "epochs": 50,
             "batch_size": 32,
             "learning_rate": 5e-3 if readout == "first-spike" else 1e-2,
             "clip": 0.5,
