@@ -1,11 +1,13 @@
 """Handwritten digits, small and large."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .._checks import require
+from .._spikes import Events
 from ..datasets import digits, image_spikes, Images, mnist, Split
 from ..init import Initializer
 from ..silence import calibrated
@@ -25,6 +27,8 @@ class _Images(AbstractTask):
         """The images of all parts."""
         raise NotImplementedError
 
+    # Training, test and pictures ask for the spikes, and those of MNIST take seconds.
+    @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as the program)
     def split(self, settings):
         return Split(*(Samples(image_spikes(part.images), part.labels) for part in self.images(settings)))
 
@@ -36,7 +40,8 @@ class _Images(AbstractTask):
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
         network = super().build(settings)
-        some = image_spikes(self.images(settings).training.images[:100])
+        inputs = self.split(settings).training.inputs
+        some = Events(inputs.times[:100], inputs.channels[:100], inputs.n)
         options = {"t1": settings.duration, "max_spikes": 64}
         return calibrated(network, some, fraction={"hidden": self.fraction}, **options)
 
