@@ -22,12 +22,12 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
     Parameters have the shape `()`, or one value for every neuron. Of those that are traced two values are tried: where
     both give one rate, as of a bias, it does not depend on them.
     """
-    tried = [_motions_with(neuron, value, dtype) for value in (1.0, 2.0)]
-    if None in tried or not all(map(np.array_equal, *tried)):
+    motions, others = (_motions_with(neuron, value, dtype) for value in (1.0, 2.0))
+    if motions is None or others is None or not all(map(np.array_equal, motions, others)):
         return None
-    if not all(np.all(np.isfinite(motion)) for motion in tried[0]):
+    if not all(np.all(np.isfinite(motion)) for motion in motions):
         return None
-    return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in tried[0])
+    return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in motions)
 
 
 def _motions_with(neuron: AbstractNeuron, value: float, dtype: Any) -> list[np.ndarray] | None:
