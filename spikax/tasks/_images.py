@@ -66,7 +66,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
-    fraction = 0.5
+    fraction = 0.3
     readouts = ("mean-voltage", "max-voltage", "first-spike")
     samples = 1077
 
@@ -81,7 +81,7 @@ the network names the digit."""
             "learning_rate": 5e-3 if readout == "first-spike" else 1e-2,
             "clip": 0.5,
             "duration": 60.0 if readout == "first-spike" else 40.0,
-            "max_spikes": 16,
+            "max_spikes": 32,
             "drop": 0.05,
         }
 
