@@ -95,9 +95,9 @@ def write() -> None:
         "",
         "Written by `benchmarks/results.py` from the files in `benchmarks/results`. The epoch is chosen by validation,",
         "the accuracy is that of the test. The seconds are those of the training, with compilation and validation;",
-        "most runs shared their machine with others, and took longer than alone; three went on, from a checkpoint, on",
-        "another one. The standard deviation is over seeds, of which each draws its own samples or parts, first weights",
-        "and shuffling.",
+        "most runs shared their machine with others, and took longer than alone; some went on, from a checkpoint,",
+        "on another one. The standard deviation is over seeds, of which each draws its own samples or parts, first",
+        "weights and shuffling.",
         "",
         "| task | neuron | readout | network | epochs | seeds | test accuracy | each | spikes per hidden neuron "
         "| seconds | published |",
