@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py
 
-needs a JAX that finds a GPU. Prints the table of `benchmarks/README.md`. The networks are those of
-`against_eventax.py`, with weights drawn from the same ranges, up to the first spikes of the outputs.
+needs a JAX that finds a GPU. Prints the table of `benchmarks/README.md`. The networks are like those of
+`against_eventax.py`, with weights drawn from the same ranges but without biases, up to the first spikes of the outputs.
 """
 
 import argparse
@@ -98,6 +98,7 @@ def alone() -> Iterator[None]:
 def seconds(case: Case, batch: int, device: str) -> float:
     """The median time of a gradient."""
     with jax.default_device(jax.devices(device)[0]):
+        # The first call, which compiles, may run beside others.
         gradient = gradient_of(network_of(case), inputs_of(case.sizes[0], batch))
         jax.block_until_ready(jax.tree.leaves(gradient()))
         with alone():

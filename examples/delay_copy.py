@@ -81,14 +81,10 @@ def main() -> None:
     settings = TASK.settings(seed=options.seed, epochs=options.epochs)
     first = tasks.Trained(TASK, settings, TASK.build(settings), [])
     print(f"before: {tasks.test(first)['accuracy']:.1%} of 1000 fresh samples", flush=True)
-    trained = tasks.train(TASK, settings, callbacks=(report,))
+    with sx.train.ProgressBar(settings.epochs) as bar:
+        trained = tasks.train(TASK, settings, callbacks=(bar,))
     print(f"after: {tasks.test(trained)['accuracy']:.1%} of 1000 fresh samples")
     draw(trained, options.out)
-
-
-def report(epoch: sx.train.Epoch, network: sx.Network) -> None:
-    accuracy = epoch.validation["accuracy"]
-    print(f"epoch {epoch.number}: loss {epoch.training['loss']:.3f}, {accuracy:.1%} in validation", flush=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ def test_few_arrivals_of_many_sources():
     function, arrays = graded((network, events, None), ts=None, **options)
     value, count, gradient = function(arrays)
     assert_exact(function, arrays, spikes=1.0)
-    dense, places = graded((network, sx.Spikes.from_events(*jax.tree.leaves(events), 60), None), ts=None, **options)
+    dense, places = graded(
+        (network, sx.Spikes.from_events(events.times, events.channels, events.n), None), ts=None, **options
+    )
     same_value, same_count, same_gradient = dense(places)
     np.testing.assert_array_equal(count, same_count)
     assert float(same_value) == pytest.approx(float(value), rel=1e-12)

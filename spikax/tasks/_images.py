@@ -1,5 +1,6 @@
 """Handwritten digits, small and large."""
 
+import abc
 import functools
 from typing import Any
 
@@ -23,9 +24,9 @@ class _Images(AbstractTask):
 
     fraction: float
 
+    @abc.abstractmethod
     def images(self, settings: Settings) -> Split[Images]:
         """The images of all parts."""
-        raise NotImplementedError
 
     # Training, test and pictures ask for the spikes, and those of MNIST take seconds.
     @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as the program)
@@ -108,11 +109,11 @@ as train-images-idx3-ubyte.gz."""
         return mnist(settings.data, seed=settings.seed)
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
-        return {
-            "hidden": 350 if neuron == "lif" else 100,
-            "epochs": 12 if neuron == "lif" else 8,
-            "batch_size": 200 if neuron == "lif" else 100,
-            "learning_rate": 5e-3 if neuron == "lif" else 4e-3,
+        if neuron == "lif":
+            size = {"hidden": 350, "epochs": 12, "batch_size": 200, "learning_rate": 5e-3}
+        else:
+            size = {"hidden": 100, "epochs": 8, "batch_size": 100, "learning_rate": 4e-3}
+        return size | {
             "clip": 0.5,
             # The inputs end at 20 ms.
             "duration": 50.0 if readout == "first-spike" else 30.0,

@@ -122,11 +122,11 @@ class AbstractTask(abc.ABC):
     def measure(self, network: Network, inputs: Any, labels: Array, settings: Settings) -> tuple[Array, dict]:
         """The objective of the training: the loss, the accuracy, and how active the layers are.
 
-        A hidden neuron is bursting with more than half of the spikes that are recorded.
+        A hidden neuron is bursting with more than half of `max_spikes`.
         """
         solution = self.respond(network, inputs, settings)
         loss, answers = self.readout(settings).judged(solution, labels, settings)
-        active = activity(solution, burst=-(-settings.max_spikes // 2))
+        active = activity(solution, burst=(settings.max_spikes + 1) // 2)
         measures = {"accuracy": (answers == labels).astype(loss.dtype)}
         measures |= {f"hidden_{name}": value for name, value in active["hidden"]._asdict().items()}
         if not isinstance(network.layers["output"].neuron, SilentNeuron):
