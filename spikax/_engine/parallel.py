@@ -30,9 +30,10 @@ from .bounds import Bounds, reach_of
 from .knots import Block, Edge, free_motion, Knots
 from .linear import Linear
 from .motion import AbstractFinder, AbstractMotion
-from .passes import is_wanted, Record, search
+from .passes import is_wanted, Record, search, Searcher
 from .peaks import Peaks
 from .replay import replay
+from .some import All
 from .units import cast, indices, over_units
 
 
@@ -254,7 +255,7 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
     finder = given.finder.of(motion)
     total, length, *_ = arrivals.times.shape
     # Between few arrivals the bound is loose, and the passes for what it takes for a crossing cost more than it saves.
-    look = finder.may_cross if total * length > 64 else finder.crosses
+    look = given.finder.may_cross if total * length > 64 else given.finder.crosses
 
     def goes_on(run: _Run) -> Array:
         return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.quota))
@@ -263,15 +264,16 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
         i = run.block
         block = _block(motion, run.edge, given.weight, arrivals.times[i], arrivals.source[i])
         knots = block.knots
-        end = search(motion, finder, block, run.count, run.record, limits.quota, look)
+        end = search(Searcher(All(), motion, finder, block, limits.quota, look), run.count, run.record)
+        after = end.seekers
         saved = run.saved
         if saved is not None:
-            parts = _saved_in(motion, knots, end.record, run.count, end.count, ts, i == arrivals.needed - 1)
+            parts = _saved_in(motion, knots, end.record, run.count, after.count, ts, i == arrivals.needed - 1)
             saved = jax.tree.map(jnp.add, saved, parts)
         edges = jax.tree.map(lambda rows, row: rows.at[i].set(row), run.edges, run.edge)
         counts = run.counts.at[i].set(run.count)
-        edge = knots.leave(motion, end.change)
-        return _Run(i + 1, run.passes + end.passes, edge, end.count, end.record, edges, counts, saved)
+        edge = knots.leave(motion, after.change)
+        return _Run(i + 1, run.passes + end.passes, edge, after.count, end.record, edges, counts, saved)
 
     shape = edge.v.shape[-2:]
     rows = jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape), leaf.dtype), (edge, jnp.zeros(shape, jnp.int32)))

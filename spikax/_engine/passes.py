@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .knots import aligned, Block, Change, entry
 from .motion import AbstractFinder, AbstractMotion, Stretch
+from .some import All, Some
 from .units import indices
 
 
@@ -36,11 +37,6 @@ class Record(eqx.Module):
             jnp.zeros(whole, bool),
         )
 
-    def with_spike(self, number: Array, happens: Array, place: Array, at_once: Array, change: Change) -> "Record":
-        """With a spike of each neuron for which it happens, of its own number."""
-        here = (indices(self.t.shape[0])[:, None, None] == number) & happens
-        return _select(here, Record(change.t, change.size, place, at_once), self)
-
     def change(self, number: Array, first: Array, start: Array) -> Change:
         """What the spike of a number changed; nothing if it came before the `first` of this block."""
         exists = (number >= first) & (number < self.t.shape[0]) & (number >= 0)
@@ -48,59 +44,92 @@ class Record(eqx.Module):
         return Change(jnp.where(exists, t, start), jnp.where(exists, size, 0.0))
 
 
-class Search(eqx.Module):
+class Seekers(eqx.Module):
     """Where every neuron stands in a block, and where its next spike is."""
 
-    passes: Int[Array, ""]
     change: Change
     count: Int[Array, "batch units"]
-    record: Record
     happens: Bool[Array, "batch units"]  # whether the next spike is found
     seeks: Bool[Array, "batch units"]  # whether there may be one behind the stretch
     place: Int[Array, "batch units"]  # of the knot before the stretch
     stretch: Stretch
 
-
-def _ahead(
-    motion: AbstractMotion, finder: AbstractFinder, block: Block, quota: int, look: Callable, old: Search
-) -> Search:
-    """Looks for the next spike, in what is left of the stretch of the last one and in all that come later."""
-    knots = block.knots
-    last = knots.t.shape[0] - 1
-    t = knots.t
-    v = motion.changed(knots, block.flows, old.change, old.place)
-    number = indices(last)[:, None, None]
-    later = Stretch(t[:-1], v[:-1], knots.x[:-1], t[1:], v[1:])
-    crosses = jnp.where(look(later) & (number > old.place), number, last)
-    # In a scan: a reduction would take in all that leads to it, and run several times slower on CPUs.
-    first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(old.place, last), crosses)
-    stays = old.happens & finder.crosses(old.stretch)
-    place = jnp.where(stays, old.place, jnp.minimum(first, last - 1))
-    v_start, v_end, x = (entry(rows, place) for rows in (v[:-1], v[1:], knots.x))
-    from_knot = Stretch(knots.time(place), v_start, x, knots.time(place + 1), v_end)
-    wanted = (old.happens | old.seeks) & is_wanted(old.count, quota)
-    later_crosses = (first < last) & finder.crosses(from_knot)
-    happens = wanted & (stays | later_crosses)
-    seeks = wanted & ~stays & (first < last) & ~later_crosses
-    stretch = _select(stays, old.stretch, from_knot)
-    return Search(old.passes, old.change, old.count, old.record, happens, seeks, place, stretch)
+    @property
+    def go_on(self) -> Bool[Array, "batch units"]:
+        return self.happens | self.seeks
 
 
-def _spike(motion: AbstractMotion, finder: AbstractFinder, old: Search) -> Search:
-    """The spikes that were found ahead."""
-    stretch = old.stretch
-    t, happens = finder.crossing(stretch, old.happens)
-    at_once = happens & finder.starts_above(stretch)
-    v, x = motion.after(stretch.v, stretch.x, t - stretch.start)
-    after = motion.reset(t, v)
-    change = _select(happens, Change(t, after - (v - old.change.at(motion, t))), old.change)
-    record = old.record.with_spike(old.count, happens, old.place, at_once, change)
-    count = old.count + happens.astype(jnp.int32)
-    v_end = stretch.v_end + motion.kept(after - v, stretch.end - t)
-    rest = Stretch(t, after, x, stretch.end, v_end)
-    # Where the search found nothing, it goes on behind the stretch.
-    seeks = old.seeks | (old.happens & ~happens)
-    return Search(old.passes + 1, change, count, record, happens, seeks, old.place, rest)
+class Search(eqx.Module):
+    """A search on its way."""
+
+    passes: Int[Array, ""]
+    record: Record  # of all neurons
+    seekers: Seekers
+
+
+class Searcher(eqx.Module):
+    """What a search needs to know: whose spikes it is for, how they move, and which stretches are worth a look."""
+
+    who: All | Some
+    motion: AbstractMotion
+    finder: AbstractFinder
+    block: Block
+    quota: int = eqx.field(static=True)
+    look: Callable[[AbstractFinder, Stretch], Array] = eqx.field(static=True)
+
+    def of(self, some: Some) -> "Searcher":
+        """That of some of its neurons."""
+        parts = some.take((self.motion, self.finder, self.block))
+        return Searcher(some, *parts, self.quota, self.look)
+
+    def run(self, search: Search) -> Search:
+        """To the last spike of these neurons in the block."""
+
+        def one_pass(search):
+            some_spike = jnp.any(search.seekers.happens)
+            now = lax.cond(some_spike, lambda search: self._spike(search), lambda search: search, search)
+            return Search(now.passes, now.record, self.ahead(now.seekers))
+
+        return lax.while_loop(lambda search: jnp.any(search.seekers.go_on), one_pass, search)
+
+    def ahead(self, old: Seekers) -> Seekers:
+        """Looks for the next spike, in what is left of the stretch of the last one and in all that come later."""
+        knots, finder = self.block.knots, self.finder
+        last = knots.t.shape[0] - 1
+        t = knots.t
+        v = self.motion.changed(knots, self.block.flows, old.change, old.place)
+        number = indices(last)[:, None, None]
+        later = Stretch(t[:-1], v[:-1], knots.x[:-1], t[1:], v[1:])
+        crosses = jnp.where(self.look(finder, later) & (number > old.place), number, last)
+        # In a scan: a reduction would take in all that leads to it, and run several times slower on CPUs.
+        first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(old.place, last), crosses)
+        stays = old.happens & finder.crosses(old.stretch)
+        place = jnp.where(stays, old.place, jnp.minimum(first, last - 1))
+        v_start, v_end, x = (entry(rows, place) for rows in (v[:-1], v[1:], knots.x))
+        from_knot = Stretch(knots.time(place), v_start, x, knots.time(place + 1), v_end)
+        wanted = old.go_on & is_wanted(old.count, self.quota)
+        later_crosses = (first < last) & finder.crosses(from_knot)
+        happens = wanted & (stays | later_crosses)
+        seeks = wanted & ~stays & (first < last) & ~later_crosses
+        return Seekers(old.change, old.count, happens, seeks, place, _select(stays, old.stretch, from_knot))
+
+    def _spike(self, search: Search) -> Search:
+        """The spikes that were found ahead."""
+        motion, finder, old = self.motion, self.finder, search.seekers
+        stretch = old.stretch
+        t, happens = finder.crossing(stretch, old.happens)
+        at_once = happens & finder.starts_above(stretch)
+        v, x = motion.after(stretch.v, stretch.x, t - stretch.start)
+        after = motion.reset(t, v)
+        change = _select(happens, Change(t, after - (v - old.change.at(motion, t))), old.change)
+        spike = Record(change.t, change.size, old.place, at_once)
+        record = self.who.write(search.record, old.count, happens, spike)
+        count = old.count + happens.astype(jnp.int32)
+        v_end = stretch.v_end + motion.kept(after - v, stretch.end - t)
+        rest = Stretch(t, after, x, stretch.end, v_end)
+        # Where the search found nothing, it goes on behind the stretch.
+        seeks = old.seeks | (old.happens & ~happens)
+        return Search(search.passes + 1, record, Seekers(change, count, old.happens, seeks, old.place, rest))
 
 
 def is_wanted(count: Array, quota: int) -> Array:
@@ -108,35 +137,38 @@ def is_wanted(count: Array, quota: int) -> Array:
     return count < quota
 
 
-def search(
-    motion: AbstractMotion,
-    finder: AbstractFinder,
-    block: Block,
-    count: Array,
-    record: Record,
-    quota: int,
-    look: Callable[[Stretch], Array],
-) -> Search:
-    """All spikes in a block, of each neuron until it has `quota`; `look` says which stretches are worth a search."""
-    knots = block.knots
+def search(searcher: Searcher, count: Array, record: Record) -> Search:
+    """All spikes in a block, of each neuron until it has its quota.
+
+    After a first look at all of them, the neurons that may spike are followed so many at a time.
+    """
+    knots = searcher.block.knots
     # Before the first stretch.
     place = jnp.full_like(count, -1)
     t = knots.start(count.shape)
     stretch = Stretch(t, knots.v[0], knots.x[0], t, knots.v[0])
-
-    def one_pass(search):
-        def spike(search):
-            return _spike(motion, finder, search)
-
-        now = lax.cond(jnp.any(search.happens), spike, lambda search: search, search)
-        return _ahead(motion, finder, block, quota, look, now)
-
     never = jnp.full(place.shape, False)
-    return lax.while_loop(
-        lambda search: jnp.any(search.happens | search.seeks),
-        one_pass,
-        Search(jnp.int32(0), Change.none(t, knots.v[0]), count, record, never, ~never, place, stretch),
-    )
+    start = Seekers(Change.none(t, knots.v[0]), count, never, ~never, place, stretch)
+    first = Search(jnp.int32(0), record, searcher.ahead(start))
+    some = _at_a_time(searcher)
+    if some >= count.size:
+        return searcher.run(first)
+
+    def follow(search: Search) -> Search:
+        group = Some.first(search.seekers.go_on, some)
+        few = group.take(search.seekers)
+        few = eqx.tree_at(
+            lambda few: (few.happens, few.seeks), few, (few.happens & group.exists, few.seeks & group.exists)
+        )
+        end = searcher.of(group).run(Search(search.passes, search.record, few))
+        return Search(end.passes, end.record, group.put(search.seekers, end.seekers))
+
+    return lax.while_loop(lambda search: jnp.any(search.seekers.go_on), follow, first)
+
+
+def _at_a_time(searcher: Searcher) -> int:
+    """How many neurons to follow at a time: few enough for their motion to stay in the cache."""
+    return max(64, 2**15 // (searcher.block.knots.t.shape[0] * searcher.motion.width))
 
 
 def _select(where: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -110,7 +110,7 @@ as train-images-idx3-ubyte.gz."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         if neuron == "lif":
-            size = {"hidden": 350, "epochs": 12, "batch_size": 200, "learning_rate": 5e-3}
+            size = {"hidden": 350, "epochs": 20, "batch_size": 50, "learning_rate": 7e-3}
         else:
             size = {"hidden": 100, "epochs": 8, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
