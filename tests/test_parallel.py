@@ -125,6 +125,32 @@ def test_many_arrivals_in_several_blocks():
 
 
 @exact
+@pytest.mark.parametrize("neuron", [sx.LIF(v_threshold=jnp.linspace(0.8, 1.2, 100)), sx.ALIF()], ids=["lif", "alif"])
+def test_neurons_that_are_followed_in_groups_spike_as_they_do_alone(neuron):
+    rng = np.random.default_rng(4)
+    network = single_layer(neuron, rng.uniform(-1.0, 1.3, (80, 100)), jnp.float64)
+    times = random_inputs(4, (8, 80, 1), T1, jnp.float64).times
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad(has_aux=True)
+    def graded(both, sample):
+        network, times = both
+        found = sx.simulate(network, sx.Spikes(times), T1, max_spikes=40).spikes["output"].times[sample]
+        happened = jnp.isfinite(found)
+        return jnp.sum(jnp.where(happened, jnp.sin(jnp.where(happened, found, 0.0)), 0.0)), found
+
+    # The 800 neurons of all samples are several groups, those of one are a single one.
+    (_, among), of_all = graded((network, times), 5)
+    (_, alone), of_one = graded((network, times[5:6]), 0)
+    count = jnp.sum(jnp.isfinite(alone), axis=-1)
+    assert jnp.mean(count > 0) > 0.6 and jnp.max(count) > 2
+    np.testing.assert_allclose(among, alone, rtol=1e-12)
+    for every, one in zip(jax.tree.leaves(of_all[0]), jax.tree.leaves(of_one[0]), strict=True):
+        np.testing.assert_allclose(every, one, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(of_all[1][5], of_one[1][0], rtol=1e-9, atol=1e-12)
+
+
+@exact
 @pytest.mark.parametrize(
     "rate, decay, push", [(0.05, 0.2, -0.1), (0.2, 0.05, 0.1), (0.1, 0.1, 0.05), (0.0, 0.2, -0.1), (-1.0, 0.2, -2.0)]
 )

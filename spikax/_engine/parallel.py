@@ -254,8 +254,13 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
     arrivals = _Arrivals.of(given, limits.pieces, motion.width)
     finder = given.finder.of(motion)
     total, length, *_ = arrivals.times.shape
-    # Between few arrivals the bound is loose, and the passes for what it takes for a crossing cost more than it saves.
-    look = given.finder.may_cross if total * length > 64 else given.finder.crosses
+    shape = edge.v.shape[-2:]
+    if total * length > 64:
+        # In a block few neurons spike: few enough at a time for their motion to stay in the cache.
+        look, group = given.finder.may_cross, max(64, 2**15 // (length * motion.width))
+    else:
+        # All spike soon. The bound is loose, and passes for what it takes for a crossing cost more than it saves.
+        look, group = given.finder.crosses, math.prod(shape)
 
     def goes_on(run: _Run) -> Array:
         return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.quota))
@@ -264,7 +269,7 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
         i = run.block
         block = _block(motion, run.edge, given.weight, arrivals.times[i], arrivals.source[i])
         knots = block.knots
-        end = search(Searcher(All(), motion, finder, block, limits.quota, look), run.count, run.record)
+        end = search(Searcher(All(), motion, finder, block, limits.quota, look), group, run.count, run.record)
         after = end.seekers
         saved = run.saved
         if saved is not None:
@@ -275,7 +280,6 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
         edge = knots.leave(motion, after.change)
         return _Run(i + 1, run.passes + end.passes, edge, after.count, end.record, edges, counts, saved)
 
-    shape = edge.v.shape[-2:]
     rows = jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape), leaf.dtype), (edge, jnp.zeros(shape, jnp.int32)))
     saved = None if ts is None else tuple(jnp.zeros((len(ts), *z.shape), z.dtype) for z in (edge.v, edge.x))
     record = Record.empty(limits.max_spikes, edge.v)

@@ -1,7 +1,8 @@
-"""The spikes of linear neurons in a block: one pass per own spike, for all neurons and all arrivals at once.
+"""The spikes of linear neurons in a block: one pass per own spike, for many neurons and all arrivals at once.
 
 A pass looks for the next spike of every neuron: the first stretch between two knots at whose end, or at a peak inside
-it, the condition is above zero; then for the crossing in that stretch.
+it, the condition is above zero; then for the crossing in that stretch. The first look is at all neurons, and further
+passes follow those that it finds.
 """
 
 from collections.abc import Callable
@@ -137,10 +138,10 @@ def is_wanted(count: Array, quota: int) -> Array:
     return count < quota
 
 
-def search(searcher: Searcher, count: Array, record: Record) -> Search:
+def search(searcher: Searcher, group: int, count: Array, record: Record) -> Search:
     """All spikes in a block, of each neuron until it has its quota.
 
-    After a first look at all of them, the neurons that may spike are followed so many at a time.
+    After a first look at all of them, the neurons that may spike are followed, a `group` at a time.
     """
     knots = searcher.block.knots
     # Before the first stretch.
@@ -150,25 +151,18 @@ def search(searcher: Searcher, count: Array, record: Record) -> Search:
     never = jnp.full(place.shape, False)
     start = Seekers(Change.none(t, knots.v[0]), count, never, ~never, place, stretch)
     first = Search(jnp.int32(0), record, searcher.ahead(start))
-    some = _at_a_time(searcher)
-    if some >= count.size:
+    if group >= count.size:
         return searcher.run(first)
 
     def follow(search: Search) -> Search:
-        group = Some.first(search.seekers.go_on, some)
-        few = group.take(search.seekers)
-        few = eqx.tree_at(
-            lambda few: (few.happens, few.seeks), few, (few.happens & group.exists, few.seeks & group.exists)
-        )
-        end = searcher.of(group).run(Search(search.passes, search.record, few))
-        return Search(end.passes, end.record, group.put(search.seekers, end.seekers))
+        some = Some.first(search.seekers.go_on, group)
+        few = some.take(search.seekers)
+        go_on = few.happens & some.exists, few.seeks & some.exists
+        few = eqx.tree_at(lambda few: (few.happens, few.seeks), few, go_on)
+        end = searcher.of(some).run(Search(search.passes, search.record, few))
+        return Search(end.passes, end.record, some.put(search.seekers, end.seekers))
 
     return lax.while_loop(lambda search: jnp.any(search.seekers.go_on), follow, first)
-
-
-def _at_a_time(searcher: Searcher) -> int:
-    """How many neurons to follow at a time: few enough for their motion to stay in the cache."""
-    return max(64, 2**15 // (searcher.block.knots.t.shape[0] * searcher.motion.width))
 
 
 def _select(where: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .. import init, losses
+from .. import losses
 from .._network import Layer
 from .._solution import Solution
 from .._spikes import first_spike
@@ -63,7 +63,7 @@ class Voltage(AbstractReadout):
         self.score, self.scale = score, scale
 
     def layer(self, recipe, classes):
-        return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=init.normal(0.0, 1.0))
+        return Layer(LI(20.0, synapse=ExpSynapse(5.0)), classes, weights=recipe.weights_read)
 
     def strides(self, recipe):
         # A spike moves the voltage by a sixth of its weight, and scores of a cross entropy differ by several units.

@@ -18,6 +18,7 @@ class Recipe(NamedTuple):
     - `hidden`, `output`: the neurons; the outputs are those whose first spikes name the class.
     - `weights_in`, `weights_out`: how the weights into both layers are drawn.
     - `strides`: how much longer than the learning rate the steps of both are.
+    - `weights_read`: how the weights into leaky integrators are drawn, where their voltages name the class.
     """
 
     hidden: AbstractNeuron
@@ -25,6 +26,7 @@ class Recipe(NamedTuple):
     weights_in: Any
     weights_out: Any
     strides: tuple[float, float] = (1.0, 1.0)
+    weights_read: Any = init.normal(0.0, 1.0)
 
 
 # The bias brings every output across its threshold in the end, whatever its input: none stays silent, and so each has
