@@ -391,6 +391,26 @@ def test_the_progress_bar_tells_what_was_measured(dtype, capsys, tmp_path):
     assert "100 %" in told and ", validation " in told and ", acc" in told
 
 
+def test_what_watches_is_told_of_every_step(dtype):
+    class Watch:
+        def __init__(self):
+            self.told = []
+
+        def step(self, epoch, share):
+            self.told.append((epoch, share))
+
+        def __call__(self, epoch, network):
+            self.told.append(epoch.number)
+
+    watch = Watch()
+    fit = fit_line(dtype, epochs=2, callbacks=[watch])
+    steps = watch.told.index(1)
+    assert steps > 1
+    first, second = ([(epoch, step / steps) for step in range(steps)] for epoch in (1, 2))
+    assert watch.told == [*first, 1, *second, 2]
+    assert without_seconds(fit.history) == without_seconds(fit_line(dtype, epochs=2).history)
+
+
 def test_tensorboard_gets_every_measure(dtype, monkeypatch):
     written = {}
 

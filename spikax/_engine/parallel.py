@@ -255,7 +255,7 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
     finder = given.finder.of(motion)
     total, length, *_ = arrivals.times.shape
     shape = edge.v.shape[-2:]
-    if total * length > 64:
+    if total * length > 16:
         # In a block few neurons spike: few enough at a time for their motion to stay in the cache.
         look, group = given.finder.may_cross, max(64, 2**15 // (length * motion.width))
     else:

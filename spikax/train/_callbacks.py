@@ -30,17 +30,24 @@ class ProgressBar:
         except ImportError as error:
             raise ImportError("`sx.train.ProgressBar` needs tqdm: `pip install 'spikax[cli]'`.") from error
         layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"
-        self._bar = tqdm(total=epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=0)
+        self._bar = tqdm(
+            total=epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=1, miniters=0
+        )
 
-    def __call__(self, epoch: Epoch, network: Any) -> None:
+    def step(self, epoch: int, share: float) -> None:
+        """Moves on within an epoch."""
         if self._bar.n == 0:
             # A training that was resumed starts further on, and its rate counts from there.
-            self._bar.initial = self._bar.n = epoch.number - 1
+            self._bar.initial = self._bar.n = self._bar.last_print_n = epoch - 1
+        self._bar.set_description_str(f"epoch {epoch}/{self._bar.total}", refresh=False)
+        self._bar.update(epoch - 1 + share - self._bar.n)
+
+    def __call__(self, epoch: Epoch, network: Any) -> None:
         losses = f"loss {epoch.training['loss']:.3f}, validation {epoch.validation['loss']:.3f}"
         measures = [_told(name, value) for name, value in epoch.validation.items() if name != "loss"]
-        self._bar.set_description_str(f"epoch {epoch.number}/{self._bar.total}", refresh=False)
         self._bar.set_postfix_str(", ".join([losses, *measures]), refresh=False)
-        self._bar.update()
+        self.step(epoch.number, 1.0)
+        self._bar.refresh()
 
     def __enter__(self) -> "ProgressBar":
         return self

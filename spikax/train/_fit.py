@@ -81,7 +81,8 @@ def fit(
     - `seed`: the seed of `augment`. The order of the samples has its own, in `training`.
     - `patience`: after how many epochs without a better one the training ends.
     - `callbacks`: functions `(epoch, network)`, called after each [`spikax.train.Epoch`][] and its checkpoint, such as
-      [`spikax.train.ProgressBar`][] and [`spikax.train.TensorBoard`][].
+      [`spikax.train.ProgressBar`][] and [`spikax.train.TensorBoard`][]. One that has a method `step(epoch, share)` is
+      told after each step which epoch it is, by number, and which share of its steps is done.
     - `directory`: where to write; it is made if there is none.
     - `settings`: what else the training depends on, such as the learning rate, as a dictionary for JSON: it is kept in
       the checkpoint, as functions cannot be compared.
@@ -116,10 +117,11 @@ def fit(
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         stand = checkpoint.read(directory, stand, own)
+    watchers = [callback.step for callback in callbacks if hasattr(callback, "step")]
     done = len(stand.history)
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)
     while len(stand.history) < epochs and not _has_stalled(stand, patience):
-        stand = _after_epoch(stand, plan, training, validation)
+        stand = _after_epoch(stand, plan, training, validation, watchers)
         if directory is not None:
             checkpoint.write(directory, stand, own)
         for callback in callbacks:
@@ -144,7 +146,9 @@ class _Report(NamedTuple):
     norms: Array  # of the gradient with respect to each array that learns
 
 
-def _after_epoch(stand: Stand, plan: _Plan, training: Loader, validation: Loader) -> Stand:
+def _after_epoch(
+    stand: Stand, plan: _Plan, training: Loader, validation: Loader, watchers: Sequence[Callable[[int, float], Any]]
+) -> Stand:
     start = time.perf_counter()
     number = len(stand.history) + 1
     network, state, fine, reports = stand.network, stand.state, jnp.asarray(True), []
@@ -152,6 +156,10 @@ def _after_epoch(stand: Stand, plan: _Plan, training: Loader, validation: Loader
         place = np.asarray([number, step], np.uint32)
         network, state, fine, report = _step(network, state, fine, plan, *batch, place)
         reports.append(report)
+        for watch in watchers:
+            # The step before is done, and this one on its way: it waits for none that watches.
+            jax.block_until_ready(reports[step - 1 : step])
+            watch(number, step / len(training))
     # Only now: the steps wait for nothing but each other.
     reports = jax.device_get(reports)
     _require_finite(reports, network, plan, number)
