@@ -50,6 +50,7 @@ _NUMBERS = {
     "duration": "of a sample, in ms",
     "max-spikes": "of a hidden neuron in a sample; one more is an error",
     "drop": "share of the input spikes that are lost at random in training",
+    "shift": "pixels by which images move at most along either axis, at random in training",
 }
 
 
@@ -95,6 +96,8 @@ def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type
         told = {"neuron": "the model of the hidden neurons", "readout": "what names the class"}[name]
         parser.add_argument(f"--{name}", choices=choices, help=f"{told} (default: {choices[0]})")
     for name, text in _NUMBERS.items():
+        if name == "shift" and task.picture is None:
+            continue
         value = getattr(default, name.replace("-", "_"))
         sign = "X" if isinstance(value, float) else "N"
         told = f"{text} (default: {value})"

@@ -235,6 +235,56 @@ def jitter(spikes: Train, std: Any, *, key: PRNGKeyArray) -> Train:
     return _at(spikes, times + std * jax.random.normal(key, times.shape, times.dtype))
 
 
+def shift(spikes: Train, shape: tuple[int, int], most: int, *, key: PRNGKeyArray) -> Train:
+    """Moves the picture that the channels make, in each sample by whole numbers of pixels of its own.
+
+    Along both axes it moves by up to `most` pixels in either direction, all of which are equally likely. What leaves
+    the picture is lost, and nothing comes in.
+
+    **Arguments:**
+
+    - `spikes`: [`spikax.Spikes`][] or [`spikax.Events`][].
+    - `shape`: the height and the width of the picture; the pixel in row `i` and column `j` is channel `i * width + j`,
+      as [`spikax.datasets.image_spikes`][] has it.
+    - `most`: the longest way along an axis, in pixels.
+    - `key`: the random key.
+
+    **Returns:** the same on other channels, in the same shape. Works under `jax.jit`, and is differentiable with
+    respect to the spike times.
+
+    **Raises:** `TypeError` or `ValueError` for anything else, and for a picture with another number of pixels than
+    there are channels.
+    """
+    require_instance(spikes, (Spikes, Events), "spikes", "`sx.Spikes` or `sx.Events`")
+    is_pair = isinstance(shape, tuple) and len(shape) == 2
+    require(is_pair, "shape", "the height and the width of the picture", shape, error=TypeError)
+    for size in shape:
+        require_count(size, "shape")
+    channels = spikes.n if isinstance(spikes, Events) else spikes.times.shape[-2]
+    height, width = shape
+    require(height * width == channels, "shape", f"of {channels} pixels, one for each channel", shape)
+    require_natural(most, "most")
+    require_key(key, "key")
+    axes = 1 if isinstance(spikes, Events) else 2
+    samples = spikes.times.shape[:-axes] + (1,) * axes
+    ways = jax.random.randint(key, (2, *samples), -most, most + 1)
+
+    def moved(channel: Array, ways: Array) -> tuple[Array, Array]:
+        """Where channels go, and whether that is inside of the picture."""
+        row, column = channel // width + ways[0], channel % width + ways[1]
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        return jnp.where(inside, row * width + column, channel), inside
+
+    if isinstance(spikes, Events):
+        new, inside = moved(spikes.channels, ways)
+        spikes = eqx.tree_at(lambda events: events.channels, spikes, new.astype(spikes.channels.dtype))
+        return _at(spikes, jnp.where(inside, spikes.times, jnp.inf))
+    # Each channel has the train of the one from which it comes.
+    old, inside = moved(jnp.arange(channels)[:, None], -ways)
+    taken = jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, old, axis=-2), spikes)
+    return eqx.tree_at(lambda spikes: spikes.times, taken, jnp.where(inside, taken.times, jnp.inf))
+
+
 def _require_values(values: Any, low: Any, high: Any) -> None:
     is_array = is_number(values) and jnp.ndim(values) > 0
     require(is_array, "values", "a floating-point array", values, error=TypeError)

@@ -236,6 +236,37 @@ def test_lost_and_moved_spikes_stay_in_order(dtype):
     np.testing.assert_array_equal(sx.encode.drop(events, 1.0, key=key).times, jnp.inf)
 
 
+def test_pictures_move_as_a_whole(dtype):
+    height, width, most = 3, 4, 2
+    times = jnp.arange(200.0 * height * width, dtype=dtype).reshape(200, height * width, 1)
+    spikes = sx.Spikes(times, payload=times)
+    moved = jax.jit(lambda spikes, key: sx.encode.shift(spikes, (height, width), most, key=key))(spikes, KEY)
+    assert moved.times.dtype == dtype
+    seen = set()
+    for before, after in zip(np.asarray(times), np.asarray(moved.times), strict=True):
+        pictures = before.reshape(height, width), after.reshape(height, width)
+        ways = {
+            way for way in np.ndindex(5, 5) if np.array_equal(slid(pictures[0], way[0] - 2, way[1] - 2), pictures[1])
+        }
+        assert len(ways) == 1
+        seen |= ways
+    assert len(seen) == 25
+    happened = np.isfinite(moved.times)
+    np.testing.assert_array_equal(moved.times[happened], moved.payload[happened])
+    # The same pictures as lists.
+    events = sx.encode.shift(spikes.events(), (height, width), most, key=KEY)
+    as_trains = sx.Spikes.from_events(events.times, events.channels, events.n, max_spikes=1)
+    np.testing.assert_array_equal(as_trains.times, moved.times)
+    assert events.times.dtype == dtype and events.channels.dtype == spikes.events().channels.dtype
+
+
+def slid(picture, down, right):
+    """A picture moved, with `inf` where nothing comes in."""
+    height, width = picture.shape
+    around = np.pad(picture, ((height, height), (width, width)), constant_values=np.inf)
+    return around[height - down : 2 * height - down, width - right : 2 * width - right]
+
+
 VALUES, SIGNAL, TIMES, KEY = np.full((2, 3), 0.5), np.ones((4, 2)), np.arange(4.0), jax.random.key(0)
 SPIKES = sx.Spikes(np.ones((2, 1)))
 
@@ -270,6 +301,12 @@ SPIKES = sx.Spikes(np.ones((2, 1)))
         ("p", ValueError, lambda: sx.encode.drop(SPIKES, 1.1, key=KEY)),
         ("key", TypeError, lambda: sx.encode.drop(SPIKES, 0.1, key=0)),
         ("spikes", TypeError, lambda: sx.encode.jitter(None, 0.1, key=KEY)),
+        ("spikes", TypeError, lambda: sx.encode.shift(TIMES, (1, 2), 1, key=KEY)),
+        ("shape", ValueError, lambda: sx.encode.shift(SPIKES, (2, 2), 1, key=KEY)),
+        ("shape", TypeError, lambda: sx.encode.shift(SPIKES, 2, 1, key=KEY)),
+        ("shape", TypeError, lambda: sx.encode.shift(SPIKES, (1.0, 2.0), 1, key=KEY)),
+        ("most", ValueError, lambda: sx.encode.shift(SPIKES, (1, 2), -1, key=KEY)),
+        ("key", TypeError, lambda: sx.encode.shift(SPIKES, (1, 2), 1, key=0)),
         ("std", ValueError, lambda: sx.encode.jitter(SPIKES, -0.1, key=KEY)),
         ("std", TypeError, lambda: sx.encode.jitter(SPIKES, "a", key=KEY)),
         ("key", TypeError, lambda: sx.encode.jitter(SPIKES, 0.1, key=None)),

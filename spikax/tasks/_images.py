@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import init
 from .._checks import require
 from .._spikes import Events
 from ..datasets import digits, image_spikes, Images, mnist, Split
@@ -37,11 +36,12 @@ class _Images(AbstractTask):
     def recipe(self, settings):
         """Weights around zero: with a hundred inputs of one sign all neurons would tell how bright an image is.
 
-        Those of the readout are small. From scores far apart, most of them wrong, training would silence neurons first.
+        Those into the outputs are small: from scores far apart, most of them wrong, training would begin by silencing
+        neurons.
         """
         recipe = super().recipe(settings)
-        weights_in = jax.tree.map(_centred, recipe.weights_in)
-        return recipe._replace(weights_in=weights_in, weights_read=init.normal(0.0, 0.1))
+        factors = {"weights_in": 1.0, "weights_out": 0.1, "weights_read": 0.1}
+        return recipe._replace(**{name: _centred(getattr(recipe, name), factor) for name, factor in factors.items()})
 
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
@@ -52,14 +52,17 @@ class _Images(AbstractTask):
         return calibrated(network, some, fraction={"hidden": self.fraction}, **options)
 
 
-def _centred(initializer: Initializer) -> Initializer:
-    """The same, less the mean of what is drawn."""
+def _centred(initializers: Any, factor: float) -> Any:
+    """The same, for each port, times a factor and less the mean of what is drawn."""
 
-    def centred(key, shape):
-        weights = initializer(key, shape)
-        return weights - jnp.mean(weights)
+    def one(initializer: Initializer) -> Initializer:
+        def centred(key, shape):
+            weights = initializer(key, shape)
+            return factor * (weights - jnp.mean(weights))
 
-    return centred
+        return centred
+
+    return jax.tree.map(one, initializers)
 
 
 class Digits(_Images):
@@ -72,6 +75,7 @@ Every bright pixel of an image of 8 x 8 becomes a spike, the brighter the earlie
 the network names the digit."""
     classes = tuple("0123456789")
     channels = 64
+    picture = (8, 8)
     fraction = 0.3
     readouts = ("mean-voltage", "max-voltage", "first-spike")
     samples = 1077
@@ -103,6 +107,7 @@ the network names the digit. --data is the directory with the four files of MNIS
 as train-images-idx3-ubyte.gz."""
     classes = tuple("0123456789")
     channels = 784
+    picture = (28, 28)
     fraction = 0.2
     samples = 55_000
     readouts = ("mean-voltage", "max-voltage", "first-spike")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array
 
@@ -36,11 +37,15 @@ class Trained(NamedTuple):
 
 
 class Augment(eqx.Module):
-    """Loses a share of the input spikes."""
+    """Moves images, and loses a share of the input spikes."""
 
     share: float = eqx.field(static=True)
+    picture: tuple[int, int] | None = eqx.field(static=True)
+    shift: int = eqx.field(static=True)
 
     def __call__(self, key: Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        if self.picture is not None and self.shift:
+            inputs = encode.shift(inputs, self.picture, self.shift, key=jax.random.fold_in(key, 1))
         return encode.drop(inputs, self.share, key=key), labels
 
 
@@ -66,7 +71,7 @@ def train(
         _in_order(split.validation, settings),
         optimizer=task.optimizer(settings, settings.epochs * len(batches)),
         epochs=settings.epochs,
-        augment=Augment(settings.drop) if settings.drop else None,
+        augment=Augment(settings.drop, task.picture, settings.shift) if settings.drop or settings.shift else None,
         seed=settings.seed,
         callbacks=callbacks,
         directory=directory,

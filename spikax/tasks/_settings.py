@@ -21,6 +21,7 @@ class Settings:
     - `duration`: how long a sample is simulated, in ms.
     - `max_spikes`: how often a hidden neuron may spike in a sample. One more is an error.
     - `drop`: the share of the input spikes that are lost at random in training.
+    - `shift`: by how many pixels images move along either axis, at random in training.
     - `data`: the directory of the data, for those that do not come with spikax.
 
     Raises `TypeError` or `ValueError` for anything that cannot be meant.
@@ -37,12 +38,14 @@ class Settings:
     duration: float
     max_spikes: int
     drop: float = 0.0
+    shift: int = 0
     data: str | None = None
 
     def __post_init__(self):
         for name in ("hidden", "epochs", "batch_size", "max_spikes"):
             require_count(getattr(self, name), name)
         require_natural(self.seed, "seed")
+        require_natural(self.shift, "shift")
         for name in ("learning_rate", "clip", "duration"):
             require_positive(getattr(self, name), name)
         require_finite(self.drop, "drop")

@@ -44,6 +44,7 @@ class AbstractTask(abc.ABC):
     - `channels`: how many channels the inputs have.
     - `samples`: how many there are to learn from.
     - `neurons`, `readouts`: which there are settings for; the first ones are the defaults.
+    - `picture`: the height and the width of the picture that the channels make, if they do.
     - `needs_data`: whether the data do not come with spikax.
     """
 
@@ -55,6 +56,7 @@ class AbstractTask(abc.ABC):
     samples: int
     neurons: tuple[str, ...] = NEURONS
     readouts: tuple[str, ...] = tuple(READOUTS)
+    picture: tuple[int, int] | None = None
     needs_data: bool = False
 
     @abc.abstractmethod
@@ -80,6 +82,8 @@ class AbstractTask(abc.ABC):
         require(readout in self.readouts, "readout", f"one of {list(self.readouts)} for the task {self.name}", readout)
         chosen = {"neuron": neuron, "readout": readout, "seed": 0}
         settings = Settings(**chosen | self.defaults(neuron, readout) | given)
+        is_still = settings.shift == 0 or self.picture is not None
+        require(is_still, "shift", f"0 for the task {self.name}, which has no images", settings.shift)
         expectation = f"at most {self.samples}, the training data"
         require(settings.batch_size <= self.samples, "batch_size", expectation, settings.batch_size)
         return settings
