@@ -255,12 +255,13 @@ def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrival
     finder = given.finder.of(motion)
     total, length, *_ = arrivals.times.shape
     shape = edge.v.shape[-2:]
+    neurons = math.prod(shape)
     if total * length > 16:
-        # In a block few neurons spike: few enough at a time for their motion to stay in the cache.
-        look, group = given.finder.may_cross, max(64, 2**15 // (length * motion.width))
+        # In a block few neurons spike. A group is small, for its motion to stay in the cache, but not of very many.
+        look, group = given.finder.may_cross, max(64, 2**15 // (length * motion.width), neurons // 16)
     else:
         # All spike soon. The bound is loose, and passes for what it takes for a crossing cost more than it saves.
-        look, group = given.finder.crosses, math.prod(shape)
+        look, group = given.finder.crosses, neurons
 
     def goes_on(run: _Run) -> Array:
         return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.quota))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import init
 from .._checks import require
 from .._spikes import Events
 from ..datasets import digits, image_spikes, Images, mnist, Split
@@ -40,8 +41,11 @@ class _Images(AbstractTask):
         neurons.
         """
         recipe = super().recipe(settings)
-        factors = {"weights_in": 1.0, "weights_out": 0.1, "weights_read": 0.1}
-        return recipe._replace(**{name: _centred(getattr(recipe, name), factor) for name, factor in factors.items()})
+        return recipe._replace(
+            weights_in=_centred(recipe.weights_in, 1.0),
+            weights_out=_centred(recipe.weights_out, 0.1),
+            weights_read=init.normal(0.0, 0.1),
+        )
 
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
