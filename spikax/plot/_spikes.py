@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# Where there are more curves than colours, the next ones are dashed, and then dotted.
+STROKES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
+
+
 def raster(
     spikes: Spikes | Sequence[tuple[str, Spikes]],
     ax: "Axes | None" = None,
@@ -105,7 +109,7 @@ def traces(
     - `spikes`: [`spikax.Spikes`][] with times of shape `(n, k)`.
     - `threshold`: the voltage at which neurons spike, drawn as a dashed line.
     - `names`: the names of the neurons, for a legend.
-    - `colours`: the colours of the neurons, repeated as needed.
+    - `colours`: the colours of the neurons, repeated as needed, in other strokes.
 
     **Raises:** `TypeError` or `ValueError` for anything else, voltages of a whole batch among it.
     """
@@ -127,7 +131,9 @@ def traces(
         if trains and threshold is not None:
             points = _through(*points, trains[number], threshold)
         label = None if names is None else names[number]
-        ax.plot(*points, color=colours[number % len(colours)], linewidth=1.4, label=label, solid_joinstyle="round")
+        again, which = divmod(number, len(colours))
+        look = {"color": colours[which], "linestyle": STROKES[again % len(STROKES)], "solid_joinstyle": "round"}
+        ax.plot(*points, linewidth=1.4, label=label, **look)
     if threshold is not None:
         ax.axhline(threshold, color=PALE, linewidth=0.9, linestyle="--", zorder=0)
     _mark(ax, trains, colours)
