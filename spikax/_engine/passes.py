@@ -57,6 +57,7 @@ class Seekers(eqx.Module):
 
     @property
     def go_on(self) -> Bool[Array, "batch units"]:
+        """Whether a neuron is to be followed further."""
         return self.happens | self.seeks
 
 

@@ -157,7 +157,7 @@ def _after_epoch(
         network, state, fine, report = _step(network, state, fine, plan, *batch, place)
         reports.append(report)
         for watch in watchers:
-            # The step before is done, and this one on its way: it waits for none that watches.
+            # Steps run ahead of this loop: told is what is done, while the next one is on its way.
             jax.block_until_ready(reports[step - 1 : step])
             watch(number, step / len(training))
     # Only now: the steps wait for nothing but each other.
