@@ -124,13 +124,14 @@ as train-images-idx3-ubyte.gz."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         if neuron == "lif":
-            size = {"hidden": 350, "epochs": 18, "batch_size": 50, "learning_rate": 5e-3}
+            rate = 1e-2 if readout == "first-spike" else 5e-3
+            size = {"hidden": 350, "epochs": 18, "batch_size": 50, "learning_rate": rate}
         else:
             size = {"hidden": 100, "epochs": 8, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
             "clip": 0.5,
             # The inputs end at 20 ms.
             "duration": 50.0 if readout == "first-spike" else 30.0,
-            "max_spikes": 16 if readout == "first-spike" else 32,
+            "max_spikes": 32,
             "drop": 0.1,
         }
