@@ -13,6 +13,7 @@ from .._spikes import Events
 from ..datasets import digits, image_spikes, Images, mnist, Split
 from ..init import Initializer
 from ..silence import calibrated
+from ._readouts import FirstSpike
 from ._settings import Settings
 from ._task import AbstractTask, Samples
 
@@ -124,14 +125,18 @@ as train-images-idx3-ubyte.gz."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         if neuron == "lif":
-            rate = 1e-2 if readout == "first-spike" else 5e-3
+            rate = 7e-3 if readout == "first-spike" else 5e-3
             size = {"hidden": 350, "epochs": 18, "batch_size": 50, "learning_rate": rate}
         else:
             size = {"hidden": 100, "epochs": 8, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
             "clip": 0.5,
-            # The inputs end at 20 ms.
-            "duration": 50.0 if readout == "first-spike" else 30.0,
-            "max_spikes": 32,
+            # The inputs end at 20 ms; outputs that are inhibited spike long after.
+            "duration": 70.0 if readout == "first-spike" else 30.0,
+            "max_spikes": 40 if readout == "first-spike" else 32,
             "drop": 0.1,
         }
+
+    def readout(self, settings):
+        # The first spikes come late, and the second term of their loss would outgrow the first.
+        return FirstSpike(tau1=14.0) if settings.readout == "first-spike" else super().readout(settings)

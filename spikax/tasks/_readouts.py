@@ -39,7 +39,13 @@ class AbstractReadout(abc.ABC):
 
 
 class FirstSpike(AbstractReadout):
-    """The output that spikes first names the class; the loss is the cross entropy of the first spikes."""
+    """The output that spikes first names the class; the loss is the cross entropy of the first spikes.
+
+    `tau1` is the time constant of the loss's second term.
+    """
+
+    def __init__(self, tau1: float = 6.4):
+        self.tau1 = tau1
 
     def layer(self, recipe, classes):
         return Layer(recipe.output, classes, weights=recipe.weights_out)
@@ -49,7 +55,7 @@ class FirstSpike(AbstractReadout):
 
     def judged(self, solution, labels, settings):
         times = first_spike(solution.spikes["output"])
-        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration)
+        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration, tau1=self.tau1)
         return loss, losses.earliest(times)
 
 
