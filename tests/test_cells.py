@@ -338,3 +338,33 @@ def test_traced_parameters_keep_the_cells_unless_they_set_the_pace(name, has_cel
 
     value = jnp.asarray({"bias": 0.1, "tau_mem": 20.0}[name], dtype)
     assert (int(jax.jit(iterations)(value)) < 300) == has_cells
+
+
+@exact
+@pytest.mark.parametrize("how", [{"cell": 0.5}, {}], ids=["cells", "arrivals"])
+def test_a_few_neurons_that_take_longer_than_most_spike_as_they_do_alone(how):
+    rng = np.random.default_rng(4)
+    neurons, busy = 500, 20
+    weight = rng.uniform(-0.5, 0.9, (40, neurons)) * np.where(np.arange(neurons) % (neurons // busy), 1.0, 4.0)
+    neuron = sx.LIF(bias=jnp.linspace(0.0, 0.2, neurons))
+    network = single_layer(neuron, weight, jnp.float64)
+    times = random_inputs(4, (8, 40, 2), T1, jnp.float64).times
+    ts, factors = jnp.asarray([0.0, 12.3, T1]), rng.standard_normal((neurons, 40))
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad(has_aux=True)
+    def graded(both, sample):
+        network, times = both
+        options = {"method": sx.EventLoop(**how), "max_spikes": 40, "saveat": ts}
+        sol = sx.simulate(network, sx.Spikes(times), T1, **options)
+        found, v = sol.spikes["output"].times[sample], sol.states["output"].v[sample]
+        return finite_sum(found, factors) + jnp.sum(jnp.sin(v)), (found, v)
+
+    # The 4000 neurons of all samples are so many that the last ones are left to a loop of their own.
+    (_, among), of_all = graded((network, times), 5)
+    (_, alone), of_one = graded((network, times[5:6]), 0)
+    count = np.sum(np.isfinite(alone[0]), axis=-1)
+    assert 0 < np.median(count) < 3 and np.mean(count > 4) > 0.02
+    for every, one in zip(jax.tree.leaves((among, of_all[0])), jax.tree.leaves((alone, of_one[0])), strict=True):
+        np.testing.assert_allclose(every, one, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(of_all[1][5], of_one[1][0], rtol=1e-9, atol=1e-9)

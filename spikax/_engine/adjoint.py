@@ -5,6 +5,8 @@ g(Φ(y, h)) = 0, so that dh = -(∂g at fixed h) / (∇g · Φ_h), with the deri
 """
 
 import abc
+import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -32,8 +34,9 @@ from .loop import (
     Standing,
     Trains,
 )
+from .some import Some
 from .step import conditions, move
-from .units import add_scaled, indices, over_units, select, spread
+from .units import add_scaled, indices, over_units, Places, select, spread
 
 
 def redo(
@@ -103,9 +106,6 @@ class Inputs(eqx.Module):
     t1: Float[Array, ""]
     gains: PyTree[Array] | None = None  # the factors of the weight for every spike, in the shape of `times`
 
-    def problem(self, arrivals: Arrivals, cells: Cells | None) -> Problem:
-        return Problem(self.neuron, self.weight, arrivals, self.start, self.t0, self.t1, cells, self.gains)
-
 
 class Outcome(eqx.Module):
     """What the simulation of a layer gives."""
@@ -138,56 +138,166 @@ class DiscreteAdjoint(AbstractAdjoint):
       at a time as fit.
     """
 
-    memory: int = eqx.field(static=True, default=2**25)
+    memory: int = eqx.field(static=True, default=2**26)
 
     def __check_init__(self):
         require_count(self.memory, "memory")
 
     def simulate(self, inputs, settings, ts):
-        floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-        others, static = eqx.partition((rest, settings, ts), eqx.is_array)
-
-        def unpack(floats, others):
-            rest, settings, ts = eqx.combine(others, static)
-            return eqx.combine(floats, rest), settings, ts
-
-        @jax.custom_vjp
-        def simulated(floats, others):
-            return _forward(*unpack(floats, others), self.memory, stores=False)[0]
-
-        def forward(floats, others):
-            outcome, tape = _forward(*unpack(floats, others), self.memory, stores=True)
-            return outcome, (floats, others, tape)
-
-        def backward(residual, cotangent):
-            floats, others, tape = residual
-            # JAX may hand a constant back as a number.
-            floats = jax.tree.map(jnp.asarray, floats)
-            gradient = _backward(*unpack(floats, others), tape, cotangent)
-            return eqx.filter(gradient, eqx.is_inexact_array), None
-
-        simulated.defvjp(forward, backward)
-        return simulated(floats, others)
+        arrivals = in_order(lax.stop_gradient(inputs.times), inputs.source)
+        cells, t1 = _cells(inputs, settings, arrivals, ts), lax.stop_gradient(inputs.t1)
+        places = Places.all(*inputs.start.h.shape[:2])
+        problem = Problem(inputs.neuron, inputs.weight, arrivals, places, t1, cells, inputs.gains)
+        progress = loop.start(problem, inputs.start, inputs.t0)
+        few = _few(problem, progress, settings)
+        plan = _Plan(problem, progress, ts, jnp.int32(settings.max_steps), settings, self.memory, few)
+        reached = _reach(plan, inputs.times, inputs.t0)
+        if plan.left:
+            reached = _follow_the_rest(plan, inputs.times, inputs.t0, reached)
+        progress = reached.progress
+        return Outcome(
+            reached.trains,
+            Standing(progress.state, progress.filters, progress.readiness, progress.h),
+            reached.found,
+            progress.count,
+            jnp.sum(progress.rejected, axis=(1, 2), dtype=jnp.int32),
+            loop.is_finished(problem, settings, progress),
+            loop.is_stuck(progress),
+            reached.iterations,
+        )
 
 
-class _Tape(eqx.Module):
-    """What the backward pass needs: the rows of the last segment of the simulation, and where it ended."""
+def _few(problem: Problem, progress: Progress, settings: Settings) -> int:
+    """How many units may be left to a loop of their own.
 
-    arrivals: Arrivals
-    cells: Cells | None
-    rows: Row
+    Most units of a layer need about as many iterations, and a few, those that spike often, many more. Once no more
+    than an eighth is left, the loop goes on with these alone. Where it is short, compiling a second one costs more
+    than that saves.
+    """
+    units = progress.t.size
+    return units // 8 if units * _likely_length(problem, settings) >= 2**20 else 0
+
+
+def _likely_length(problem: Problem, settings: Settings) -> int:
+    """How many iterations the busiest unit is likely to need."""
+    # One for every arrival, four for a spike, and some for the steps in between.
+    arrivals, spike = problem.arrivals.times.shape[2], 4
+    if settings.cells:
+        # A cell takes one, and a spike besides its four the arrivals of its cell.
+        arrivals, spike = settings.cells, spike + arrivals // settings.cells
+    return arrivals + spike * settings.max_spikes + 32
+
+
+class _Plan(eqx.Module):
+    """From where the loop goes, and how far."""
+
+    problem: Problem
+    progress: Progress
+    ts: Float[Array, " ts"] | None
+    steps: Int[Array, ""]  # how many iterations there may be
+    settings: Settings
+    memory: int = eqx.field(static=True)
+    left: int = eqx.field(static=True)  # how many units need not be finished
+
+
+class _Reached(eqx.Module):
+    """How far the loop came. Of the progress, only the point is differentiated."""
+
+    progress: Progress
+    trains: Trains
+    found: Point | None
     iterations: Int[Array, ""]
-    end: Progress
 
 
-def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, stores: bool):
-    """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows."""
-    arrivals = in_order(inputs.times, inputs.source)
-    problem = inputs.problem(arrivals, _cells(inputs, settings, arrivals, ts))
-    progress = loop.start(problem, settings)
+def _follow_the_rest(plan: _Plan, times: Array, t0: Array, reached: _Reached) -> _Reached:
+    """To the end with the units that are not finished, side by side."""
+    problem, settings, ts = plan.problem, plan.settings, plan.ts
+    some = Some.first(~loop.is_finished(problem, settings, reached.progress)[..., 0], plan.left)
+    leads = Progress.leads(reached.progress), 1, None if ts is None else 1
+    before = some.of((reached.progress, reached.trains, reached.found), leads)
+    start, trains, found = before
+    # Where there are fewer, the last ones rest.
+    start = eqx.tree_at(lambda start: start.h, start, jnp.where(some.exists[..., None], start.h, 0.0))
+    neuron = jax.tree.map(lambda x: some.of(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)
+    problem = dataclasses.replace(problem, neuron=neuron, places=some.places)
+    steps = plan.steps - reached.iterations
+    end = _reach(_Plan(problem, start, ts, steps, settings, plan.memory, 0), times, t0)
+    # The spikes and the points before the start are known already.
+    number = indices(settings.max_spikes)[:, None, None, None]
+    trains = jax.tree.map(lambda old, new: jnp.where(number < start.count, old, new), trains, end.trains)
+    if ts is not None:
+        found = _choose(ts[:, None, None, None] < start.t, found, end.found)
+    whole = reached.progress, reached.trains, reached.found
+    return _Reached(*some.into(whole, (end.progress, trains, found), leads), reached.iterations + end.iterations)
+
+
+class _Source(eqx.Module):
+    """All that is differentiated by."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    gains: PyTree[Array] | None
+    table: Table | None
+    start: Point
+    times: Float[Array, "batch lanes spikes"]
+    t0: Float[Array, ""]
+
+    @classmethod
+    def of(cls, plan: _Plan, times: Array, t0: Array) -> "_Source":
+        """That of a plan."""
+        problem = plan.problem
+        table = None if problem.cells is None else problem.cells.table
+        return cls(problem.neuron, problem.weight, problem.gains, table, _point(plan.progress), times, t0)
+
+    def into(self, plan: _Plan) -> _Plan:
+        """The plan with this in it."""
+        cells, start = plan.problem.cells, self.start
+        cells = None if cells is None else dataclasses.replace(cells, table=self.table)
+        own = {"neuron": self.neuron, "weight": self.weight, "gains": self.gains, "cells": cells}
+        problem = dataclasses.replace(plan.problem, **own)
+        progress = dataclasses.replace(plan.progress, t=start.t, state=start.state, filters=start.filters)
+        return dataclasses.replace(plan, problem=problem, progress=progress)
+
+
+def _reach(plan: _Plan, times: Array, t0: Array) -> _Reached:
+    """Runs the loop; differentiable by the problem, the point from which it starts, the times and `t0`."""
+    floats, rest = eqx.partition(_Source.of(plan, times, t0), eqx.is_inexact_array)
+    others, static = eqx.partition((rest, plan), eqx.is_array)
+    others = lax.stop_gradient(others)
+
+    def unpack(floats, others):
+        rest, plan = eqx.combine(others, static)
+        source = eqx.combine(floats, rest)
+        return source, source.into(plan)
+
+    @jax.custom_vjp
+    def reached(floats, others):
+        return _forward(unpack(floats, others)[1], stores=False)[0]
+
+    def forward(floats, others):
+        reached, rows = _forward(unpack(floats, others)[1], stores=True)
+        return reached, (floats, others, reached, rows)
+
+    def backward(residual, cotangent):
+        floats, others, reached, rows = residual
+        # JAX may hand a constant back as a number.
+        floats = jax.tree.map(jnp.asarray, floats)
+        gradient = _backward(*unpack(floats, others), reached, rows, cotangent)
+        return eqx.filter(gradient, eqx.is_inexact_array), None
+
+    reached.defvjp(forward, backward)
+    return reached(floats, others)
+
+
+def _forward(plan: _Plan, stores: bool) -> tuple[_Reached, Row | None]:
+    """Runs the loop, segment by segment: a segment is as many iterations as there is room for rows.
+
+    The rows are those of the last segment.
+    """
+    problem, progress, settings, ts = plan.problem, plan.progress, plan.settings, plan.ts
     row = loop.idle_row(problem, progress)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
-    length = _segment_length(problem, settings, memory // size)
+    length = _segment_length(plan, plan.memory // size)
     rows = (
         jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row)
         if stores or ts is not None
@@ -198,12 +308,14 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
 
     def goes_on(carry):
         iterations, progress, *_ = carry
-        return (iterations < settings.max_steps) & jnp.any(~loop.is_finished(problem, settings, progress))
+        return (iterations < plan.steps) & (loop.unfinished(problem, settings, progress) > plan.left)
 
     def segment(carry):
         iterations, progress, trains, rows, found = carry
-        limit = jnp.minimum(iterations + length, settings.max_steps).astype(jnp.int32)
-        progress, trains, rows, after = loop.run(problem, settings, progress, trains, rows, iterations, limit)
+        limit = jnp.minimum(iterations + length, plan.steps).astype(jnp.int32)
+        progress, trains, rows, after = loop.run(
+            problem, settings, progress, trains, rows, iterations, limit, plan.left
+        )
         if found is not None:
             place, here = _places(ts, rows.t, after - iterations)
             found = _choose(here, _take(_point(rows), place), found)
@@ -214,31 +326,19 @@ def _forward(inputs: Inputs, settings: Settings, ts: Array | None, memory: int, 
     if found is not None:
         end = _point(progress)
         found = _choose(end.t <= ts[:, None, None, None], end, found)
-    finished = loop.is_finished(problem, settings, progress)
-    outcome = Outcome(
-        trains,
-        Standing(progress.state, progress.filters, progress.readiness, progress.h),
-        found,
-        progress.count,
-        progress.rejected,
-        finished,
-        loop.is_stuck(progress),
-        iterations,
-    )
-    return outcome, _Tape(problem.arrivals, problem.cells, rows, iterations, progress) if stores else None
+    return _Reached(progress, trains, found, iterations), rows if stores else None
 
 
-def _segment_length(problem: Problem, settings: Settings, room: int) -> int:
+def _segment_length(plan: _Plan, room: int) -> int:
     """How many iterations a segment has, given how many rows there is room for."""
+    settings = plan.settings
     if settings.max_steps <= room:
         return settings.max_steps
-    # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need, with
-    # an iteration for every arrival, four for a spike, and some for the steps in between.
-    arrivals, spike = problem.arrivals.times.shape[2], 4
-    if settings.cells:
-        # A cell takes one, and a spike besides its four the arrivals of its cell.
-        arrivals, spike = settings.cells, spike + arrivals // settings.cells
-    likely = arrivals + spike * settings.max_spikes + 32
+    if plan.left:
+        # Those that spike most are left to another loop.
+        settings = dataclasses.replace(settings, max_spikes=-(-settings.max_spikes // 4))
+    # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need.
+    likely = _likely_length(plan.problem, settings)
     return min(max(min(room, likely), 16), settings.max_steps)
 
 
@@ -246,23 +346,14 @@ def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | N
     """The cells of a layer, where it has any."""
     if not settings.cells:
         return None
-    table, variation = _tabulate(inputs, settings)
-    ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
+    ends = grid.ends_of(inputs.t0, lax.stop_gradient(inputs.t1), settings.cells)
+    spikes = grid.Arriving(inputs.times, inputs.source, inputs.gains)
+    # What leads to the table is large, and soon made again.
+    tabulate = eqx.filter_checkpoint(grid.tabulate)
+    table, variation = tabulate(inputs.neuron.synapse, inputs.weight, spikes, inputs.start.filters, inputs.t0, ends)
+    ends, variation = lax.stop_gradient((ends, variation))
     passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times[:, 0])
     return Cells(ends, table, variation, passed.astype(jnp.int32), grid.watched_cells(inputs.t0, ends, ts))
-
-
-def _tabulate(inputs: Inputs, settings: Settings) -> tuple[Table, PyTree[Array]]:
-    ends = grid.ends_of(inputs.t0, inputs.t1, settings.cells)
-    spikes = grid.Arriving(inputs.times, inputs.source, inputs.gains)
-    return grid.tabulate(inputs.neuron.synapse, inputs.weight, spikes, inputs.start.filters, inputs.t0, ends)
-
-
-def _through_cells(inputs: Inputs, settings: Settings, bar: Table) -> Inputs:
-    """The cotangent of `inputs`, given that of the table."""
-    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-    _, pull, _ = jax.vjp(lambda floats: _tabulate(eqx.combine(floats, rest), settings), floats, has_aux=True)
-    return pull(bar)[0]
 
 
 class _Sums(eqx.Module):
@@ -285,72 +376,63 @@ class _Walk(eqx.Module):
     sums: _Sums
 
 
-def _backward(inputs: Inputs, settings: Settings, ts: Array | None, tape: _Tape, cotangent: Outcome) -> Inputs:
-    """The cotangent of `inputs`, given those of the spikes, of the end, and of the accepted points before `ts`."""
-    trains_bar, found_bar = cotangent.trains, cotangent.found
-    shape, length = tape.end.count.shape, tape.rows.t.shape[0]
-    parameters, rest = eqx.partition(inputs.neuron, eqx.is_inexact_array)
+def _backward(source: _Source, plan: _Plan, reached: _Reached, rows: Row, cotangent: _Reached) -> _Source:
+    """The cotangent of `source`, given those of the spikes, of the end, and of the accepted points before `ts`."""
+    settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
+    end, length = reached.progress, rows.t.shape[0]
+    shape = end.count.shape
+    parameters, rest = eqx.partition(source.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
     copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
-    problem = inputs.problem(tape.arrivals, tape.cells)
-    problem = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(copies, rest))
+    problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
 
     # The times of `ts` whose accepted point lies ahead of the walk; the others have theirs where it starts.
-    waiting = None if found_bar is None else tape.end.t > ts[:, None, None, None]
-    walk = _start_back(inputs, copies, tape, cotangent, waiting)
+    waiting = None if ts is None else end.t > ts[:, None, None, None]
+    walk = _start_back(source, copies, end, cotangent, waiting)
 
     def rows_before(iterations, rows):
-        """The rows of the segment that ends there; those of the last segment are on the tape."""
+        """The rows of the segment that ends there; those of the last segment are at hand."""
         if length >= settings.max_steps:
             return rows
-        again = jnp.where(iterations == tape.iterations, 0, iterations)
-        start = loop.start(problem, settings)
-        nothing = loop.empty_trains(problem, start, 0)
-        return loop.run(problem, settings, start, nothing, rows, jnp.int32(0), again)[2]
+        again = jnp.where(iterations == reached.iterations, 0, iterations)
+        nothing = loop.empty_trains(problem, plan.progress, 0)
+        return loop.run(problem, settings, plan.progress, nothing, rows, jnp.int32(0), again)[2]
 
     def segment(carry):
         iterations, rows, waiting, walk = carry
         first = (iterations - 1) // length * length
         rows = rows_before(iterations, rows)
         added = None
-        if found_bar is not None:
+        if waiting is not None:
             place, here = _places(ts, rows.t, iterations - first)
             added = _gather_back(found_bar, place, here & waiting, rows)
             waiting = waiting & ~here
         walk = eqx.tree_at(lambda walk: walk.left, walk, iterations - first)
         walk = lax.while_loop(
-            lambda walk: walk.left > 0, lambda walk: _step_back(problem, settings, rows, added, trains_bar, walk), walk
+            lambda walk: walk.left > 0,
+            lambda walk: _step_back(problem, settings, rows, added, cotangent.trains, walk),
+            walk,
         )
         return first, rows, waiting, walk
 
-    carry = (tape.iterations, tape.rows, waiting, walk)
+    carry = (reached.iterations, rows, waiting, walk)
     *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
-    neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, walk.sums.neuron, parameters)
-    start = Standing(walk.bar.state, walk.bar.filters, inputs.start.readiness, jnp.zeros_like(inputs.start.h))
-    t0, t1 = jnp.sum(walk.bar.t) + jnp.sum(walk.sums.t0), jnp.zeros_like(inputs.t1)
-    by_steps = Inputs(neuron, walk.sums.weight, walk.sums.times, inputs.source, start, t0, t1, walk.sums.gains)
-    by_steps = eqx.filter(by_steps, eqx.is_inexact_array)
-    if walk.sums.table is None:
-        return by_steps
-    total = jax.tree.map(jnp.add, by_steps, _through_cells(inputs, settings, walk.sums.table))
-    return eqx.tree_at(lambda inputs: inputs.t1, total, jnp.zeros_like(inputs.t1))
+    sums = walk.sums
+    neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
+    return _Source(neuron, sums.weight, sums.gains, sums.table, walk.bar, sums.times, jnp.sum(sums.t0))
 
 
-def _start_back(inputs: Inputs, copies: AbstractNeuron, tape: _Tape, cotangent: Outcome, waiting: Array | None):
-    """The walk where the simulation ended, with nothing gathered yet."""
-    bar = Point(jnp.zeros_like(tape.end.t), cotangent.end.state, cotangent.end.filters)
+def _start_back(
+    source: _Source, copies: AbstractNeuron, end: Progress, cotangent: _Reached, waiting: Array | None
+) -> _Walk:
+    """The walk where the loop ended, with nothing gathered yet."""
+    bar = _point(cotangent.progress)
     if waiting is not None:
         here = _choose(waiting, _zeros(cotangent.found), cotangent.found)
         bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
-    sums = _Sums(
-        _zeros(copies),
-        _zeros(inputs.weight),
-        _zeros(inputs.times),
-        jnp.zeros_like(tape.end.t),
-        _zeros(inputs.gains),
-        None if tape.cells is None else _zeros(tape.cells.table),
-    )
-    return _Walk(jnp.int32(0), bar, tape.end.count, sums)
+    t0, nothing = jnp.zeros_like(end.t), _zeros(source)
+    sums = _Sums(_zeros(copies), nothing.weight, nothing.times, t0, nothing.gains, nothing.table)
+    return _Walk(jnp.int32(0), bar, end.count, sums)
 
 
 def _step_back(
@@ -363,11 +445,12 @@ def _step_back(
     emitted = _emitted(trains_bar, count, row)
     bar = eqx.tree_at(lambda bar: bar.t, walk.bar, walk.bar.t + jnp.sum(emitted.times, axis=2, keepdims=True))
 
-    arrival, spike = problem.arrivals.at(row.cursor)
+    places = problem.places
+    arrival, spike = problem.arrivals.at(places, row.cursor)
     arrived, landed = row.action == ARRIVED, _landed(row)
     end = problem.t1 if problem.cells is None else problem.cells.ends[row.cell]
     stop = jnp.where(arrived, arrival, end)
-    entry = None if problem.cells is None else problem.cells.table.at(row.cell)
+    entry = None if problem.cells is None else problem.cells.table.at(places, row.cell)
     weight, gain = loop.weight_of(problem, spike)
     parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
 
@@ -382,8 +465,7 @@ def _step_back(
     if added is not None:
         bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
 
-    units, neurons = (indices(n).reshape(s) for n, s in zip(count.shape[1:], ((1, -1, 1), (1, 1, -1)), strict=True))
-    source, place = problem.arrivals.source_of(spike), (*problem.arrivals.place(spike), spike)
+    source, place = problem.arrivals.source_of(places, spike), (*problem.arrivals.lane(places), spike)
 
     def add(where, sums, bars):
         return jax.tree.map(lambda sum, bar: sum.at[where].add(jnp.where(arrived, bar, 0.0)), sums, bars)
@@ -391,7 +473,7 @@ def _step_back(
     t0, table = _cell_sums(problem, walk.sums, row, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar)
     sums = _Sums(
         jax.tree.map(jnp.add, walk.sums.neuron, _choose(happened, parameters_bar, _zeros(parameters_bar))),
-        add((source, units, neurons), walk.sums.weight, weight_bar),
+        add((source, places.unit, indices(count.shape[2])), walk.sums.weight, weight_bar),
         add(place, walk.sums.times, stop_bar),
         t0,
         add(place, walk.sums.gains, gain_bar),
@@ -415,15 +497,15 @@ def _cell_sums(problem: Problem, sums: _Sums, row: Row, stop_bar: Array, entry_b
     if problem.cells is None or sums.table is None or entry_bar is None:
         return sums.t0, None
     share = grid.share_of_start(row.cell, problem.cells.ends.shape[0], stop_bar.dtype)
-    return sums.t0 + share * stop_bar, sums.table.add(row.cell, row.action == SPANNED, entry_bar)
+    return sums.t0 + share * stop_bar, sums.table.add(problem.places, row.cell, row.action == SPANNED, entry_bar)
 
 
 def _point(at: Progress | Row) -> Point:
     return Point(at.t, at.state, at.filters)
 
 
-def _zeros(tree: PyTree[Array]) -> PyTree[Array]:
-    return jax.tree.map(jnp.zeros_like, tree)
+def _zeros(tree: PyTree) -> Any:
+    return jax.tree.map(jnp.zeros_like, eqx.filter(tree, eqx.is_array))
 
 
 def _choose(where: Bool[Array, "*batch 1"], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:

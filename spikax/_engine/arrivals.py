@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .units import indices
+from .units import Places
 
 
 class Arrivals(eqx.Module):
@@ -18,22 +18,20 @@ class Arrivals(eqx.Module):
     spike: Int[Array, "batch lanes arrivals"]
     source: Int[Array, "samples spikes"]  # of every spike, in the order of the sources; `samples` may be one
 
-    def at(self, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
-        """The time of the arrival at the cursor, and its spike."""
-        place = (*self.place(cursor), cursor)
+    def at(self, places: Places, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
+        """The time of the arrival at the cursor of each unit, and its spike."""
+        place = (*self.lane(places), cursor)
         inside = {"mode": "promise_in_bounds"}
         return self.times.at[place].get(**inside), self.spike.at[place].get(**inside)
 
-    def source_of(self, spike: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
+    def source_of(self, places: Places, spike: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
         """The source of a spike."""
-        sample = self.place(spike)[0] if self.source.shape[0] > 1 else 0
+        sample = places.sample if self.source.shape[0] > 1 else 0
         return self.source.at[sample, spike].get(mode="promise_in_bounds")
 
-    def place(self, like: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
+    def lane(self, places: Places) -> tuple[Array, Array]:
         """The sample and the lane of every unit."""
-        batch, units = like.shape[:2]
-        lane = indices(units) if self.times.shape[1] > 1 else jnp.zeros(1, jnp.int32)
-        return indices(batch)[:, None, None], lane[:, None]
+        return places.sample, places.unit if self.times.shape[1] > 1 else jnp.zeros((1, 1, 1), jnp.int32)
 
 
 def in_order(times: Float[Array, "batch lanes spikes"], source: Int[Array, "samples spikes"]) -> Arrivals:

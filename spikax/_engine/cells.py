@@ -24,7 +24,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._synapse import AbstractSynapse, is_synapse, Synapse
-from .units import indices, over_units
+from .units import indices, over_units, Places
 
 
 class Table(eqx.Module):
@@ -34,16 +34,18 @@ class Table(eqx.Module):
     rise: PyTree[Array]
     filters: PyTree[Array]
 
-    def at(self, cell: Int[Array, "batch units 1"]) -> "Table":
+    def at(self, places: Places, cell: Int[Array, "batch units 1"]) -> "Table":
         """The entries of the cell of each unit."""
-        return _taken(self, cell)
+        return _taken(self, places, cell)
 
-    def add(self, cell: Int[Array, "batch units 1"], where: Bool[Array, "batch units 1"], bar: "Table") -> "Table":
+    def add(
+        self, places: Places, cell: Int[Array, "batch units 1"], where: Bool[Array, "batch units 1"], bar: "Table"
+    ) -> "Table":
         """The transpose of `at`: adds to the entries of each unit's cell, where `where` holds."""
 
         def leaf(table, bar):
             kept = where.reshape(where.shape + (1,) * (bar.ndim - where.ndim))
-            return table.at[_places(table, cell)].add(jnp.where(kept, bar, 0.0), mode="promise_in_bounds")
+            return table.at[_entry(table, places, cell)].add(jnp.where(kept, bar, 0.0), mode="promise_in_bounds")
 
         return jax.tree.map(leaf, self, bar)
 
@@ -86,11 +88,11 @@ class Cells(eqx.Module):
     passed: Int[Array, "batch cells"]  # arrivals up to the end of a cell
     watched: Bool[Array, " cells"]  # a state is saved inside
 
-    def view(self, cell: Int[Array, "batch units 1"], whole: Bool[Array, "batch units 1"]) -> View:
+    def view(self, places: Places, cell: Int[Array, "batch units 1"], whole: Bool[Array, "batch units 1"]) -> View:
         """The cell of each unit."""
-        batch = indices(self.passed.shape[0])[:, None, None]
-        passed = self.passed.at[batch, cell].get(mode="promise_in_bounds")
-        return View(whole, self.ends[cell], passed, self.table.at(cell), _taken(self.variation, cell))
+        passed = self.passed.at[places.sample, cell].get(mode="promise_in_bounds")
+        entry, variation = self.table.at(places, cell), _taken(self.variation, places, cell)
+        return View(whole, self.ends[cell], passed, entry, variation)
 
     def after(self, cell: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
         """The next cell; after the last one, itself."""
@@ -261,10 +263,9 @@ def _starts(t0: Array, ends: Array) -> Array:
     return jnp.concatenate([t0[None], ends[:-1]])
 
 
-def _taken(tree: PyTree[Array], cell: Int[Array, "batch units 1"]) -> Any:
-    return jax.tree.map(lambda leaf: leaf.at[_places(leaf, cell)].get(mode="promise_in_bounds"), tree)
+def _taken(tree: PyTree[Array], places: Places, cell: Int[Array, "batch units 1"]) -> Any:
+    return jax.tree.map(lambda leaf: leaf.at[_entry(leaf, places, cell)].get(mode="promise_in_bounds"), tree)
 
 
-def _places(leaf: Array, cell: Int[Array, "batch units 1"]) -> tuple[Array, ...]:
-    batch, units, neurons = leaf.shape[1:4]
-    return cell, indices(batch)[:, None, None], indices(units)[None, :, None], indices(neurons)
+def _entry(leaf: Array, places: Places, cell: Int[Array, "batch units 1"]) -> tuple[Array, ...]:
+    return cell, places.sample, places.unit, indices(leaf.shape[3])

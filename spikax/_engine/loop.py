@@ -22,7 +22,7 @@ from .cells import Cells, View
 from .control import StepControl
 from .crossing import Ends
 from .step import AbstractStepper, conditions, sway, Trial, try_step
-from .units import add_scaled, cast, indices, over_units, select, spread
+from .units import add_scaled, cast, indices, over_units, Places, select, spread
 
 
 # What an iteration did to a unit. The first six move it; all others leave it where it was. A step has ended at `t1` or
@@ -55,8 +55,7 @@ class Problem(eqx.Module):
     neuron: AbstractNeuron
     weight: PyTree[Array]
     arrivals: Arrivals
-    start: "Standing"
-    t0: Float[Array, ""]
+    places: Places
     t1: Float[Array, ""]
     cells: Cells | None = None
     gains: PyTree[Array] | None = None  # the factors of the weight for every spike, of shape `(batch, lanes, spikes)`
@@ -111,10 +110,19 @@ class Progress(eqx.Module):
     h: Float[Array, "batch units 1"]  # how long the next step may be; zero where none is short enough
     readiness: Int[Array, "events batch units neurons"]
     count: Int[Array, "batch units neurons"]  # spikes so far
-    rejected: Int[Array, " batch"]  # trials rejected so far
+    rejected: Int[Array, "batch units 1"]  # trials rejected so far
     search: Search
     cell: Int[Array, "batch units 1"]  # where the unit is: past the start of the cell, or at it
     refines: Bool[Array, "batch units 1"]  # the unit stops at the arrivals of the cell
+
+    @classmethod
+    def leads(cls, progress: "Progress") -> "Progress":
+        """How many axes lead those of batch and units, in every leaf."""
+
+        def by_event(p):
+            return p.readiness, p.search.low, p.search.high, p.search.above
+
+        return eqx.tree_at(by_event, jax.tree.map(lambda _: 0, progress), (1, 1, 1, 1))
 
 
 class Trains(eqx.Module):
@@ -137,13 +145,12 @@ class Row(eqx.Module):
     cell: Array | None  # where there are cells
 
 
-def start(problem: Problem, settings: Settings) -> Progress:
+def start(problem: Problem, standing: Standing, t0: Array) -> Progress:
     """Every unit at `t0`."""
-    standing = problem.start
-    t = jnp.full(standing.h.shape, problem.t0)
+    t = jnp.full(standing.h.shape, t0)
     shape = jax.tree.leaves(standing.state)[0].shape[:3]
     cursor = jnp.zeros(t.shape, jnp.int32)
-    arrival, spike = problem.arrivals.at(cursor)
+    arrival, spike = problem.arrivals.at(problem.places, cursor)
     nothing, is_due = jnp.zeros(standing.readiness.shape, t.dtype), standing.readiness == DUE
     return Progress(
         t=t,
@@ -155,7 +162,7 @@ def start(problem: Problem, settings: Settings) -> Progress:
         h=standing.h,
         readiness=standing.readiness,
         count=jnp.zeros(shape, jnp.int32),
-        rejected=jnp.zeros(shape[0], jnp.int32),
+        rejected=cursor,
         search=Search(cursor, 0.0 * t, nothing, nothing, is_due),
         cell=cursor,
         # An event that is due waits for the arrivals at `t0`, and no cell goes past it.
@@ -202,6 +209,11 @@ def is_finished(problem: Problem, settings: Settings, progress: Progress) -> Boo
     return over | jnp.all(progress.count >= settings.quota, axis=2, keepdims=True)
 
 
+def unfinished(problem: Problem, settings: Settings, progress: Progress) -> Int[Array, ""]:
+    """How many units are not finished."""
+    return jnp.sum(~is_finished(problem, settings, progress), dtype=jnp.int32)
+
+
 def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
     """Whether no step is short enough for a unit."""
     return progress.h == 0.0
@@ -215,15 +227,18 @@ def run(
     rows: Row | None,
     first: Array,
     limit: Array,
+    left: int = 0,
 ) -> tuple[Progress, Trains, Row | None, Array]:
-    """Iterates, from number `first` up to number `limit`; `rows`, if given, hold the latest iterations.
+    """Iterates, from number `first` up to number `limit`, or until no more units are unfinished than may be `left`.
+
+    `rows`, if given, hold the latest iterations.
 
     Returns the progress, the spikes, the rows, and the number of the next iteration.
     """
 
     def goes_on(carry):
         k, progress, *_ = carry
-        return (k < limit) & jnp.any(~is_finished(problem, settings, progress))
+        return (k < limit) & (unfinished(problem, settings, progress) > left)
 
     def body(carry):
         k, progress, trains, rows = carry
@@ -240,15 +255,15 @@ def run(
 
 def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyTree[Array], PyTree[Array] | None]:
     """The weights with which a spike of the sources reaches each neuron, and their factors where there are any."""
-    units = indices(spike.shape[1])[None, :, None]
-    source = problem.arrivals.source_of(spike)
+    arrivals, places = problem.arrivals, problem.places
+    source = arrivals.source_of(places, spike)
 
     def leaf(weight):
         neurons = indices(weight.shape[2])
-        return weight.at[source, units, neurons].get(mode="promise_in_bounds")
+        return weight.at[source, places.unit, neurons].get(mode="promise_in_bounds")
 
     def factor(gain):
-        return gain.at[(*problem.arrivals.place(spike), spike)].get(mode="promise_in_bounds")
+        return gain.at[(*arrivals.lane(places), spike)].get(mode="promise_in_bounds")
 
     return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
 
@@ -325,7 +340,7 @@ def _attempt(problem: Problem, settings: Settings, old: Progress) -> _Attempt:
     moving = ~is_finished(problem, settings, old) & ~_fires_at_once(old)
     stop = jnp.minimum(old.arrival, problem.t1)
     cap = old.h
-    view = None if problem.cells is None else problem.cells.view(old.cell, moving & ~old.refines)
+    view = None if problem.cells is None else problem.cells.view(problem.places, old.cell, moving & ~old.refines)
     if view is not None:
         stop = jnp.where(view.whole, view.end, jnp.minimum(stop, view.end))
         cap = jnp.where(view.whole, view.end - old.t, cap)
@@ -510,7 +525,7 @@ def _advance(
         # The trial across a cell has shown how long a step may be, unless an event was in the way.
         fits = settings.control.across_cell(attempt.ratio)
         wanted = jnp.where(action == REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
-    arrival, spike = problem.arrivals.at(cursor)
+    arrival, spike = problem.arrivals.at(problem.places, cursor)
     cell, refines = _place_in_cells(problem, old, t, arrival, action)
     new = Progress(
         t=t,
@@ -522,7 +537,7 @@ def _advance(
         h=jnp.where((action <= SPANNED) | (action == TOO_LONG) | (action == REFINED), wanted, old.h),
         readiness=jnp.where(action <= FIRED_AT_ONCE, readiness, old.readiness),
         count=old.count + fired[0].astype(jnp.int32),
-        rejected=old.rejected + jnp.sum(was_rejected, axis=(1, 2), dtype=jnp.int32),
+        rejected=old.rejected + was_rejected.astype(jnp.int32),
         search=verdict.search,
         cell=cell,
         refines=refines,

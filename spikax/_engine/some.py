@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from .._neuron import AbstractNeuron
 from .knots import aligned
-from .units import indices
+from .units import indices, Places
 
 
 class All(eqx.Module):
@@ -38,6 +38,29 @@ class Some(eqx.Module):
         number = jnp.searchsorted(so_far, jnp.arange(1, size + 1, dtype=jnp.int32))[None].astype(jnp.int32)
         # Those that stand for none are outside of every array: they take the last entry, and leave nothing.
         return cls(number // units, number % units, number < batch * units)
+
+    @property
+    def places(self) -> Places:
+        """Where they are; those that stand for none, at the first."""
+        return Places(*(jnp.where(self.exists, at, 0)[..., None] for at in (self.sample, self.unit)))
+
+    def of(self, tree: PyTree[Array], leads: PyTree[int] = 0) -> PyTree[Array]:
+        """The same of these units, from arrays with the axes `(batch, units, ...)` behind so many that lead."""
+
+        def one(lead, part):
+            place = (*(slice(None),) * lead, self.sample, self.unit)
+            return jax.tree.map(lambda leaf: leaf.at[place].get(mode="clip"), part)
+
+        return jax.tree.map(one, leads, tree)
+
+    def into(self, tree: PyTree[Array], new: PyTree[Array], leads: PyTree[int]) -> PyTree[Array]:
+        """The same arrays, with new entries for these units."""
+
+        def one(lead, old, new):
+            place = (*(slice(None),) * lead, self.sample, self.unit)
+            return jax.tree.map(lambda old, new: old.at[place].set(new, mode="drop"), old, new)
+
+        return jax.tree.map(one, leads, tree, new)
 
     def take(self, tree: PyTree[Array]) -> PyTree[Array]:
         """The same of these neurons; what has one entry for all samples and units is shared."""

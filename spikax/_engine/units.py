@@ -15,6 +15,18 @@ from jaxtyping import Array, Bool, Int, PyTree
 from .._neuron import AbstractNeuron
 
 
+class Places(eqx.Module):
+    """Where units stand in the arrays of their layer: all of them, or some side by side, as a single sample."""
+
+    sample: Int[Array, "batch 1 1"] | Int[Array, "1 some 1"]
+    unit: Int[Array, "1 units 1"] | Int[Array, "1 some 1"]
+
+    @classmethod
+    def all(cls, batch: int, units: int) -> "Places":
+        """Those of all units."""
+        return cls(indices(batch)[:, None, None], indices(units)[None, :, None])
+
+
 def over_units(function: Callable, neuron: AbstractNeuron, *arguments: PyTree[Array]) -> Any:
     """Maps `function(neuron, *arguments)`, written for one neuron, over batch, units and neurons.
 

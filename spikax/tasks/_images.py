@@ -128,7 +128,7 @@ as train-images-idx3-ubyte.gz."""
             rate = 7e-3 if readout == "first-spike" else 5e-3
             size = {"hidden": 350, "epochs": 18, "batch_size": 50, "learning_rate": rate}
         else:
-            size = {"hidden": 100, "epochs": 8, "batch_size": 100, "learning_rate": 4e-3}
+            size = {"hidden": 100, "epochs": 5, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
             "clip": 0.5,
             # The inputs end at 20 ms; outputs that are inhibited spike long after.
