@@ -66,9 +66,10 @@ class EventLoop(AbstractLayerMethod):
 
     - `cell`: the length of a cell, in ms; the loop takes the next one that divides the duration. By default a 20th
       (in float32 a 10th) of the fastest time constant of synapse and membrane, and no cells where they cannot be, or
-      would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where no more than
-      two spikes are expected in each (one of every neuron, and as many of an input as it has places); where `dt0`,
-      `rtol` or `atol` are given; or where time constants or duration are traced.
+      would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where the slope of the
+      state is not linear in the drive, as that of [`spikax.EGRU`][]; where no more than two spikes are expected in each
+      (one of every neuron, and as many of an input as it has places); where `dt0`, `rtol` or `atol` are given; or where
+      time constants or duration are traced.
     """
 
     cell: float | None = eqx.field(static=True, default=None)
@@ -168,6 +169,8 @@ def _obstacle(task: Task) -> str:
         return "Every neuron has arrivals of its own, through its synapses or their delays."
     if task.duration is None:
         return "The duration is traced, and the number of cells would depend on it."
+    if not rates.is_linear_in_drive(task.neuron, task.dtype):
+        return "The slope of the state is not linear in the drive, whose line would move it elsewhere."
     return ""
 
 

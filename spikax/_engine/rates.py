@@ -1,4 +1,4 @@
-"""How fast the variables of a neuron move."""
+"""How the variables of a neuron move: how fast, and whether the drive moves them linearly."""
 
 from typing import Any
 
@@ -28,6 +28,31 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
     if not all(np.all(np.isfinite(motion)) for motion in motions):
         return None
     return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in motions)
+
+
+def is_linear_in_drive(neuron: AbstractNeuron, dtype: Any) -> bool:
+    """Whether the slope of the state is linear in the drive, whatever the state, as its code shows."""
+    parameters, rest = eqx.partition(neuron, eqx.is_array)
+    parameters = jax.tree.map(lambda x: jnp.ones((), x.dtype), parameters)
+
+    def sensitivity(drive, state):
+        def slope(drive):
+            return cast(eqx.combine(parameters, rest).dynamics(jnp.zeros((), dtype), state, drive), dtype)
+
+        return jax.jacfwd(slope)(drive)
+
+    def of_many(state):
+        zero = jnp.zeros((), dtype)
+        drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, _no_weight(neuron, zero)))
+        many = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, *x.shape)), drive)
+        return jax.vmap(sensitivity, in_axes=(0, None), out_axes=None)(many, state)
+
+    try:
+        # JAX refuses this where the sensitivity depends on the drive.
+        jax.eval_shape(of_many, jax.eval_shape(lambda: cast(neuron.initial_state(), dtype)))
+    except ValueError:
+        return False
+    return True
 
 
 def _motions_with(neuron: AbstractNeuron, value: float, dtype: Any) -> list[np.ndarray] | None:
