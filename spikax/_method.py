@@ -84,7 +84,7 @@ class EventLoop(AbstractLayerMethod):
     def cells(self, task):
         if self.cell is None:
             return _own_cells(task)
-        obstacle = _obstacle(task)
+        obstacle = _obstacle(task) or _bend(task)
         hint = f"{obstacle} Leave `cell` out, and the loop stops at arrivals where it has to."
         require(not obstacle, "cell", "None for this layer", self.cell, hint)
         # The margin is for a quotient that is whole but for its rounding.
@@ -169,9 +169,14 @@ def _obstacle(task: Task) -> str:
         return "Every neuron has arrivals of its own, through its synapses or their delays."
     if task.duration is None:
         return "The duration is traced, and the number of cells would depend on it."
-    if not rates.is_linear_in_drive(task.neuron, task.dtype):
-        return "The slope of the state is not linear in the drive, whose line would move it elsewhere."
     return ""
+
+
+def _bend(task: Task) -> str:
+    """The same, where the neuron has to be traced to know."""
+    if rates.is_linear_in_drive(task.neuron, task.dtype):
+        return ""
+    return "The slope of the state is not linear in the drive, whose line would move it elsewhere."
 
 
 def _own_cells(task: Task) -> int:
@@ -186,4 +191,4 @@ def _own_cells(task: Task) -> int:
     # Sixteen at a time, so that another duration seldom compiles anew.
     cells = 16 * math.ceil(finest / 16)
     # An iteration of the loop takes about twice as long where there are cells.
-    return cells if 2 * cells < task.arrivals else 0
+    return cells if 2 * cells < task.arrivals and not _bend(task) else 0
