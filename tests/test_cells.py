@@ -378,6 +378,12 @@ def test_drives_that_multiply_each_other_are_not_linear(dtype):
 
 
 @pytest.mark.modes("float32")
+def test_parameters_of_several_numbers_may_be_linear_in_the_drive(dtype):
+    gain = jnp.ones((3, 2), dtype)  # of three neurons
+    assert rates.is_linear_in_drive(driven(lambda v, drive, gain: jnp.sum(gain) * drive + gain[1], gain=gain), dtype)
+
+
+@pytest.mark.modes("float32")
 def test_many_arrivals_at_neurons_that_are_not_linear_in_the_drive(dtype):
     """They are where a tight tolerance has them; in cells they would be off by up to a millisecond."""
     rng = np.random.default_rng(0)

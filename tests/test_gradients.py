@@ -9,6 +9,7 @@ import optimistix
 import pytest
 
 import spikax as sx
+from spikax._engine import adjoint
 
 from .helpers import finite_sum, learning, random_inputs, single_layer, worst_derivative
 
@@ -163,6 +164,13 @@ def test_segments(lif):
     assert float(same_value) == pytest.approx(float(value), rel=1e-13)
     for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
         np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
+
+
+def test_the_last_units_by_themselves(monkeypatch):
+    """As in a large layer: the last one of ten ends in a loop of its own."""
+    monkeypatch.setattr(adjoint, "_LONG", 0)
+    network, inputs, states = case("eif", "exp", n=5, batch=2)
+    assert_exact(*graded((network, inputs, states), dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
 
 
 def test_simultaneous_arrivals(lif):

@@ -3,7 +3,6 @@
 import itertools
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,11 +45,15 @@ def network(dtype, sizes=(3, 3, 2)):
     return sx.Network(layers, connections, sizes[0], "output")
 
 
-def shared_filters(net):
-    """The same network, in which all neurons of a layer have one filter per port, as cells ask."""
-    synapses = [layer.neuron.synapse for layer in net.layers.values()]
-    shared = [jax.tree.map(jnp.mean, synapse) for synapse in synapses]
-    return eqx.tree_at(lambda net: [layer.neuron.synapse for layer in net.layers.values()], net, shared)
+def graded_network(dtype):
+    """Two layers of neurons whose spikes carry their drive. Their filters are shared, as cells ask."""
+    rng = np.random.default_rng(0)
+    neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), Graded(bias=0.2, synapse=sx.ExpSynapse(5.0)))
+    spans = ((1.0, 6.0), (3, 3)), ((0.5, 2.0), (3, 2))
+    weights = [jnp.asarray(rng.uniform(*span, shape), dtype) for span, shape in spans]
+    layers = {name: sx.Layer(neuron, n) for name, n in (("hidden", 3), ("output", 2))}
+    connections = [sx.Dense("input", "hidden", weights[0]), sx.Dense("hidden", "output", weights[1])]
+    return sx.Network(layers, connections, 3, "output")
 
 
 def simulate(net, inputs, **options):
@@ -59,15 +62,14 @@ def simulate(net, inputs, **options):
 
 @pytest.mark.float64
 @pytest.mark.parametrize(
-    "options",
+    "make, options",
     [
         # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
-        pytest.param({"solver": diffrax.Heun()}, id="arrivals"),
-        pytest.param({"method": sx.EventLoop(cell=0.5), "dt0": None}, id="cells", marks=pytest.mark.slow),
+        pytest.param(network, {"solver": diffrax.Heun()}, id="gated-arrivals"),
+        pytest.param(graded_network, {"solver": diffrax.Heun(), "method": sx.EventLoop(cell=1.0)}, id="graded-cells"),
     ],
 )
-def test_gradients_of_gated_units(options):
-    cells = "method" in options
+def test_gradients_of_what_spikes_carry(make, options):
     inputs = random_inputs(1, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
     factors = jnp.asarray(np.random.default_rng(0).standard_normal(64))
 
@@ -77,7 +79,8 @@ def test_gradients_of_gated_units(options):
         for spikes in sol.spikes.values():
             happened = jnp.isfinite(spikes.times)
             total += finite_sum(spikes.times, jnp.resize(factors, spikes.times.shape))
-            total += 10.0 * jnp.sum(jnp.where(happened, jnp.sin(3.0 * spikes.payload.gate + spikes.payload.c), 0.0))
+            carried = jax.tree.leaves(spikes.payload)
+            total += 10.0 * jnp.sum(jnp.where(happened, jnp.sin(3.0 * carried[-1] + carried[0]), 0.0))
         return total, jnp.concatenate([spikes.count.ravel() for spikes in sol.spikes.values()])
 
     @jax.jit
@@ -85,13 +88,12 @@ def test_gradients_of_gated_units(options):
         (result, count), gradient = jax.value_and_grad(value, has_aux=True)(arrays)
         return result, count, gradient
 
-    arrays = (shared_filters(network(jnp.float64)) if cells else network(jnp.float64), inputs)
+    arrays = (make(jnp.float64), inputs)
     _, count, gradient = function(arrays)
     assert count[:6].mean() >= 2.0 and count[6:].mean() >= 1.5
     assert all(float(jnp.max(jnp.abs(leaf))) > 1e-6 for leaf in jax.tree.leaves(gradient[0]))
     errors = worst_derivative(function, arrays, steps=(1e-4, 1e-5, 1e-6))
-    # In cells the solver chooses its steps, and the finite differences see other ones.
-    assert max(errors.values()) < (1e-5 if cells else 1e-6), errors
+    assert max(errors.values()) < 1e-6, errors
 
 
 @pytest.mark.float64

@@ -18,7 +18,7 @@ from .loop import Point, Problem, Progress, Settings, Standing, Trains
 from .segments import choose, likely_length, Plan, Reached, run
 from .some import Some
 from .units import indices, Places
-from .walk import Source, walk_back
+from .walk import Smooth, walk_back
 
 
 class Inputs(eqx.Module):
@@ -60,9 +60,9 @@ class DiscreteAdjoint(AbstractAdjoint):
 
     **Arguments:**
 
-    - `memory`: the bytes that the stored steps of a layer may take. Of a simulation with more steps than fit, the
-      last ones are stored; the backward pass runs it again from its start to get at the ones before, as many of them
-      at a time as fit.
+    - `memory`: the bytes that the stored steps of a layer may take, 64 MiB by default; twice as many in a large layer,
+      whose last few neurons are followed by themselves. Of more steps than fit, the last ones are stored; the backward
+      pass runs from the start again to get at the ones before, as many of them at a time as fit.
     """
 
     memory: int = eqx.field(static=True, default=2**26)
@@ -79,7 +79,7 @@ class DiscreteAdjoint(AbstractAdjoint):
         few = _few(problem, progress, settings)
         plan = Plan(problem, progress, ts, jnp.int32(settings.max_steps), settings, self.memory, few)
         reached = _reach(plan, inputs.times, inputs.t0)
-        if plan.left:
+        if plan.few:
             reached = _follow_the_rest(plan, inputs.times, inputs.t0, reached)
         progress = reached.progress
         return Outcome(
@@ -94,6 +94,10 @@ class DiscreteAdjoint(AbstractAdjoint):
         )
 
 
+# From how many steps of a unit on a second loop is worth its compilation.
+_LONG = 2**20
+
+
 def _few(problem: Problem, progress: Progress, settings: Settings) -> int:
     """How many units may be left to a loop of their own.
 
@@ -102,19 +106,19 @@ def _few(problem: Problem, progress: Progress, settings: Settings) -> int:
     than that saves.
     """
     units = progress.t.size
-    return units // 8 if units * likely_length(problem, settings) >= 2**20 else 0
+    return units // 8 if units * likely_length(problem, settings) >= _LONG else 0
 
 
 def _follow_the_rest(plan: Plan, times: Array, t0: Array, reached: Reached) -> Reached:
     """To the end with the units that are not finished, side by side."""
     problem, settings, ts = plan.problem, plan.settings, plan.ts
-    some = Some.first(~loop.is_finished(problem, settings, reached.progress)[..., 0], plan.left)
-    leads = Progress.leads(reached.progress), 1, None if ts is None else 1
-    before = some.of((reached.progress, reached.trains, reached.found), leads)
+    some = Some.first(~loop.is_finished(problem, settings, reached.progress)[..., 0], plan.few)
+    leads = reached.progress.leads(), 1, None if ts is None else 1
+    before = some.gather((reached.progress, reached.trains, reached.found), leads)
     start, trains, found = before
     # Where there are fewer, the last ones rest.
     start = eqx.tree_at(lambda start: start.h, start, jnp.where(some.exists[..., None], start.h, 0.0))
-    neuron = jax.tree.map(lambda x: some.of(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)
+    neuron = jax.tree.map(lambda x: some.gather(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)
     problem = dataclasses.replace(problem, neuron=neuron, places=some.places)
     steps = plan.steps - reached.iterations
     end = _reach(Plan(problem, start, ts, steps, settings, plan.memory, 0), times, t0)
@@ -124,19 +128,19 @@ def _follow_the_rest(plan: Plan, times: Array, t0: Array, reached: Reached) -> R
     if ts is not None:
         found = choose(ts[:, None, None, None] < start.t, found, end.found)
     whole = reached.progress, reached.trains, reached.found
-    return Reached(*some.into(whole, (end.progress, trains, found), leads), reached.iterations + end.iterations)
+    return Reached(*some.scatter(whole, (end.progress, trains, found), leads), reached.iterations + end.iterations)
 
 
 def _reach(plan: Plan, times: Array, t0: Array) -> Reached:
     """Runs the loop; differentiable by the problem, the point from which it starts, the times and `t0`."""
-    floats, rest = eqx.partition(Source.of(plan, times, t0), eqx.is_inexact_array)
+    floats, rest = eqx.partition(Smooth.of(plan, times, t0), eqx.is_inexact_array)
     others, static = eqx.partition((rest, plan), eqx.is_array)
     others = lax.stop_gradient(others)
 
     def unpack(floats, others):
         rest, plan = eqx.combine(others, static)
-        source = eqx.combine(floats, rest)
-        return source, source.into(plan)
+        smooth = eqx.combine(floats, rest)
+        return smooth, smooth.into(plan)
 
     @jax.custom_vjp
     def reached(floats, others):

@@ -6,7 +6,8 @@ The drive of a cell is replaced by the straight line with the same integral and 
     I0 = ∫ D(s) ds,    I1 = ∫ (s - h/2) D(s) ds,    s from 0 to the length h of the cell,
 
 so that a step across the cell errs in the fourth order of h, and depends smoothly on weights and times, if the slope of
-the state is linear in the drive: the mean of a curved function is not that of the function of the mean. Since a
+the state is linear in the drive: the mean of a curved function is not that of the function of the mean. (The drives of
+several ports err in the second order, by their product, where it matters which of two comes first.) Since a
 synapse is linear, the moments of D are those of what the filters held at the start of the cell, and the sum over the
 arrivals in it of weight times the moment of one arrival. The last is one matrix product for the whole layer.
 

@@ -1,4 +1,4 @@
-"""The event loop: trial steps, accepted or rejected, for all units of a layer at once, each at its own time.
+"""The event loop: trial steps, accepted or rejected, for many units of a layer at once, each at its own time.
 
 One iteration tries one step for every unit. A trial that an event condition crosses, or may cross, is rejected, and a
 search for the crossing begins; when it has converged, the trial is accepted as a spike. Every other trial is accepted
@@ -49,7 +49,8 @@ class Problem(eqx.Module):
     """What is simulated: the neurons of a layer, and what arrives at them.
 
     Parameters of the neuron have the shape `()` or the leading axes `(batch, units, neurons)`, as the initial state
-    has; weights have the axes `(sources, units, neurons)`.
+    has; weights have the axes `(sources, units, neurons)`. Where some units are followed by themselves, neuron and
+    states are theirs, with the axes `(1, some, neurons)`; all else is that of the layer, and `places` says where in it.
     """
 
     neuron: AbstractNeuron
@@ -115,14 +116,13 @@ class Progress(eqx.Module):
     cell: Int[Array, "batch units 1"]  # where the unit is: past the start of the cell, or at it
     refines: Bool[Array, "batch units 1"]  # the unit stops at the arrivals of the cell
 
-    @classmethod
-    def leads(cls, progress: "Progress") -> "Progress":
+    def leads(self) -> "Progress":
         """How many axes lead those of batch and units, in every leaf."""
 
         def by_event(p):
             return p.readiness, p.search.low, p.search.high, p.search.above
 
-        return eqx.tree_at(by_event, jax.tree.map(lambda _: 0, progress), (1, 1, 1, 1))
+        return eqx.tree_at(by_event, jax.tree.map(lambda _: 0, self), (1, 1, 1, 1))
 
 
 class Trains(eqx.Module):
@@ -227,9 +227,9 @@ def run(
     rows: Row | None,
     first: Array,
     limit: Array,
-    left: int = 0,
+    few: int = 0,
 ) -> tuple[Progress, Trains, Row | None, Array]:
-    """Iterates, from number `first` up to number `limit`, or until no more units are unfinished than may be `left`.
+    """Iterates, from number `first` up to number `limit`, or until no more than a `few` units are unfinished.
 
     `rows`, if given, hold the latest iterations.
 
@@ -238,7 +238,7 @@ def run(
 
     def goes_on(carry):
         k, progress, *_ = carry
-        return (k < limit) & (unfinished(problem, settings, progress) > left)
+        return (k < limit) & (unfinished(problem, settings, progress) > few)
 
     def body(carry):
         k, progress, trains, rows = carry

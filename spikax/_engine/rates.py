@@ -31,13 +31,19 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
 
 
 def is_linear_in_drive(neuron: AbstractNeuron, dtype: Any) -> bool:
-    """Whether the slope of the state is linear in the drive, whatever the state, as its code shows."""
+    """Whether the slope of the state is linear in the drive, whatever the state.
+
+    Its code shows it: the sensitivity to the drive does not depend on the drive. (What the drive moves in jumps only,
+    as `sign(drive)`, is no slope of a neuron.)
+    """
     parameters, rest = eqx.partition(neuron, eqx.is_array)
-    parameters = jax.tree.map(lambda x: jnp.ones((), x.dtype), parameters)
+    # Those of one neuron: the first axis is that of the neurons.
+    parameters = jax.tree.map(lambda x: jnp.ones(x.shape[1:], x.dtype), parameters)
+    neuron = eqx.combine(parameters, rest)
 
     def sensitivity(drive, state):
         def slope(drive):
-            return cast(eqx.combine(parameters, rest).dynamics(jnp.zeros((), dtype), state, drive), dtype)
+            return cast(neuron.dynamics(jnp.zeros((), dtype), state, drive), dtype)
 
         return jax.jacfwd(slope)(drive)
 

@@ -1,6 +1,4 @@
-"""The loop, segment by segment, and the points that it came through."""
-
-import dataclasses
+"""The loop, segment by segment: as many iterations as there is room for what they did."""
 
 import equinox as eqx
 import jax
@@ -22,7 +20,7 @@ class Plan(eqx.Module):
     steps: Int[Array, ""]  # how many iterations there may be
     settings: Settings
     memory: int = eqx.field(static=True)
-    left: int = eqx.field(static=True)  # how many units need not be finished
+    few: int = eqx.field(static=True)  # how many units may be left unfinished
 
 
 class Reached(eqx.Module):
@@ -53,14 +51,12 @@ def run(plan: Plan, stores: bool) -> tuple[Reached, Row | None]:
 
     def goes_on(carry):
         iterations, progress, *_ = carry
-        return (iterations < plan.steps) & (loop.unfinished(problem, settings, progress) > plan.left)
+        return (iterations < plan.steps) & (loop.unfinished(problem, settings, progress) > plan.few)
 
     def segment(carry):
         iterations, progress, trains, rows, found = carry
         limit = jnp.minimum(iterations + length, plan.steps).astype(jnp.int32)
-        progress, trains, rows, after = loop.run(
-            problem, settings, progress, trains, rows, iterations, limit, plan.left
-        )
+        progress, trains, rows, after = loop.run(problem, settings, progress, trains, rows, iterations, limit, plan.few)
         if found is not None:
             place, here = rows_at(ts, rows.t, after - iterations)
             found = choose(here, _take(point_of(rows), place), found)
@@ -76,15 +72,11 @@ def run(plan: Plan, stores: bool) -> tuple[Reached, Row | None]:
 
 def _segment_length(plan: Plan, room: int) -> int:
     """How many iterations a segment has, given how many rows there is room for."""
-    settings = plan.settings
-    if settings.max_steps <= room:
-        return settings.max_steps
-    if plan.left:
-        # Those that spike most are left to another loop.
-        settings = dataclasses.replace(settings, max_spikes=-(-settings.max_spikes // 4))
+    most = plan.settings.max_steps
+    if most <= room:
+        return most
     # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need.
-    likely = likely_length(plan.problem, settings)
-    return min(max(min(room, likely), 16), settings.max_steps)
+    return min(max(min(room, likely_length(plan.problem, plan.settings)), 16), most)
 
 
 def likely_length(problem: Problem, settings: Settings) -> int:

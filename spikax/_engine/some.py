@@ -24,7 +24,7 @@ class All(eqx.Module):
 
 
 class Some(eqx.Module):
-    """The places of some neurons. What is taken of them has the axes `(1, some)` in place of `(batch, units)`."""
+    """The places of some units. What is taken of them has the axes `(1, some)` in place of `(batch, units)`."""
 
     sample: Int[Array, "1 some"]
     unit: Int[Array, "1 some"]
@@ -44,7 +44,7 @@ class Some(eqx.Module):
         """Where they are; those that stand for none, at the first."""
         return Places(*(jnp.where(self.exists, at, 0)[..., None] for at in (self.sample, self.unit)))
 
-    def of(self, tree: PyTree[Array], leads: PyTree[int] = 0) -> PyTree[Array]:
+    def gather(self, tree: PyTree[Array], leads: PyTree[int] = 0) -> PyTree[Array]:
         """The same of these units, from arrays with the axes `(batch, units, ...)` behind so many that lead."""
 
         def one(lead, part):
@@ -53,7 +53,7 @@ class Some(eqx.Module):
 
         return jax.tree.map(one, leads, tree)
 
-    def into(self, tree: PyTree[Array], new: PyTree[Array], leads: PyTree[int]) -> PyTree[Array]:
+    def scatter(self, tree: PyTree[Array], new: PyTree[Array], leads: PyTree[int]) -> PyTree[Array]:
         """The same arrays, with new entries for these units."""
 
         def one(lead, old, new):

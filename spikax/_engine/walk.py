@@ -35,8 +35,8 @@ from .step import conditions, move
 from .units import add_scaled, indices, over_units, select, spread
 
 
-class Source(eqx.Module):
-    """All that is differentiated by."""
+class Smooth(eqx.Module):
+    """All that spikes depend on smoothly, and are differentiated by."""
 
     neuron: AbstractNeuron
     weight: PyTree[Array]
@@ -47,7 +47,7 @@ class Source(eqx.Module):
     t0: Float[Array, ""]
 
     @classmethod
-    def of(cls, plan: Plan, times: Array, t0: Array) -> "Source":
+    def of(cls, plan: Plan, times: Array, t0: Array) -> "Smooth":
         """That of a plan."""
         problem = plan.problem
         table = None if problem.cells is None else problem.cells.table
@@ -63,19 +63,19 @@ class Source(eqx.Module):
         return dataclasses.replace(plan, problem=problem, progress=progress)
 
 
-def walk_back(source: Source, plan: Plan, reached: Reached, rows: Row, cotangent: Reached) -> Source:
-    """The cotangent of `source`, given those of the spikes, of the end, and of the accepted points before `ts`."""
+def walk_back(smooth: Smooth, plan: Plan, reached: Reached, rows: Row, cotangent: Reached) -> Smooth:
+    """The cotangent of `smooth`, given those of the spikes, of the end, and of the accepted points before `ts`."""
     settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
     end, length = reached.progress, rows.t.shape[0]
     shape = end.count.shape
-    parameters, rest = eqx.partition(source.neuron, eqx.is_inexact_array)
+    parameters, rest = eqx.partition(smooth.neuron, eqx.is_inexact_array)
     # A copy for every neuron of every sample, so that the loop adds without sums over the batch.
     copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
     problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
 
     # The times of `ts` whose accepted point lies ahead of the walk; the others have theirs where it starts.
     waiting = None if ts is None else end.t > ts[:, None, None, None]
-    walk = _start_back(source, copies, end, cotangent, waiting)
+    walk = _start_back(smooth, copies, end, cotangent, waiting)
 
     def rows_before(iterations, rows):
         """The rows of the segment that ends there; those of the last segment are at hand."""
@@ -106,7 +106,7 @@ def walk_back(source: Source, plan: Plan, reached: Reached, rows: Row, cotangent
     *_, walk = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
     sums = walk.sums
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
-    return Source(neuron, sums.weight, sums.gains, sums.table, walk.bar, sums.times, jnp.sum(sums.t0))
+    return Smooth(neuron, sums.weight, sums.gains, sums.table, walk.bar, sums.times, jnp.sum(sums.t0))
 
 
 class _Sums(eqx.Module):
@@ -130,14 +130,14 @@ class _Walk(eqx.Module):
 
 
 def _start_back(
-    source: Source, copies: AbstractNeuron, end: Progress, cotangent: Reached, waiting: Array | None
+    smooth: Smooth, copies: AbstractNeuron, end: Progress, cotangent: Reached, waiting: Array | None
 ) -> _Walk:
     """The walk where the loop ended, with nothing gathered yet."""
     bar = point_of(cotangent.progress)
     if waiting is not None:
         here = choose(waiting, _zeros(cotangent.found), cotangent.found)
         bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
-    t0, nothing = jnp.zeros_like(end.t), _zeros(source)
+    t0, nothing = jnp.zeros_like(end.t), _zeros(smooth)
     sums = _Sums(_zeros(copies), nothing.weight, nothing.times, t0, nothing.gains, nothing.table)
     return _Walk(jnp.int32(0), bar, end.count, sums)
 
@@ -263,7 +263,7 @@ def _cell_sums(problem: Problem, sums: _Sums, row: Row, stop_bar: Array, entry_b
 
 
 def _gather_back(bar: Point, place: Array, where: Array, rows: Row) -> Point:
-    """The transpose of `_take`, from where `where` holds."""
+    """The transpose of taking the row at each place, from where `where` holds."""
     batch, units = indices(place.shape[1])[:, None], indices(place.shape[2])
 
     def leaf(bar, rows):
