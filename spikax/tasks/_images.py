@@ -125,18 +125,18 @@ as train-images-idx3-ubyte.gz."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         if neuron == "lif":
-            rate = 7e-3 if readout == "first-spike" else 5e-3
-            size = {"hidden": 350, "epochs": 18, "batch_size": 50, "learning_rate": rate}
+            course = (14, 7e-3) if readout == "first-spike" else (18, 5e-3)
+            size = {"hidden": 350, "batch_size": 50} | dict(zip(("epochs", "learning_rate"), course, strict=True))
         else:
             size = {"hidden": 100, "epochs": 5, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
             "clip": 0.5,
-            # The inputs end at 20 ms; outputs that are inhibited spike long after.
-            "duration": 70.0 if readout == "first-spike" else 30.0,
+            # The inputs end at 20 ms; outputs that are inhibited spike long after, and one that is silent teaches nothing.
+            "duration": 200.0 if readout == "first-spike" else 30.0,
             "max_spikes": 40 if readout == "first-spike" else 32,
             "drop": 0.1,
         }
 
     def readout(self, settings):
-        # The first spikes come late, and the second term of their loss would outgrow the first.
-        return FirstSpike(tau1=14.0) if settings.readout == "first-spike" else super().readout(settings)
+        # Some first spikes come late, and the second term of their loss would outgrow the first.
+        return FirstSpike(tau1=20.0) if settings.readout == "first-spike" else super().readout(settings)
