@@ -131,7 +131,7 @@ as train-images-idx3-ubyte.gz."""
             size = {"hidden": 100, "epochs": 5, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
             "clip": 0.5,
-            # The inputs end at 20 ms; outputs that are inhibited spike long after, and one that is silent teaches nothing.
+            # The inputs end at 20 ms; outputs that are inhibited spike long after, and silent ones teach nothing.
             "duration": 200.0 if readout == "first-spike" else 30.0,
             "max_spikes": 40 if readout == "first-spike" else 32,
             "drop": 0.1,
