@@ -50,6 +50,7 @@ _NUMBERS = {
     "duration": "of a sample, in ms",
     "max-spikes": "of a hidden neuron in a sample; one more is an error",
     "drop": "share of the input spikes that are lost at random in training",
+    "jitter": "the standard deviation by which input spikes move, at random in training, in ms",
     "shift": "pixels by which images move at most along either axis, at random in training",
 }
 

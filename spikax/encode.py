@@ -209,16 +209,16 @@ def drop(spikes: Train, p: Any, *, key: PRNGKeyArray) -> Train:
     return _at(spikes, jnp.where(is_lost, jnp.inf, spikes.times))
 
 
-def jitter(spikes: Train, std: Any, *, key: PRNGKeyArray) -> Train:
+def jitter(spikes: Train, std: Any, *, t0: float | None = None, key: PRNGKeyArray) -> Train:
     """Moves each spike by a normally distributed time of its own.
 
-    No limit holds the spikes: one may move to before the beginning of a simulation, which then refuses it. Encode with
-    a first spike time, or choose a `t0`, that leaves some `std` of room.
+    Without `t0` no limit holds the spikes: one may move to before the beginning of a simulation, which then refuses it.
 
     **Arguments:**
 
     - `spikes`: [`spikax.Spikes`][] or [`spikax.Events`][].
     - `std`: the standard deviation, in ms, at least 0.
+    - `t0`: the beginning, in ms: a spike that would move to before it moves as far behind it.
     - `key`: the random key.
 
     **Returns:** the same at other times, in order again. Works under `jax.jit`, and is differentiable with respect to
@@ -232,7 +232,11 @@ def jitter(spikes: Train, std: Any, *, key: PRNGKeyArray) -> Train:
     require(width is None or bool(np.all(width >= 0)), "std", "at least 0", std)
     require_key(key, "key")
     times = jnp.asarray(spikes.times)
-    return _at(spikes, times + std * jax.random.normal(key, times.shape, times.dtype))
+    moved = times + std * jax.random.normal(key, times.shape, times.dtype)
+    if t0 is not None:
+        require_finite(t0, "t0")
+        moved = t0 + jnp.abs(moved - t0)
+    return _at(spikes, moved)
 
 
 def shift(spikes: Train, shape: tuple[int, int], most: int, *, key: PRNGKeyArray) -> Train:

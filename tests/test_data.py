@@ -227,6 +227,10 @@ def test_lost_and_moved_spikes_stay_in_order(dtype):
     shifts = np.asarray(moved.times - moved.payload["a"])
     assert bool(jnp.all(moved.times[..., 1:] >= moved.times[..., :-1])) and not jnp.all(moved.payload["a"] == times)
     assert abs(np.mean(shifts)) < 5 * 2.0 / np.sqrt(2400) and abs(np.std(shifts) - 2.0) < 5 * 2.0 / np.sqrt(4800)
+    within = sx.encode.jitter(spikes, 2.0, t0=1.0, key=key).times
+    reflected = jnp.sort(jnp.where(moved.times < 1.0, 2.0 - moved.times, moved.times), axis=-1)
+    assert jnp.min(moved.times) < -1.0 and jnp.min(within) >= 1.0
+    np.testing.assert_allclose(within, reflected, rtol=1e-6)
     # Events carry their channels along.
     events = sx.Events(np.arange(8.0), np.arange(8), 8)
     late = sx.encode.jitter(events, 3.0, key=key)
@@ -309,6 +313,7 @@ SPIKES = sx.Spikes(np.ones((2, 1)))
         ("key", TypeError, lambda: sx.encode.shift(SPIKES, (1, 2), 1, key=0)),
         ("std", ValueError, lambda: sx.encode.jitter(SPIKES, -0.1, key=KEY)),
         ("std", TypeError, lambda: sx.encode.jitter(SPIKES, "a", key=KEY)),
+        ("t0", TypeError, lambda: sx.encode.jitter(SPIKES, 0.1, t0="a", key=KEY)),
         ("key", TypeError, lambda: sx.encode.jitter(SPIKES, 0.1, key=None)),
     ],
 )

@@ -98,6 +98,7 @@ the network names the digit."""
             "duration": 60.0 if readout == "first-spike" else 40.0,
             "max_spikes": 32,
             "drop": 0.05,
+            "jitter": 1.0,
         }
 
 

@@ -37,15 +37,18 @@ class Trained(NamedTuple):
 
 
 class Augment(eqx.Module):
-    """Moves images, and loses a share of the input spikes."""
+    """Moves images and input spikes, and loses a share of these."""
 
     share: float = eqx.field(static=True)
+    jitter: float = eqx.field(static=True)
     picture: tuple[int, int] | None = eqx.field(static=True)
     shift: int = eqx.field(static=True)
 
     def __call__(self, key: Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
         if self.picture is not None and self.shift:
             inputs = encode.shift(inputs, self.picture, self.shift, key=jax.random.fold_in(key, 1))
+        if self.jitter:
+            inputs = encode.jitter(inputs, self.jitter, t0=0.0, key=jax.random.fold_in(key, 2))
         return encode.drop(inputs, self.share, key=key), labels
 
 
@@ -71,13 +74,20 @@ def train(
         _in_order(split.validation, settings),
         optimizer=task.optimizer(settings, settings.epochs * len(batches)),
         epochs=settings.epochs,
-        augment=Augment(settings.drop, task.picture, settings.shift) if settings.drop or settings.shift else None,
+        augment=_augment(task, settings),
         seed=settings.seed,
         callbacks=callbacks,
         directory=directory,
         settings=dataclasses.asdict(settings) | {"task": task.name},
     )
     return Trained(task, settings, fit.network, fit.history)
+
+
+def _augment(task: AbstractTask, settings: Settings) -> Augment | None:
+    """What changes at random in training, if anything."""
+    if not (settings.drop or settings.jitter or settings.shift):
+        return None
+    return Augment(settings.drop, settings.jitter, task.picture, settings.shift)
 
 
 def test(trained: Trained) -> dict[str, float]:

@@ -21,6 +21,7 @@ class Settings:
     - `duration`: how long a sample is simulated, in ms.
     - `max_spikes`: how often a hidden neuron may spike in a sample. One more is an error.
     - `drop`: the share of the input spikes that are lost at random in training.
+    - `jitter`: the standard deviation by which input spikes move at random in training, in ms.
     - `shift`: by how many pixels images move along either axis, at random in training.
     - `data`: the directory of the data, for those that do not come with spikax.
 
@@ -38,6 +39,7 @@ class Settings:
     duration: float
     max_spikes: int
     drop: float = 0.0
+    jitter: float = 0.0
     shift: int = 0
     data: str | None = None
 
@@ -48,6 +50,8 @@ class Settings:
         require_natural(self.shift, "shift")
         for name in ("learning_rate", "clip", "duration"):
             require_positive(getattr(self, name), name)
+        require_finite(self.jitter, "jitter")
+        require(self.jitter >= 0, "jitter", "at least 0", self.jitter)
         require_finite(self.drop, "drop")
         require(0.0 <= self.drop < 1.0, "drop", "from 0 and below 1", self.drop)
         if self.data is not None:
