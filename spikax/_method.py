@@ -173,7 +173,7 @@ def _obstacle(task: Task) -> str:
 
 
 def _bend(task: Task) -> str:
-    """The same, where the neuron has to be traced to know."""
+    """Why its dynamics rule out cells; empty where they do not. To know, the neuron is traced."""
     if rates.is_linear_in_drive(task.neuron, task.dtype):
         return ""
     return "The slope of the state is not linear in the drive, whose line would move it elsewhere."

@@ -230,11 +230,12 @@ def jitter(spikes: Train, std: Any, *, t0: float | None = None, key: PRNGKeyArra
     require_finite(std, "std")
     width = known(std)
     require(width is None or bool(np.all(width >= 0)), "std", "at least 0", std)
+    if t0 is not None:
+        require_finite(t0, "t0")
     require_key(key, "key")
     times = jnp.asarray(spikes.times)
     moved = times + std * jax.random.normal(key, times.shape, times.dtype)
     if t0 is not None:
-        require_finite(t0, "t0")
         moved = t0 + jnp.abs(moved - t0)
     return _at(spikes, moved)
 

@@ -94,7 +94,8 @@ class DiscreteAdjoint(AbstractAdjoint):
         )
 
 
-# From how many steps of a unit on a second loop is worth its compilation.
+# A second loop is worth its compilation where all units together may need so many steps. Measured on two CPU cores: at
+# 4e5, Yin-Yang, it saves a tenth of 34 ms and costs 3 s; at 5e6, MNIST, up to 0.4 of 450 ms, and costs 5 s.
 _LONG = 2**20
 
 
@@ -114,8 +115,7 @@ def _follow_the_rest(plan: Plan, times: Array, t0: Array, reached: Reached) -> R
     problem, settings, ts = plan.problem, plan.settings, plan.ts
     some = Some.first(~loop.is_finished(problem, settings, reached.progress)[..., 0], plan.few)
     leads = reached.progress.leads(), 1, None if ts is None else 1
-    before = some.gather((reached.progress, reached.trains, reached.found), leads)
-    start, trains, found = before
+    start, trains, found = some.gather((reached.progress, reached.trains, reached.found), leads)
     # Where there are fewer, the last ones rest.
     start = eqx.tree_at(lambda start: start.h, start, jnp.where(some.exists[..., None], start.h, 0.0))
     neuron = jax.tree.map(lambda x: some.gather(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)

@@ -47,15 +47,17 @@ def is_linear_in_drive(neuron: AbstractNeuron, dtype: Any) -> bool:
 
         return jax.jacfwd(slope)(drive)
 
-    def of_many(state):
-        zero = jnp.zeros((), dtype)
-        drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, _no_weight(neuron, zero)))
-        many = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, *x.shape)), drive)
-        return jax.vmap(sensitivity, in_axes=(0, None), out_axes=None)(many, state)
+    def start():
+        filters = initial_filters(neuron.synapse, _no_weight(neuron, jnp.zeros((), dtype)))
+        return drive_of(neuron.synapse, filters), cast(neuron.initial_state(), dtype)
 
+    drive, state = jax.eval_shape(start)
+    # An error of the neuron's own comes up here.
+    jax.eval_shape(sensitivity, drive, state)
+    two = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), drive)
     try:
         # JAX refuses this where the sensitivity depends on the drive.
-        jax.eval_shape(of_many, jax.eval_shape(lambda: cast(neuron.initial_state(), dtype)))
+        jax.eval_shape(jax.vmap(sensitivity, in_axes=(0, None), out_axes=None), two, state)
     except ValueError:
         return False
     return True

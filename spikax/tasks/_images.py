@@ -126,8 +126,8 @@ as train-images-idx3-ubyte.gz."""
 
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         if neuron == "lif":
-            course = (14, 7e-3) if readout == "first-spike" else (18, 5e-3)
-            size = {"hidden": 350, "batch_size": 50} | dict(zip(("epochs", "learning_rate"), course, strict=True))
+            epochs, rate = (14, 7e-3) if readout == "first-spike" else (18, 5e-3)
+            size = {"hidden": 350, "epochs": epochs, "batch_size": 50, "learning_rate": rate}
         else:
             size = {"hidden": 100, "epochs": 5, "batch_size": 100, "learning_rate": 4e-3}
         return size | {
