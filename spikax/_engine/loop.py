@@ -219,6 +219,11 @@ def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
     return progress.h == 0.0
 
 
+def has_landed(action: Int[Array, "batch units 1"]) -> Bool[Array, "batch units 1"]:
+    """Whether an iteration took a unit all the way to where its step had to stop."""
+    return (action >= ARRIVED) & (action <= SPANNED)
+
+
 def run(
     problem: Problem,
     settings: Settings,
@@ -499,7 +504,7 @@ def _advance(
     problem: Problem, settings: Settings, old: Progress, attempt: _Attempt, verdict: _Verdict
 ) -> tuple[Progress, Trains]:
     h, trial, action, fired = attempt.h, attempt.trial, verdict.action, verdict.fired
-    arrived, landed = action == ARRIVED, (action >= ARRIVED) & (action <= SPANNED)
+    arrived, landed = action == ARRIVED, has_landed(action)
     t = jnp.where(action == FIRED, jnp.minimum(old.t + h + verdict.shift, attempt.stop), old.t)
     t = held(jnp.where(landed, attempt.stop, jnp.where(action == CAPPED, old.t + h, t)), old.t)
 
@@ -511,20 +516,12 @@ def _advance(
     state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight)
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
 
-    wanted = settings.control.next_length(h, attempt.ratio)
-    # A step that its stop cut short says nothing against longer ones.
-    wanted = jnp.where(landed, jnp.maximum(old.h, wanted), wanted)
-    smallest = 16.0 * jnp.finfo(h.dtype).eps * jnp.maximum(jnp.abs(old.t), jnp.abs(attempt.stop))
-    wanted = jnp.where((action == TOO_LONG) & (wanted < smallest), 0.0, wanted)
     was_rejected = (action > FIRED_AT_ONCE) & (action < IDLE)
     cursor = old.cursor + arrived.astype(jnp.int32)
     if attempt.view is not None:
         spanned = action == SPANNED
         cursor = jnp.where(spanned, attempt.view.passed, cursor)
         filters = select(spread(spanned, old.count), attempt.view.entry.filters, filters)
-        # The trial across a cell has shown how long a step may be, unless an event was in the way.
-        fits = settings.control.across_cell(attempt.ratio)
-        wanted = jnp.where(action == REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
     arrival, spike = problem.arrivals.at(problem.places, cursor)
     cell, refines = _place_in_cells(problem, old, t, arrival, action)
     new = Progress(
@@ -534,7 +531,7 @@ def _advance(
         cursor=cursor,
         arrival=arrival,
         spike=spike,
-        h=jnp.where((action <= SPANNED) | (action == TOO_LONG) | (action == REFINED), wanted, old.h),
+        h=_next_length(settings, old, attempt, action),
         readiness=jnp.where(action <= FIRED_AT_ONCE, readiness, old.readiness),
         count=old.count + fired[0].astype(jnp.int32),
         rejected=old.rejected + was_rejected.astype(jnp.int32),
@@ -543,6 +540,20 @@ def _advance(
         refines=refines,
     )
     return new, Trains(t, payload)
+
+
+def _next_length(settings: Settings, old: Progress, attempt: _Attempt, action: Array) -> Float[Array, "batch units 1"]:
+    """How long the next step may be."""
+    wanted = settings.control.next_length(attempt.h, attempt.ratio)
+    # A step that its stop cut short says nothing against longer ones.
+    wanted = jnp.where(has_landed(action), jnp.maximum(old.h, wanted), wanted)
+    smallest = 16.0 * jnp.finfo(wanted.dtype).eps * jnp.maximum(jnp.abs(old.t), jnp.abs(attempt.stop))
+    wanted = jnp.where((action == TOO_LONG) & (wanted < smallest), 0.0, wanted)
+    if attempt.view is not None:
+        # The trial across a cell has shown how long a step may be, unless an event was in the way.
+        fits = settings.control.across_cell(attempt.ratio)
+        wanted = jnp.where(action == REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
+    return jnp.where((action <= SPANNED) | (action == TOO_LONG) | (action == REFINED), wanted, old.h)
 
 
 def _place_in_cells(problem: Problem, old: Progress, t: Array, arrival: Array, action: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .._neuron import AbstractNeuron
 from .._synapse import evolve_filters
@@ -154,7 +154,7 @@ def _step_back(
 
     places = problem.places
     arrival, spike = problem.arrivals.at(places, row.cursor)
-    arrived, landed = row.action == ARRIVED, _landed(row)
+    arrived, landed = row.action == ARRIVED, loop.has_landed(row.action)
     end = problem.t1 if problem.cells is None else problem.cells.ends[row.cell]
     stop = jnp.where(arrived, arrival, end)
     entry = None if problem.cells is None else problem.cells.table.at(places, row.cell)
@@ -198,7 +198,7 @@ def redo(
     arrival there, and `entry` what the table of the cells holds for the cell that it spanned.
     """
     crossed, capped = row.action == FIRED, row.action == CAPPED
-    landed, spanned = _landed(row), row.action == SPANNED
+    landed, spanned = loop.has_landed(row.action), row.action == SPANNED
     h = jnp.where(landed, stop - point.t, jnp.where(crossed | capped, row.h, 0.0))
     count = row.fired[0]
     line = () if entry is None else (Line(spread(spanned, count), entry.mean, entry.rise),)
@@ -221,11 +221,6 @@ def redo(
     if entry is not None:
         filters = select(spread(spanned, count), entry.filters, filters)
     return Point(t, state, filters), payload
-
-
-def _landed(row: Row) -> Bool[Array, "batch units 1"]:
-    """Whether the unit went all the way to its stop."""
-    return (row.action >= ARRIVED) & (row.action <= SPANNED)
 
 
 def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Array, crossed: Array) -> Array:

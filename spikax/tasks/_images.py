@@ -129,8 +129,8 @@ as train-images-idx3-ubyte.gz."""
             epochs, rate = (14, 7e-3) if readout == "first-spike" else (18, 5e-3)
             size = {"hidden": 350, "epochs": epochs, "batch_size": 50, "learning_rate": rate}
         else:
-            rate = {"qif": 4e-3, "eif": 4e-2}.get(neuron, 1.2e-2)
-            size = {"hidden": 100, "epochs": 5, "batch_size": 100, "learning_rate": rate}
+            epochs, rate = {"qif": (5, 4e-3), "eif": (6, 2e-2)}.get(neuron, (6, 1.2e-2))
+            size = {"hidden": 100, "epochs": epochs, "batch_size": 100, "learning_rate": rate}
         return size | {
             "clip": 0.5,
             # The inputs end at 20 ms; outputs that are inhibited spike long after, and silent ones teach nothing.
