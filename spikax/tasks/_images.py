@@ -95,7 +95,7 @@ the network names the digit."""
             "batch_size": 32,
             "learning_rate": 5e-3 if readout == "first-spike" else 1e-2,
             "clip": 0.5,
-            # In a mean over much longer than the inputs, dark pixels, which spike at 20 ms, count as much as bright ones.
+            # In a mean over a longer time dark pixels, which spike last, at 20 ms, count as much as bright ones.
             "duration": {"first-spike": 60.0, "mean-voltage": 25.0}.get(readout, 40.0),
             "max_spikes": 32,
             "drop": 0.05,
