@@ -130,7 +130,8 @@ as train-images-idx3-ubyte.gz."""
             epochs, rate = (14, 7e-3) if readout == "first-spike" else (18, 5e-3)
             size = {"hidden": 350, "epochs": epochs, "batch_size": 50, "learning_rate": rate}
         else:
-            epochs, rate = {"qif": (5, 4e-3), "eif": (6, 2e-2)}.get(neuron, (6, 1.2e-2))
+            rate = {"qif": 4e-3, "eif": 2e-2, "izhikevich": 6e-3}.get(neuron, 1.2e-2)
+            epochs = 5 if neuron == "qif" else 6
             size = {"hidden": 100, "epochs": epochs, "batch_size": 100, "learning_rate": rate}
         return size | {
             "clip": 0.5,
