@@ -18,7 +18,7 @@ from against_eventax import machine
 from scaling import median
 
 from spikax.datasets import Loader
-from spikax.tasks import TASKS
+from spikax.tasks import AbstractTask, Settings, TASKS
 
 
 def main() -> None:
@@ -36,16 +36,17 @@ def main() -> None:
     for neuron in options.neurons or task.neurons[:1]:
         usual = task.settings(neuron=neuron, readout=readout, data=options.data).batch_size
         for batch in options.batches or [usual]:
-            first, later = seconds(options.task, neuron, readout, batch, options.data)
+            first, later = seconds(
+                task, task.settings(neuron=neuron, readout=readout, batch_size=batch, data=options.data)
+            )
             print(f"| {task.name} | {neuron} | {readout} | {batch} | {first:.1f} | {1e3 * later:.1f} |", flush=True)
 
 
-def seconds(name: str, neuron: str, readout: str, batch: int, data: str | None) -> tuple[float, float]:
+def seconds(task: AbstractTask, settings: Settings) -> tuple[float, float]:
     """The time of the first gradient, and the median of those after it."""
-    task = TASKS[name]
-    settings = task.settings(neuron=neuron, readout=readout, batch_size=batch, data=data)
     network = task.build(settings)
-    inputs, labels = next(Loader(*task.split(settings).training, batch_size=batch, seed=settings.seed).epoch(1))
+    batches = Loader(*task.split(settings).training, batch_size=settings.batch_size, seed=settings.seed)
+    inputs, labels = next(batches.epoch(1))
 
     @eqx.filter_jit
     @eqx.filter_grad
