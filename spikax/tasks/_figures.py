@@ -26,8 +26,8 @@ def figures(trained: Trained, accuracy: float) -> Iterator[tuple[str, Any]]:
 
     figure = _figure(6.0, 4.0)
     ax = plot.learning_curve(trained.history, figure.gca())
-    title = f"{task.name}, {settings.hidden} hidden {settings.neuron.upper()} neurons: test accuracy {accuracy:.1%}"
-    ax.set_title(title)
+    kind = type(trained.network.layers["hidden"].neuron).__name__
+    ax.set_title(f"{task.name}, {settings.hidden} hidden {kind} neurons: test accuracy {accuracy:.1%}")
     yield "learning-curve", figure
 
     figure = _figure(5.6, 5.0) if len(task.classes) > 4 else _figure(4.2, 3.8)

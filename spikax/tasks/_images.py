@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from .. import init
 from .._checks import require
 from .._spikes import Events
+from .._synapse import ExpSynapse
 from ..datasets import digits, image_spikes, Images, mnist, Split
 from ..init import Initializer
+from ..neurons import Izhikevich
 from ..silence import calibrated
 from ._readouts import FirstSpike
 from ._settings import Settings
@@ -42,6 +44,11 @@ class _Images(AbstractTask):
         neurons.
         """
         recipe = super().recipe(settings)
+        if settings.neuron == "izhikevich":
+            # Within a sample, neurons that adapt slowly spike once, and tell little more. Scaled to be active, the
+            # weights of a long synapse are about as small as those of the other neurons.
+            neuron = Izhikevich.preset("fast_spiking", synapse=ExpSynapse(50.0))
+            recipe = recipe._replace(hidden=neuron, strides=(1.0, 1.0))
         return recipe._replace(
             weights_in=_centred(recipe.weights_in, 1.0),
             weights_out=_centred(recipe.weights_out, 0.1),
@@ -139,11 +146,6 @@ as train-images-idx3-ubyte.gz."""
         else:
             own = {"duration": 30.0, "max_spikes": 32, "drop": 0.1}
         return size | own | {"clip": 0.5}
-
-    def recipe(self, settings):
-        recipe = super().recipe(settings)
-        # Once they are scaled, the weights of Izhikevich neurons are about as small as those of EIF neurons.
-        return recipe._replace(strides=(1.0, 1.0)) if settings.neuron == "izhikevich" else recipe
 
     def readout(self, settings):
         # Some first spikes come late, and the second term of their loss would outgrow the first.
