@@ -41,11 +41,13 @@ class AbstractReadout(abc.ABC):
 class FirstSpike(AbstractReadout):
     """The output that spikes first names the class; the loss is the cross entropy of the first spikes.
 
-    `tau1` is the time constant of the loss's second term.
+    `tau0` and `tau1` are the time constants of the loss.
     """
 
-    def __init__(self, tau1: float = 6.4):
-        self.tau1 = tau1
+    # A lead of a millisecond is enough; and of late spikes, which have far to go, the second term must not make more
+    # than the first.
+    def __init__(self, tau0: float = 0.2, tau1: float = 20.0):
+        self.tau0, self.tau1 = tau0, tau1
 
     def layer(self, recipe, classes):
         return Layer(recipe.output, classes, weights=recipe.weights_out)
@@ -55,7 +57,8 @@ class FirstSpike(AbstractReadout):
 
     def judged(self, solution, labels, settings):
         times = first_spike(solution.spikes["output"])
-        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration, tau1=self.tau1)
+        taus = {"tau0": self.tau0, "tau1": self.tau1}
+        loss = losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration, **taus)
         return loss, losses.earliest(times)
 
 

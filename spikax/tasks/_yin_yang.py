@@ -25,13 +25,13 @@ belongs to: yin, yang, or dot."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 120,
-            # A dendrite has events of its own, and an epoch takes ten times as long as of other neurons.
-            "epochs": 15 if neuron == "dendritic" else 50,
+            # An epoch of LIF neurons takes a second, one of dendrites, which have events of their own, half a minute.
+            "epochs": {"lif": 100, "dendritic": 15}.get(neuron, 50),
             "batch_size": 50,
             "learning_rate": 5e-3,
             "clip": 0.5,
-            # The inputs end at 30 ms.
-            "duration": 60.0 if readout == "first-spike" else 40.0,
+            # The inputs end at 30 ms; outputs that are inhibited spike long after, and silent ones teach nothing.
+            "duration": 120.0 if readout == "first-spike" else 40.0,
             "max_spikes": 8,
         }
 
