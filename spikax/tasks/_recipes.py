@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 # The bias brings every output across its threshold in the end, whatever its input: none stays silent, and so each has
 # a gradient. Only the first spike of an output counts.
 RECIPES: Mapping[str, Recipe] = {
-    "lif": Recipe(LIF(), LIF(bias=1.5), init.normal(2.5, 2.5), init.normal(0.3, 0.3)),
+    "lif": Recipe(LIF(), LIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
     "qif": Recipe(QIF(), QIF(bias=2.0), init.normal(10.0, 8.0), init.normal(1.0, 1.0), (5.0, 4.0)),
     "eif": Recipe(EIF(), EIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
     "izhikevich": Recipe(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .. import init
 from ..datasets import Split, yin_yang, yin_yang_spikes, YinYang as YinYangPoints
 from ._settings import Settings
 from ._task import AbstractTask, Samples
@@ -34,6 +35,11 @@ belongs to: yin, yang, or dot."""
             "duration": 120.0 if readout == "first-spike" else 40.0,
             "max_spikes": 8,
         }
+
+    def recipe(self, settings):
+        recipe = super().recipe(settings)
+        # With a standard deviation of 1.5 fewer points are learned, by 0.2 % in training and test.
+        return recipe._replace(weights_in=init.normal(2.5, 2.5)) if settings.neuron == "lif" else recipe
 
     def points(self, settings: Settings) -> Split[YinYangPoints]:
         """The points of all parts: others in every run."""
