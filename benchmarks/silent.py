@@ -4,7 +4,7 @@
 
 The network is that of `python -m spikax train yin-yang` but for weights that are twenty times too small, and outputs
 without the bias that brings them to spike in any case. So no neuron spikes in any sample, and the spike times have no
-gradient.
+gradient. The loss has the time constants of the literature.
 
 - `none`: no remedy.
 - `peak`: `losses.silent_peak` of both layers is added to the loss.

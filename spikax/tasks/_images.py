@@ -55,6 +55,10 @@ class _Images(AbstractTask):
             weights_read=init.normal(0.0, 0.1),
         )
 
+    def readout(self, settings):
+        # With 0.2 images are learned more slowly: after three epochs of 5000 of MNIST 85 % are right, with 0.5 88 %.
+        return FirstSpike(tau0=0.5) if settings.readout == "first-spike" else super().readout(settings)
+
     def build(self, settings):
         """The weights into the hidden layer are scaled: how many pixels are bright differs between data sets."""
         network = super().build(settings)
@@ -146,7 +150,3 @@ as train-images-idx3-ubyte.gz."""
         else:
             own = {"duration": 30.0, "max_spikes": 32, "drop": 0.1}
         return size | own | {"clip": 0.5}
-
-    def readout(self, settings):
-        # With 0.2 MNIST learns slower: after three epochs of 5000 images 85 % are right, with 0.5 88 %.
-        return FirstSpike(tau0=0.5) if settings.readout == "first-spike" else super().readout(settings)

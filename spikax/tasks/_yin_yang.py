@@ -26,7 +26,7 @@ belongs to: yin, yang, or dot."""
     def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
         return {
             "hidden": 120,
-            # An epoch of LIF neurons takes a second, one of dendrites, which have events of their own, half a minute.
+            # An epoch takes a second with LIF neurons, and most of a minute with dendrites, which have own events.
             "epochs": {"lif": 100, "dendritic": 15}.get(neuron, 50),
             "batch_size": 50,
             "learning_rate": 5e-3,
