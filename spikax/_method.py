@@ -92,7 +92,9 @@ class EventLoop(AbstractLayerMethod):
 
     def simulate(self, inputs, settings, adjoint, ts):
         outcome = adjoint.simulate(inputs, settings, ts)
-        saved = None if ts is None else observe(inputs.neuron, settings.stepper, outcome.found, ts)
+        saved = None if ts is None else observe(
+            inputs.neuron, settings.stepper, outcome.found, ts, outcome.reached
+        )
         return outcome, saved
 
 
@@ -118,14 +120,23 @@ class ParallelInTime(AbstractLayerMethod):
         quota = settings.max_steps if settings.quota is None else min(settings.quota, settings.max_steps)
         found = find_spikes(Given.of(inputs), Limits(settings.max_spikes, quota, settings.cells), ts)
         finished = (found.count < settings.max_steps) | (quota < settings.max_steps)
+        # Written so: JAX has no derivative of `all`, even for what a rule of our own gives as constant.
+        finite = ~jnp.any(~found.finite, axis=1)
+        # When a neuron that spikes without end was given up, or left the finite numbers, is not known.
+        failed_at = jnp.where(jnp.all(finished, axis=1) & finite, jnp.inf, -jnp.inf).astype(inputs.t0.dtype)
+        # Filters keep a membrane from a spike at the instant of an arrival.
+        generation = None if inputs.generation is None else jnp.zeros(found.times[..., None].shape, jnp.int32)
         outcome = Outcome(
-            trains=Trains(found.times[..., None], None),
+            trains=Trains(found.times[..., None], None, generation),
             end=Standing(*found.end, inputs.start.readiness, inputs.start.h),
             found=None,
             count=found.count[..., None],
             rejected=jnp.zeros(found.count.shape[0], jnp.int32),
             finished=finished[..., None],
-            stuck=~found.finite[..., None],
+            stuck=jnp.zeros(finished[..., None].shape, bool),
+            finite=finite,
+            reached=None,
+            failed_at=failed_at,
             iterations=found.passes,
         )
         if found.saved is None:

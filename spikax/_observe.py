@@ -7,17 +7,22 @@ from jaxtyping import Array, Float, PyTree
 
 from ._engine.loop import Point
 from ._engine.step import AbstractStepper, move
-from ._engine.units import over_units
+from ._engine.units import over_units, select
 from ._neuron import AbstractNeuron
 from ._synapse import drive_of, evolve_filters
 
 
 def observe(
-    neuron: AbstractNeuron, stepper: AbstractStepper, found: Point, ts: Float[Array, " ts"]
+    neuron: AbstractNeuron,
+    stepper: AbstractStepper,
+    found: Point,
+    ts: Float[Array, " ts"],
+    reached: Float[Array, "batch units 1"],
 ) -> tuple[PyTree[Array], PyTree[Array]]:
     """The states and the drives at the times `ts`: one step of the solver from the point `found` before each.
 
-    All leaves have the leading axes `(ts, batch, units, neurons)`.
+    All leaves have the leading axes `(ts, batch, units, neurons)`. They are NaN at times later than `reached`: a unit
+    that failed did not come to them.
     """
 
     def one(neuron, t, state, filters, h):
@@ -26,7 +31,10 @@ def observe(
 
     def at(t, point):
         shape = jax.tree.leaves(point.state)[0].shape[:3]
-        clock = jnp.broadcast_to(point.t, shape)
-        return over_units(one, neuron, clock, point.state, point.filters, t - clock)
+        clock, is_there = jnp.broadcast_to(point.t, shape), jnp.broadcast_to(reached >= t, shape)
+        # A step of the length zero: one that leads to NaN would have a derivative of NaN, though nobody asks for it.
+        h = jnp.where(is_there, t - clock, 0.0)
+        found = over_units(one, neuron, clock, point.state, point.filters, h)
+        return select(is_there, found, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), found))
 
     return eqx.filter_vmap(at)(ts, found)

@@ -1,12 +1,15 @@
 """Layers that listen to each other without delay, with one clock for all their neurons."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from ._connection import AbstractConnection
 from ._engine.affine import Affine
-from ._engine.clock import find_spikes, Given, Limits, Pool
+from ._engine.clock import find_spikes, Found, Given, Limits, Pool
 from ._network import Network
 from ._recurrence import Group, Member, Tally
 from ._synapse import is_synapse
@@ -46,16 +49,23 @@ def simulate_with_one_clock(
         t1=t1,
     )
     most = tuple(member.settings.max_spikes for member in members.values())
-    limits = Limits(max(most), tuple(quota.get(name, 0) for name in names) if quota else None, most)
+    wanted = tuple(quota.get(name, 0) for name in names) if quota else None
+    limits = Limits(max(most), wanted, most, max(member.settings.max_steps for member in members.values()))
     asked = {name: member.ts for name, member in members.items() if member.ts is not None}
     found = find_spikes(given, limits, jnp.concatenate(list(asked.values())) if asked else None)
 
+    too_many = jnp.any(found.count > jnp.asarray(np.repeat(most, sizes), jnp.int32), axis=1)
+    # Where one neuron ends a sample early, it ends it for all.
+    failed_at = jnp.where(found.finished & found.finite & ~too_many, jnp.inf, lax.stop_gradient(found.t))
+    is_ordered = any(train.generation is not None for train in outside.values())
     trains, saved, tally = {}, {}, {}
     first = after = 0
     for name, size in zip(names, sizes, strict=True):
         own = slice(first, first + size)
-        trains[name] = Train(found.times[:, own, : members[name].settings.max_spikes])
-        tally[name] = _tally(found.count[:, own], found.finite, found.iterations)
+        times = found.times[:, own, : members[name].settings.max_spikes]
+        # No filter lets a spike lead to another at its instant.
+        trains[name] = Train(times, generation=jnp.zeros(times.shape, jnp.int32) if is_ordered else None)
+        tally[name] = _tally(found, found.count[:, own], failed_at)
         if found.saved is not None and name in asked:
             here = slice(after, after + len(asked[name]))
             v, x = (part[here, :, own, None] for part in found.saved)
@@ -114,6 +124,7 @@ def _standing(population: Population, t0: Array) -> tuple[Affine, Array, Array]:
     return Affine.of(population.neuron, state, zero, t0), v, x
 
 
-def _tally(count: Array, finite: Array, iterations: Array) -> Tally:
-    yes, none = jnp.ones(finite.shape, bool), jnp.zeros(finite.shape, jnp.int32)
-    return Tally(count, none, yes, ~finite, yes, iterations, jnp.int32(1))
+def _tally(found: Found, count: Array, failed_at: Array) -> Tally:
+    empty = Tally.empty(*count.shape, failed_at.dtype)
+    parts = count, found.finished, found.finite, failed_at, found.iterations, jnp.int32(1)
+    return eqx.tree_at(lambda t: (t.count, t.finished, t.finite, t.failed_at, t.iterations, t.sweeps), empty, parts)

@@ -5,6 +5,7 @@ in the window in which it is emitted, as its delay is longer, one sweep is all; 
 reaches itself.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -44,15 +45,18 @@ class Tally(eqx.Module):
     rejected: Int[Array, " batch"]
     finished: Bool[Array, " batch"]
     stuck: Bool[Array, " batch"]
+    finite: Bool[Array, " batch"]
     settled: Bool[Array, " batch"]
+    failed_at: Float[Array, " batch"]  # up to when the results are right, as far as this layer is concerned
     iterations: Int[Array, ""]
     sweeps: Int[Array, ""]
 
     @classmethod
-    def empty(cls, batch: int, neurons: int) -> "Tally":
+    def empty(cls, batch: int, neurons: int, dtype: Any) -> "Tally":
         """Of a layer that has not been simulated."""
         yes, none = jnp.ones(batch, bool), jnp.zeros(batch, jnp.int32)
-        return cls(jnp.zeros((batch, neurons), jnp.int32), none, yes, ~yes, yes, jnp.int32(0), jnp.int32(0))
+        count, never = jnp.zeros((batch, neurons), jnp.int32), jnp.full(batch, jnp.inf, dtype)
+        return cls(count, none, yes, ~yes, yes, yes, never, jnp.int32(0), jnp.int32(0))
 
     @classmethod
     def of(cls, outcome: Outcome) -> "Tally":
@@ -62,14 +66,17 @@ class Tally(eqx.Module):
             outcome.rejected,
             ~_any_of(~outcome.finished),
             _any_of(outcome.stuck),
+            outcome.finite,
             jnp.ones(outcome.rejected.shape, bool),
+            lax.stop_gradient(outcome.failed_at),
             outcome.iterations,
             jnp.int32(1),
         )
 
-    def after_sweeps(self, settled: Array, sweeps: Array) -> "Tally":
-        """Of the last of several sweeps."""
-        return eqx.tree_at(lambda tally: (tally.settled, tally.sweeps), self, (settled, sweeps))
+    def after_sweeps(self, settled: Array, sweeps: Array, start: Array) -> "Tally":
+        """Of the last of several sweeps over the window from `start` on."""
+        failed_at = jnp.where(settled, self.failed_at, jnp.minimum(self.failed_at, start))
+        return dataclasses.replace(self, settled=settled, sweeps=sweeps, failed_at=failed_at)
 
     def and_then(self, later: "Tally") -> "Tally":
         """Of both together, one after the other."""
@@ -78,7 +85,9 @@ class Tally(eqx.Module):
             self.rejected + later.rejected,
             self.finished & later.finished,
             self.stuck | later.stuck,
+            self.finite & later.finite,
             self.settled & later.settled,
+            jnp.minimum(self.failed_at, later.failed_at),
             self.iterations + later.iterations,
             self.sweeps + later.sweeps,
         )
@@ -160,7 +169,7 @@ def simulate_group(
         given = _Given(network, neurons, members, outside, adjoint, span, at.standing, before.trains, count)
         found = _settled(given, before.trains, limit)
         tally = {
-            name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps))
+            name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps, lax.stop_gradient(span.start)))
             for name, now in found.rest.tally.items()
         }
         saved = jax.tree.map(jnp.add, before.saved, found.rest.saved)
@@ -172,10 +181,11 @@ def simulate_group(
         suffices = jnp.stack([jnp.all(at.group.tally[name].count >= n) for name, n in quota.items()])
         return lax.cond(jnp.all(suffices), lambda at, _: at, onwards, at, span), None
 
+    is_ordered = any(train.generation is not None for train in outside.values())
     start = Group(
-        trains={name: _silent(populations[name], member.settings.max_spikes) for name, member in members.items()},
+        trains={name: _silent(populations[name], m.settings.max_spikes, is_ordered) for name, m in members.items()},
         saved={name: _unsaved(populations[name], m.ts) for name, m in members.items() if m.ts is not None},
-        tally={name: Tally.empty(*population.start.h.shape[:2]) for name, population in populations.items()},
+        tally={name: Tally.empty(*each.start.h.shape[:2], t0.dtype) for name, each in populations.items()},
     )
     # The edges between windows are no part of the model: for the derivative, they are constants.
     inner = lax.stop_gradient(t0 + (t1 - t0) * jnp.arange(1, windows, dtype=t0.dtype) / windows)
@@ -196,12 +206,14 @@ def _settled(given: _Given, guess: dict[str, Train], limit: int) -> Settled:
     return Settled(value, rest, jnp.ones(batch, bool), jnp.int32(1))
 
 
-def _silent(population: Population, k: int) -> Train:
+def _silent(population: Population, k: int, is_ordered: bool) -> Train:
     """The trains of neurons that have not spiked."""
     start = population.start
     payload = payload_of(population.neuron, start.h, start.state, start.filters)
     empty = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:2], k), leaf.dtype), payload)
-    return Train(jnp.full((*start.h.shape[:2], k), jnp.inf, start.h.dtype), empty)
+    shape = *start.h.shape[:2], k
+    generation = jnp.zeros(shape, jnp.int32) if is_ordered else None
+    return Train(jnp.full(shape, jnp.inf, start.h.dtype), empty, generation=generation)
 
 
 def _unsaved(population: Population, ts: Array) -> Any:
@@ -250,8 +262,9 @@ def _continued(train: Train, count: Int[Array, "batch neurons"], found: Trains) 
         found = jnp.moveaxis(found[..., 0], 0, -1)
         return jnp.where(number < 0, before, jnp.take_along_axis(found, jnp.maximum(number, 0), axis=-1))
 
-    times = leaf(train.times, found.times)
-    return Train(times, jax.tree.map(leaf, train.payload, found.payload))
+    parts = (train.times, train.payload, train.generation), (found.times, found.payload, found.generation)
+    times, payload, generation = jax.tree.map(leaf, *parts)
+    return Train(times, payload, generation=generation)
 
 
 def _rethought(thought: dict[str, Train], emitted: dict[str, Train]) -> dict[str, Train]:
@@ -267,7 +280,9 @@ def _rethought(thought: dict[str, Train], emitted: dict[str, Train]) -> dict[str
         moves_on = jnp.isfinite(now) & (now - jnp.where(was < now, was, now) > rounding * jnp.abs(now))
         return jnp.where(moves_on, now + 2.0 * (now - jnp.where(moves_on, was, 0.0)), now)
 
-    return {name: Train(later(thought[name].times, now.times), now.payload) for name, now in emitted.items()}
+    return {
+        name: dataclasses.replace(now, times=later(thought[name].times, now.times)) for name, now in emitted.items()
+    }
 
 
 def _same(given: _Given, before: dict[str, Train], after: dict[str, Train]) -> Bool[Array, " batch"]:
@@ -280,4 +295,6 @@ def _same(given: _Given, before: dict[str, Train], after: dict[str, Train]) -> B
         for was, now in pairs:
             close = jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now)
             same.append(jnp.all(jnp.where(arrived & arrives, close, arrived == arrives), axis=(1, 2)))
+        if old.generation is not None:
+            same.append(jnp.all((old.generation == new.generation) | ~arrives, axis=(1, 2)))
     return jnp.all(jnp.stack(same), axis=0)

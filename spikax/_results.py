@@ -15,9 +15,10 @@ class RESULTS(eqx.Enumeration):
         "Raise `max_spikes`; `Solution.stats` holds the number of spikes."
     )
     max_steps_reached = (
-        "The simulation stopped before `t1`, as it had used up `max_steps` iterations of the event loop, or as many "
-        "spikes of a neuron. "
-        "Raise `max_steps`, or look for a neuron that spikes without end."
+        "The simulation stopped before `t1`, as it had used up `max_steps`: iterations of the event loop, or, where no "
+        "solver is needed, spikes of a neuron. "
+        "Raise `max_steps`: long simulations, many spikes, float64 and small tolerances need more of them. "
+        "If it is large already, look for a neuron that spikes without end."
     )
     unsettled = (
         "The spikes of layers that listen to each other still changed after `max_steps` sweeps over a window of time. "
@@ -26,5 +27,13 @@ class RESULTS(eqx.Enumeration):
     step_too_small = (
         "The solver's step shrank below what the float type can resolve: the dynamics diverge or are too stiff. "
         "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."
+    )
+    not_finite = (
+        "A state became infinite or NaN. "
+        "Look for weights, parameters and initial states that are not finite, or too large."
+    )
+    source_failed = (
+        "A layer that this one receives from failed in this sample, or one of its recurrent group: "
+        "what this layer received is incomplete. Look at the result of that layer first."
     )
     invalid_times = "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."

@@ -10,13 +10,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
 from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint
 from ._engine.control import StepControl
 from ._engine.loop import Settings, Standing
 from ._engine.rates import fastest
+from ._engine.reverse import MESSAGE
 from ._engine.step import AbstractStepper, make_stepper
 from ._engine.units import cast, over_units
 from ._method import AbstractMethod, EventLoop, OneClock, ParallelInTime, Task
@@ -26,7 +27,7 @@ from ._recurrence import Group, Member, simulate_group, Tally
 from ._results import RESULTS
 from ._solution import Solution, Stats
 from ._spikes import Events, Spikes
-from ._synapse import is_synapse
+from ._synapse import is_impulsive, is_synapse
 from ._types import resolved
 from ._until import checked_quota, FirstSpikes
 from ._wiring import hear, Population, Train, without_negative_delays
@@ -45,7 +46,7 @@ def simulate(
     rtol: float | None = None,
     atol: float | None = None,
     max_spikes: int | Mapping[str, int] = 8,
-    max_steps: int = 1024,
+    max_steps: int = 4096,
     until: FirstSpikes | None = None,
     adjoint: AbstractAdjoint | None = None,
     method: AbstractMethod | None = None,
@@ -79,7 +80,8 @@ def simulate(
       float32, unless `dt0` is given alone: then the steps are fixed. Their lengths, once chosen, are constants for the
       derivative, as in Diffrax.
     - `max_spikes`: how many spikes of a neuron can be recorded; one number, or a dictionary by name of layer.
-    - `max_steps`: how often the event loop of a layer may run; parallel in time, a neuron has to spike less often.
+    - `max_steps`: how many steps a layer may take: iterations of the event loop, and, where no solver is needed, spikes
+      of a neuron. In windows of time, so many in each sweep over a window, and as many sweeps.
     - `until`: when the simulation may end before `t1`, for example [`spikax.FirstSpikes`][]: at the first spikes of
       the outputs.
     - `adjoint`: how the event loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
@@ -133,7 +135,13 @@ def simulate(
         windows=cut,
         groups=groups,
     )
-    solution = _run(network, sources, plan)
+    try:
+        solution = _run(network, sources, plan)
+    except TypeError as error:
+        # JAX's own words for forward mode name neither the simulation nor what to do.
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(MESSAGE) from error
     return _throwing(solution, plan) if throw else solution
 
 
@@ -155,11 +163,18 @@ class _Plan(eqx.Module):
     windows: dict[str, int] = eqx.field(static=True)  # of each layer that is simulated in windows
     groups: tuple[tuple[str, ...], ...] = eqx.field(static=True)  # of layers that are simulated together
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether a sample ends before `t1`, where `until` says so: states that are saved are wanted in full."""
+        return bool(self.quota) and not self.times
+
 
 @eqx.filter_jit
 def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
     batch, network = _batch(sources), without_negative_delays(network)
-    trains = {name: Train.of(spikes, plan.t0.dtype) for name, spikes in sources.items()}
+    # Only where arrivals change membranes at once does their order at one instant matter.
+    is_ordered = any(is_impulsive(layer.neuron.synapse) for layer in network.layers.values())
+    trains = {name: Train.of(spikes, plan.t0.dtype, is_ordered) for name, spikes in sources.items()}
     early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
     invalid = jnp.any(jnp.stack(early), axis=0)
     # The samples with invalid times run without any input, and are reported.
@@ -179,17 +194,20 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
                 member = members[name]
                 outcome, states = member.simulate(inputs, plan.adjoint, member.ts)
             emitted = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[..., 0], 0, -1), outcome.trains)
-            trains[name], tallies[name] = Train(emitted.times, emitted.payload), Tally.of(outcome)
+            trains[name] = Train(emitted.times, emitted.payload, generation=emitted.generation)
+            tallies[name] = Tally.of(outcome)
             if states is not None:
                 saved[name] = states
+    failures = _failures(network, plan, trains, tallies)
     for name in network.layers:
-        found = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), trains[name])
-        spikes[name] = Spikes(found.times, found.payload)
+        train = trains[name].first(plan.capacity[name])
+        found = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), (train.times, train.payload))
+        spikes[name] = Spikes(*found)
     both = {
         name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
     }
     states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
-    reports = {name: _report(tallies[name], plan, name, invalid, batch) for name in network.layers}
+    reports = {name: _report(tallies[name], plan, name, failures[name], invalid, batch) for name in network.layers}
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
     return Solution(spikes, states, drives, _overall(results), results, stats)
 
@@ -225,13 +243,20 @@ def _member(plan: _Plan, group: tuple[str, ...], name: str) -> Member:
     settings = Settings(
         plan.stepper,
         plan.control,
-        plan.capacity[name],
+        # With room for the first spike of too many: what fails after the end of a sample is no failure.
+        plan.capacity[name] + int(plan.ends_early and not isinstance(plan.methods[name], OneClock)),
         plan.max_steps,
-        # Together no neuron ends before all do.
-        quota=None if _is_joint(plan, group) else plan.quota.get(name),
+        quota=_stop_after(plan, group, name),
         cells=plan.cells[name],
     )
     return Member(plan.methods[name], settings, plan.times.get(name))
+
+
+def _stop_after(plan: _Plan, group: tuple[str, ...], name: str) -> int | None:
+    """For how many spikes a neuron is simulated; together no neuron ends before all do."""
+    if _is_joint(plan, group):
+        return None
+    return plan.quota.get(name, plan.capacity[name] + 1 if plan.ends_early else None)
 
 
 def _population(network: Network, name: str, batch: int, plan: _Plan) -> Population:
@@ -253,12 +278,53 @@ def _population(network: Network, name: str, batch: int, plan: _Plan) -> Populat
     return Population(neuron, Standing.of(neuron, weight, state, plan.t0, plan.control.h0))
 
 
+class _Failure(eqx.Module):
+    """In which samples a layer failed before their end, and in which one that it receives from did."""
+
+    own: Bool[Array, " batch"]
+    of_source: Bool[Array, " batch"]
+
+
+def _failures(
+    network: Network, plan: _Plan, trains: dict[str, Train], tallies: dict[str, Tally]
+) -> dict[str, _Failure]:
+    """What fails after the end of a sample, as `until` sets it, is no failure."""
+    end = _ends_at(plan, trains)
+    failures, failed_at = {}, {}
+    for group in plan.groups:
+        own = {name: _failed_at(tallies[name], trains[name], plan.capacity[name]) for name in group}
+        sources = {c.source for name in group for c in network.incoming(name)} & set(failed_at)
+        together = jnp.min(jnp.stack([*own.values(), *(failed_at[source] for source in sources)]), axis=0)
+        failed_at |= dict.fromkeys(group, together)
+        for name in group:
+            failed = (own[name] <= end) & (own[name] < jnp.inf)
+            failures[name] = _Failure(failed, ~failed & (together <= end) & (together < jnp.inf))
+    return failures
+
+
+def _failed_at(tally: Tally, train: Train, capacity: int) -> Float[Array, " batch"]:
+    """When a layer failed in each sample: `inf` where it did not, and `-inf` where that is not known."""
+    too_many = jnp.any(tally.count > capacity, axis=1)
+    # Where it matters, there is room for the first spike of too many.
+    first = jnp.min(train.times[..., capacity], axis=1) if train.places > capacity else -jnp.inf
+    return jnp.minimum(tally.failed_at, jnp.where(too_many, jax.lax.stop_gradient(first), jnp.inf))
+
+
+def _ends_at(plan: _Plan, trains: dict[str, Train]) -> Float[Array, " batch"] | float:
+    """When each sample ends, as `until` sets it: `inf` where the whole duration counts."""
+    if not plan.ends_early:
+        return jnp.inf
+    latest = [jnp.max(trains[name].times[..., n - 1], axis=1) for name, n in plan.quota.items()]
+    return jax.lax.stop_gradient(jnp.max(jnp.stack(latest), axis=0))
+
+
 def _report(
-    tally: Tally, plan: _Plan, name: str, invalid: Bool[Array, " batch"], batch: tuple[int, ...]
+    tally: Tally, plan: _Plan, name: str, failure: _Failure, invalid: Bool[Array, " batch"], batch: tuple[int, ...]
 ) -> tuple[RESULTS, Stats]:
     """How each sample ended in one layer, and what it took."""
     too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
-    result = jax.vmap(_ending)(too_many, ~tally.finished, ~tally.settled, tally.stuck, invalid)
+    own = [failure.own & part for part in (too_many, ~tally.finished, ~tally.settled, tally.stuck, ~tally.finite)]
+    result = jax.vmap(_ending)(*own, failure.of_source, invalid)
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
         spikes=jnp.sum(tally.count, axis=1, dtype=tally.count.dtype).reshape(batch),
@@ -278,7 +344,8 @@ def _overall(results: dict[str, RESULTS]) -> RESULTS:
     def one(results):
         overall = RESULTS.successful
         for result in results:
-            overall = RESULTS.where(overall == RESULTS.successful, result, overall)
+            explains = (overall == RESULTS.successful) | (overall == RESULTS.source_failed)
+            overall = RESULTS.where(explains & (result != RESULTS.successful), result, overall)
         return overall
 
     flat = jax.tree.map(jnp.ravel, list(results.values()))
@@ -286,12 +353,16 @@ def _overall(results: dict[str, RESULTS]) -> RESULTS:
     return jax.tree.map(lambda leaf: leaf.reshape(shapes[0]), jax.vmap(one)(flat))
 
 
-def _ending(too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, invalid: Array) -> RESULTS:
+def _ending(
+    too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, endless: Array, of_source: Array, invalid: Array
+) -> RESULTS:
     """How one sample ended; what explains the other failures goes first."""
-    result = RESULTS.where(unsettled, RESULTS.unsettled, RESULTS.successful)
+    result = RESULTS.where(of_source, RESULTS.source_failed, RESULTS.successful)
+    result = RESULTS.where(unsettled, RESULTS.unsettled, result)
     result = RESULTS.where(too_many, RESULTS.max_spikes_reached, result)
     result = RESULTS.where(unfinished, RESULTS.max_steps_reached, result)
     result = RESULTS.where(stuck, RESULTS.step_too_small, result)
+    result = RESULTS.where(endless, RESULTS.not_finite, result)
     return RESULTS.where(invalid, RESULTS.invalid_times, result)
 
 
@@ -302,6 +373,7 @@ def _throwing(solution: Solution, plan: _Plan) -> Solution:
         RESULTS.max_steps_reached,
         RESULTS.unsettled,
         RESULTS.step_too_small,
+        RESULTS.not_finite,
         RESULTS.invalid_times,
     )
     happened, messages = [], []

@@ -16,6 +16,10 @@ class FirstSpikes(eqx.Module):
     is held up by another: a layer ends when its last neuron has spiked, or at `t1`. A layer of a recurrent group ends
     with the whole group, when all its neurons have spiked; and with `windows` of time, all layers end together.
 
+    A sample ends with the last of these first spikes. What happens in other layers after that does not matter: of their
+    spikes, later ones may be missing, and a layer that fails after the end of a sample, as it exceeds `max_spikes`, is
+    no failure; unless states are saved, which needs the whole duration.
+
     **Arguments:**
 
     - `layer`: the name of the layer; by default the outputs of the network.

@@ -24,9 +24,11 @@ class Train(eqx.Module):
     times: Float[Array, "batch n k"] | Float[Array, "batch events"]
     payload: PyTree[Float[Array, "batch n k"]] = None
     channel: Int[Array, "batch events"] | None = None
+    # Where the order of spikes at one instant matters: how many spikes at this instant led to it, one after the other.
+    generation: Int[Array, "batch n k"] | None = None
 
     @classmethod
-    def of(cls, spikes: Spikes | Events, dtype: Any) -> "Train":
+    def of(cls, spikes: Spikes | Events, dtype: Any, is_ordered: bool) -> "Train":
         """All batch axes as one, in the float type of the simulation."""
 
         def flat(leaf, axes):
@@ -40,14 +42,24 @@ class Train(eqx.Module):
                 f"An event names a channel outside of 0 to n - 1 = {spikes.n - 1}. Check `channels`, or raise `n`."
             )
             channel = eqx.error_if(channel, jnp.any((channel < 0) | (channel >= spikes.n)), message)
-            return cls(times, channel=channel.astype(jnp.int32))
+            return cls(times, None, channel.astype(jnp.int32), _of_inputs(times, is_ordered))
         payload = jax.tree.map(lambda leaf: flat(leaf, 2).astype(dtype), spikes.payload)
-        return cls(flat(spikes.times, 2).astype(dtype), payload)
+        times = flat(spikes.times, 2).astype(dtype)
+        return cls(times, payload, None, _of_inputs(times, is_ordered))
+
+    def first(self, k: int) -> "Train":
+        """With the first `k` spikes of each source."""
+        return jax.tree.map(lambda leaf: leaf[..., :k], self)
 
     @property
     def places(self) -> int:
         """How many spikes each source can have; of events, how many there can be at all."""
         return self.times.shape[-1]
+
+
+def _of_inputs(times: Array, is_ordered: bool) -> Int[Array, "..."] | None:
+    """The generation of input spikes: what they lead to at their instant is of generation zero."""
+    return jnp.full(times.shape, -1, jnp.int32) if is_ordered else None
 
 
 def without_negative_delays(network: Network) -> Network:
@@ -76,6 +88,7 @@ class Heard(eqx.Module):
     times: Float[Array, "batch lanes spikes"]
     source: Int[Array, "samples spikes"]
     gains: PyTree[Float[Array, "batch lanes spikes"]] | None
+    generation: Int[Array, "batch lanes spikes"] | None
 
     def within(self, after: Array, until: Array) -> "Heard":
         """Only what arrives later than `after`, and not later than `until`."""
@@ -85,17 +98,20 @@ class Heard(eqx.Module):
     def inputs(self, population: Population, t0: Array, t1: Array) -> Inputs:
         """All that the spikes of the layer depend on."""
         weight = jax.tree.map(lambda leaf: leaf[..., None], self.weight)
-        return Inputs(population.neuron, weight, self.times, self.source, population.start, t0, t1, self.gains)
+        arrivals = self.times, self.source
+        return Inputs(population.neuron, weight, *arrivals, population.start, t0, t1, self.gains, self.generation)
 
 
 def hear(layer: Layer, connections: tuple[AbstractConnection, ...], trains: dict[str, Train]) -> Heard:
     """What reaches a layer through its connections."""
-    like = next(iter(trains.values())).times
+    first = next(iter(trains.values()))
+    like = first.times
     if not connections:
         silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
         none = jnp.zeros((1, layer.size), like.dtype)
         weight = jax.tree.map(lambda _: none, layer.neuron.synapse, is_leaf=is_synapse)
-        return Heard(weight, silence, jnp.zeros((1, 1), jnp.int32), None)
+        generation = None if first.generation is None else jnp.zeros(silence.shape, jnp.int32)
+        return Heard(weight, silence, jnp.zeros((1, 1), jnp.int32), None, generation)
     payloads = [trains[connection.source].payload for connection in connections]
     gains = _gains(layer.neuron, payloads)
     each = [_heard(c, trains[c.source], gain) for c, gain in zip(connections, gains, strict=True)]
@@ -113,8 +129,9 @@ def _heard(connection: AbstractConnection, train: Train, gains: PyTree[Array] | 
         require(synapses.source is None, "inputs", expectation, "`sx.Events`", hint)
         times = train.times[:, None]
         # All neurons hear the events of a list, or each after its own delay.
-        times = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
-        return Heard(weight, times, train.channel, None)
+        arrivals = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
+        generation = None if train.generation is None else _arriving(times, arrivals, train.generation[:, None])
+        return Heard(weight, arrivals, train.channel, None, generation)
     k = train.places
     lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
     slots = jax.tree.leaves(weight)[0].shape[0]
@@ -130,10 +147,18 @@ def _heard(connection: AbstractConnection, train: Train, gains: PyTree[Array] | 
     times = listed(train.times)
     if synapses.exists is not None:
         times = jnp.where(synapses.exists[..., None], times, jnp.inf)
-    if delay is not None:
-        times = times + delay[..., None]
+    arrivals = times if delay is None else times + delay[..., None]
+    generation = None
+    if train.generation is not None:
+        generation = flat(_arriving(times, arrivals, listed(train.generation)))
     source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None]
-    return Heard(weight, flat(times), source, jax.tree.map(lambda leaf: flat(listed(leaf)), gains))
+    gains = jax.tree.map(lambda leaf: flat(listed(leaf)), gains)
+    return Heard(weight, flat(arrivals), source, gains, generation)
+
+
+def _arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..."]:
+    """The generations of arrivals: one that comes at the instant of its spike comes after it."""
+    return jnp.where(arrivals > times, 0, generation + 1)
 
 
 def _joined(each: list[Heard]) -> Heard:
@@ -141,19 +166,22 @@ def _joined(each: list[Heard]) -> Heard:
     lanes = max(heard.times.shape[1] for heard in each)
     samples = max(heard.source.shape[0] for heard in each)
     first = 0
-    times, sources = [], []
+    times, sources, generations = [], [], []
     for heard in each:
         batch, _, spikes = heard.times.shape
         times.append(jnp.broadcast_to(heard.times, (batch, lanes, spikes)))
         sources.append(jnp.broadcast_to(heard.source + first, (samples, spikes)))
+        if heard.generation is not None:
+            generations.append(jnp.broadcast_to(heard.generation, (batch, lanes, spikes)))
         first += jax.tree.leaves(heard.weight)[0].shape[0]
+    generation = jnp.concatenate(generations, axis=2) if generations else None
     weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[heard.weight for heard in each])
     gains = [heard.gains for heard in each]
     if all(gain is None for gain in gains):
         joined = None
     else:
         joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times))
-    return Heard(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined)
+    return Heard(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined, generation)
 
 
 def _broadcast(gains: list[PyTree[Array] | None], times: list[Array]) -> list[PyTree[Array]]:

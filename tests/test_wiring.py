@@ -302,8 +302,8 @@ def test_events_are_spikes_in_a_list(dtype, close):
         run(one, spikes.events())
 
 
-def test_spikes_that_contradict_each_other_are_reported(dtype):
-    """`a` makes `b` spike at once, which keeps `a` from the spike that made it: there is no solution."""
+def test_what_a_spike_causes_at_its_instant_comes_after_it(dtype):
+    """`a` makes `b` spike at once, whose inhibition comes too late to keep `a` from the spike that made it."""
     layers = {name: sx.Layer(sx.LIF(synapse=sx.DeltaSynapse()), 1) for name in ("a", "b")}
     weights = {("input", "a"): 1.5, ("a", "b"): 1.5, ("b", "a"): -1.5}
     connections = [sx.Dense(*ends, jnp.full((1, 1), weight, dtype)) for ends, weight in weights.items()]
@@ -316,10 +316,24 @@ def test_spikes_that_contradict_each_other_are_reported(dtype):
         return finite_sum(run(network, spikes, max_steps=64, saveat=None).spikes["b"].times, 1.0)
 
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient(network)))
-    found = sx.simulate(network, spikes, 5.0, max_steps=64, throw=False)
+    found = sx.simulate(network, spikes, 5.0, saveat=jnp.asarray([1.0], dtype))
+    for layer, v in (("a", -1.5), ("b", 0.0)):
+        np.testing.assert_array_equal(found.spikes[layer].times[:, 0, :2], [[1.0, np.inf], [np.inf, np.inf]])
+        np.testing.assert_allclose(found.states[layer].v[:, 0, 0], [v, 0.0])
+
+
+def test_spikes_that_still_change_are_reported(dtype):
+    """Six neurons set each other off, one after the other: each sweep finds one spike more."""
+    weight = jnp.zeros((6, 6), dtype).at[jnp.arange(5), jnp.arange(1, 6)].set(20.0)
+    inner = sx.Dense("a", "a", weight, delay=0.5)
+    first = sx.Dense("input", "a", jnp.zeros((1, 6), dtype).at[0, 0].set(20.0))
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 6)}, [first, inner], 1, "a")
+    spikes = sx.Spikes(jnp.asarray([[[1.0]], [[jnp.inf]]], dtype))
+    assert int(sx.simulate(network, spikes, 40.0, windows=1).stats["a"].sweeps) > 5
+    found = sx.simulate(network, spikes, 40.0, windows=1, max_steps=5, throw=False)
     np.testing.assert_array_equal(found.result == sx.RESULTS.unsettled, [True, False])
     with pytest.raises(Exception, match="The spikes of layers that listen to each other still changed"):
-        jax.block_until_ready(sx.simulate(network, spikes, 5.0, max_steps=64).spikes)
+        jax.block_until_ready(sx.simulate(network, spikes, 40.0, windows=1, max_steps=5).spikes)
 
 
 def test_a_negative_delay_is_an_error(dtype):

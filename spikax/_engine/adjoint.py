@@ -15,6 +15,7 @@ from . import cells as grid, loop
 from .arrivals import Arrivals, in_order
 from .cells import Cells
 from .loop import Point, Problem, Progress, Settings, Standing, Trains
+from .reverse import with_reverse_rule
 from .segments import choose, likely_length, Plan, Reached, run
 from .some import Some
 from .units import indices, Places
@@ -32,6 +33,7 @@ class Inputs(eqx.Module):
     t0: Float[Array, ""]
     t1: Float[Array, ""]
     gains: PyTree[Array] | None = None  # the factors of the weight for every spike, in the shape of `times`
+    generation: Int[Array, "batch lanes spikes"] | None = None  # of arrivals, where their order at one instant matters
 
 
 class Outcome(eqx.Module):
@@ -44,6 +46,9 @@ class Outcome(eqx.Module):
     rejected: Int[Array, " batch"]
     finished: Bool[Array, "batch units 1"]
     stuck: Bool[Array, "batch units 1"]
+    finite: Bool[Array, " batch"]
+    reached: Float[Array, "batch units 1"] | None  # when each unit stopped, by steps of a solver
+    failed_at: Float[Array, " batch"]  # up to when the results are right: `inf`, but where they are not to the end
     iterations: Int[Array, ""]
 
 
@@ -71,7 +76,7 @@ class DiscreteAdjoint(AbstractAdjoint):
         require_count(self.memory, "memory")
 
     def simulate(self, inputs, settings, ts):
-        arrivals = in_order(lax.stop_gradient(inputs.times), inputs.source)
+        arrivals = in_order(lax.stop_gradient(inputs.times), inputs.source, inputs.generation)
         cells, t1 = _cells(inputs, settings, arrivals, ts), lax.stop_gradient(inputs.t1)
         places = Places.all(*inputs.start.h.shape[:2])
         problem = Problem(inputs.neuron, inputs.weight, arrivals, places, t1, cells, inputs.gains)
@@ -82,15 +87,20 @@ class DiscreteAdjoint(AbstractAdjoint):
         if plan.few:
             reached = _follow_the_rest(plan, inputs.times, inputs.t0, reached)
         progress = reached.progress
+        finished, stuck = loop.is_finished(problem, settings, progress), loop.is_stuck(progress)
+        stopped_at = jnp.where(finished & ~stuck, jnp.inf, lax.stop_gradient(progress.t))
         return Outcome(
-            reached.trains,
-            Standing(progress.state, progress.filters, progress.readiness, progress.h),
-            reached.found,
-            progress.count,
-            jnp.sum(progress.rejected, axis=(1, 2), dtype=jnp.int32),
-            loop.is_finished(problem, settings, progress),
-            loop.is_stuck(progress),
-            reached.iterations,
+            trains=reached.trains,
+            end=Standing(progress.state, progress.filters, progress.readiness, progress.h),
+            found=reached.found,
+            count=progress.count,
+            rejected=jnp.sum(progress.rejected, axis=(1, 2), dtype=jnp.int32),
+            finished=finished,
+            stuck=stuck,
+            finite=loop.is_finite(progress),
+            reached=lax.stop_gradient(progress.t),
+            failed_at=jnp.min(stopped_at, axis=(1, 2)),
+            iterations=reached.iterations,
         )
 
 
@@ -142,7 +152,6 @@ def _reach(plan: Plan, times: Array, t0: Array) -> Reached:
         smooth = eqx.combine(floats, rest)
         return smooth, smooth.into(plan)
 
-    @jax.custom_vjp
     def reached(floats, others):
         return run(unpack(floats, others)[1], stores=False)[0]
 
@@ -157,8 +166,7 @@ def _reach(plan: Plan, times: Array, t0: Array) -> Reached:
         gradient = walk_back(*unpack(floats, others), reached, rows, cotangent)
         return eqx.filter(gradient, eqx.is_inexact_array), None
 
-    reached.defvjp(forward, backward)
-    return reached(floats, others)
+    return with_reverse_rule(reached, forward, backward)(floats, others)
 
 
 def _cells(inputs: Inputs, settings: Settings, arrivals: Arrivals, ts: Array | None) -> Cells | None:

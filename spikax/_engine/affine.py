@@ -136,7 +136,7 @@ class Affine(AbstractMotion):
         With the wait w and y of `peak`, v turns at s = -log(1 - y) w / y <= w (1 - y/2) / (1 - y). Until then v' is
         below v'(0) (1 - u/s) at the time u, as it is a convex function times a decay; so v moves by v'(0) s / 2.
         """
-        d, wait, y = self._turn(v, x)
+        d, wait, y = self.turn(v, x)
         turns = y < 1.0
         s = wait * (1.0 - 0.5 * y) / jnp.where(turns, 1.0 - y, 1.0)
         return 0.5 * d * jnp.where(turns, jnp.minimum(s, h), h)
@@ -146,7 +146,7 @@ class Affine(AbstractMotion):
 
         v' vanishes where 1 - exp(-(decay - rate) s) = y = (decay - rate) w, with the wait w = v' / (decay gain x).
         """
-        _, wait, y = self._turn(v, x)
+        _, wait, y = self.turn(v, x)
         ahead = self.decay - self.rate
         y = jnp.minimum(y, 1.0 - jnp.finfo(v.dtype).epsneg)
         s = jnp.where(ahead == 0.0, wait, -jnp.log1p(-y) * _inverse(ahead))
@@ -154,9 +154,11 @@ class Affine(AbstractMotion):
         added = self.push * jnp.where(self.rate == 0.0, s, lost * _inverse(self.rate))
         return s, (v + self.gain * x * wait) * (1.0 - lost) + added
 
-    def _turn(self, v: Array, x: Array) -> tuple[Array, Array, Array]:
+    def turn(self, v: Array, x: Array) -> tuple[Array, Array, Array]:
+        """v', the wait w and y of `peak`; v turns at a later time where w > 0 and y < 1."""
         d, down = self.speed(v, x), self.decay * self.gain * x
-        wait = d / jnp.where(down == 0.0, 1.0, down)
+        # Without a filter v never turns.
+        wait = jnp.where(down == 0.0, -1.0, d / jnp.where(down == 0.0, 1.0, down))
         return d, wait, (self.decay - self.rate) * wait
 
 

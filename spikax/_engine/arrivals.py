@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .units import Places
+from .units import indices, Places
 
 
 class Arrivals(eqx.Module):
@@ -17,12 +17,19 @@ class Arrivals(eqx.Module):
     times: Float[Array, "batch lanes arrivals"]
     spike: Int[Array, "batch lanes arrivals"]
     source: Int[Array, "samples spikes"]  # of every spike, in the order of the sources; `samples` may be one
+    generation: Int[Array, "batch lanes arrivals"] | None = None  # its order at one instant, where that matters
 
     def at(self, places: Places, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:
         """The time of the arrival at the cursor of each unit, and its spike."""
         place = (*self.lane(places), cursor)
         inside = {"mode": "promise_in_bounds"}
         return self.times.at[place].get(**inside), self.spike.at[place].get(**inside)
+
+    def generation_at(self, places: Places, cursor: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
+        """The generation of the arrival at the cursor of each unit; zero where the order does not matter."""
+        if self.generation is None:
+            return jnp.zeros_like(cursor)
+        return self.generation.at[(*self.lane(places), cursor)].get(mode="promise_in_bounds")
 
     def source_of(self, places: Places, spike: Int[Array, "batch units 1"]) -> Int[Array, "batch units 1"]:
         """The source of a spike."""
@@ -34,21 +41,32 @@ class Arrivals(eqx.Module):
         return places.sample, places.unit if self.times.shape[1] > 1 else jnp.zeros((1, 1, 1), jnp.int32)
 
 
-def in_order(times: Float[Array, "batch lanes spikes"], source: Int[Array, "samples spikes"]) -> Arrivals:
-    """Sorts the spikes of all sources by time; equal times keep the order of the sources."""
+def in_order(
+    times: Float[Array, "batch lanes spikes"],
+    source: Int[Array, "samples spikes"],
+    generation: Int[Array, "batch lanes spikes"] | None = None,
+) -> Arrivals:
+    """Sorts the spikes of all sources by time, and by generation; equal ones keep the order of the sources."""
     batch, lanes, spikes = times.shape
+    if generation is not None:
+        spike = jnp.broadcast_to(indices(spikes), times.shape)
+        times, generation, spike = lax.sort((times, generation, spike), num_keys=2)
+        return _with_end(times, spike, source, generation)
     flat = times.reshape(batch * lanes, spikes)
     # In halves, which run side by side: one sort keeps to one core.
     half = batch * lanes // 2
     halves = [_sort(part) for part in (flat[:half], flat[half:]) if part.shape[0]]
-    sorted_times, spike = (jnp.concatenate(part).reshape(times.shape) for part in zip(*halves, strict=True))
-    # One arrival more, which never comes: a cursor past the last arrival rests there.
-    never = jnp.full((batch, lanes, 1), jnp.inf, flat.dtype)
-    return Arrivals(
-        jnp.concatenate([sorted_times, never], axis=2),
-        jnp.concatenate([spike, jnp.zeros((batch, lanes, 1), spike.dtype)], axis=2),
-        source,
-    )
+    return _with_end(*(jnp.concatenate(part).reshape(times.shape) for part in zip(*halves, strict=True)), source)
+
+
+def _with_end(times: Array, spike: Array, source: Array, generation: Array | None = None) -> Arrivals:
+    """With one arrival more, which never comes: a cursor past the last arrival rests there."""
+
+    def extended(part, value):
+        return jnp.pad(part, ((0, 0), (0, 0), (0, 1)), constant_values=value)
+
+    after = None if generation is None else extended(generation, 0)
+    return Arrivals(extended(times, jnp.inf), extended(spike, 0), source, after)
 
 
 def _sort(flat: Array) -> tuple[Array, Array]:

@@ -49,7 +49,7 @@ class Bounds(AbstractFinder):
         return cls(motion, jnp.stack(rows), third, fourth, reach)
 
     def starts_above(self, stretch):
-        return self.motion.condition(stretch.v) > 0
+        return self.motion.condition(stretch.v) > 8.0 * self._lost(stretch.v)
 
     def may_cross(self, stretch):
         return self.crosses(stretch)
@@ -69,8 +69,9 @@ class Bounds(AbstractFinder):
         error = 27.0 / 256.0 / 24.0 * fourth * h**4
         steepest = jnp.abs(d0) + h * (jnp.abs(bend) + 0.5 * h * third)
         nearly = 8.0 * self._lost(stretch.v_end) + steepest * _nearly(stretch)
-        may_cross = (jnp.maximum(peak, g1) + error >= -nearly) | (h > self.reach)
-        return (g0 > 0) | ((h > 0) & may_cross)
+        highest = jnp.maximum(jnp.maximum(peak, g0), g1)
+        may_cross = (highest + error >= -nearly) | (h > self.reach)
+        return self.starts_above(stretch) | ((h > 0) & may_cross)
 
     def crossing(self, stretch, wanted):
         """From one time to the next before which g stays below zero, as the bound of its third derivative shows.
@@ -87,10 +88,12 @@ class Bounds(AbstractFinder):
             left = h - old.s
             g, d, bend = _with_derivatives(old.series, old.u)
             step = _safe_step(jnp.minimum(g, -old.lost), d, bend, old.third, jnp.minimum(left, self.reach - old.u))
-            is_on = (g > 0) | ((g >= -old.lost) & (d > 0))
-            ends_on = (left <= 0) & (d > 0) & (g >= -8.0 * old.lost - d * _nearly(stretch))
+            # One that settles on zero, but for rounding, has not crossed it.
+            steep = 2.0 * 8.0 * old.lost / self.reach
+            is_on = (g > 8.0 * old.lost) | ((g >= -old.lost) & (d > steep))
+            ends_on = (left <= 0) & (d > steep) & (g >= -8.0 * old.lost - d * _nearly(stretch))
             error = 0.5 * old.third * step.longest * step.u**2
-            is_precise = step.reaches & ((error <= instant * step.slope) | (step.u <= instant))
+            is_precise = step.reaches & ((error <= instant * step.slope) | (step.u <= instant)) & (step.slope > steep)
             found = old.searches & (is_on | ends_on | is_precise)
             # Written so that NaN ends it.
             searches = old.searches & ~found & (left > 0)
@@ -99,24 +102,34 @@ class Bounds(AbstractFinder):
             s = jnp.where(moves, jnp.where(u >= left, h, old.s + u), old.s)
             u = jnp.where(moves, jnp.minimum(old.u + u, self.reach), old.u)
             slope = jnp.where(found, jnp.where(is_on | ends_on, d, step.slope), old.slope)
-            return _March(s, u, old.series, old.third, old.lost, slope, searches, old.found | found)
+            return _March(s, u, old.series, old.third, old.lost, slope, searches, old.found | found, old.steps + 1)
+
+        def goes_on(march: _March) -> Array:
+            return jnp.any(march.searches) & (march.steps < _STEPS)
 
         zero, never = jnp.zeros_like(h), jnp.full_like(wanted, False)
-        start = _March(zero, zero, *self._seen_from(stretch.v, stretch.x), zero, wanted, never)
-        end = lax.while_loop(lambda march: jnp.any(march.searches), onward, start)
+        start = _March(zero, zero, *self._seen_from(stretch.v, stretch.x), zero, wanted, never, jnp.int32(0))
+        end = lax.while_loop(goes_on, onward, start)
         # A neuron spikes before it hears itself: a crossing at the end but for rounding is one at the end.
         nearly = 8.0 * end.lost + end.slope * _nearly(stretch)
         is_at_end = (jnp.abs(self.motion.condition(stretch.v_end)) <= nearly) & (
             (h - end.s) * jnp.abs(end.slope) <= nearly
         )
         is_at_end = (end.s >= h) | (is_at_end & ~self.starts_above(stretch))
-        return jnp.where(is_at_end, stretch.end, jnp.minimum(stretch.start + end.s, stretch.end)), end.found
+        t = jnp.where(is_at_end, stretch.end, jnp.minimum(stretch.start + end.s, stretch.end))
+        # A search that has not come to its end is a spike at no time: it makes the neuron's state NaN, and is reported.
+        return jnp.where(end.searches, jnp.nan, t), end.found | end.searches
 
     def _rebased(self, stretch: Stretch, old: "_March", rebases: Array) -> "_March":
         """Where it `rebases`, with the series of the condition from here on."""
         v, x = self.motion.after(stretch.v, stretch.x, old.s)
-        new = _March(old.s, jnp.zeros_like(old.u), *self._seen_from(v, x), old.slope, old.searches, old.found)
-        return jax.tree.map(lambda new, old: jnp.where(rebases, new, old), new, old)
+        new = (jnp.zeros_like(old.u), *self._seen_from(v, x))
+
+        def view(march):
+            return march.u, march.series, march.third, march.lost
+
+        seen = jax.tree.map(lambda new, old: jnp.where(rebases, new, old), new, view(old))
+        return eqx.tree_at(view, old, seen)
 
     def _seen_from(self, v: Array, x: Array) -> tuple[Array, Array, Array]:
         """The series of the condition from here on, the bound of its third derivative, and its rounding."""
@@ -141,6 +154,11 @@ class _March(eqx.Module):
     slope: Array  # at a crossing that is found
     searches: Array
     found: Array
+    steps: Array
+
+
+# A step is as long as the reach, but near zero. Some ten steps lead to a crossing, and as many past a peak.
+_STEPS = 2**14
 
 
 class _Step(eqx.Module):

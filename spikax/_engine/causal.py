@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
+from .reverse import with_reverse_rule
+
 
 class Settled(eqx.Module):
     """What the last sweep gave."""
@@ -46,7 +48,6 @@ def settle(
     def whole(floats, arrays):
         return eqx.combine(floats, arrays, static)
 
-    @jax.custom_vjp
     def found(floats, arrays, guess):
         arguments = whole(floats, arrays)
         return _repeat(
@@ -63,18 +64,17 @@ def settle(
 
     def backward(residual, cotangent):
         floats, arrays, value = residual
+        smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
-        def once(floats, value):
-            given = sweep(whole(floats, arrays), value)
+        def once(floats, smooth):
+            given = sweep(whole(floats, arrays), eqx.combine(smooth, discrete))
             return eqx.filter(given, eqx.is_inexact_array)
 
-        _, pull = jax.vjp(once, floats, value)
-        rest_bar = eqx.filter(cotangent.rest, eqx.is_inexact_array)
-        bar = _solve(lambda bar: pull((bar, rest_bar)), cotangent.value, floats, limit)
-        return bar, None, jax.tree.map(jnp.zeros_like, value)
+        _, pull = jax.vjp(once, floats, smooth)
+        value_bar, rest_bar = eqx.filter((cotangent.value, cotangent.rest), eqx.is_inexact_array)
+        return _solve(lambda bar: pull((bar, rest_bar)), value_bar, floats, limit), None, None
 
-    found.defvjp(forward, backward)
-    return found(floats, arrays, guess)
+    return with_reverse_rule(found, forward, backward)(floats, arrays, guess)
 
 
 def _repeat(sweep: Callable, same: Callable, rethink: Callable, guess: PyTree[Array], limit: int) -> Settled:

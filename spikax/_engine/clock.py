@@ -25,7 +25,8 @@ from .affine import Affine
 from .arrivals import in_order
 from .crossing import Ends
 from .motion import Stretch
-from .peaks import Peaks, slopes
+from .peaks import Peaks
+from .reverse import with_reverse_rule
 from .units import indices
 
 
@@ -95,6 +96,7 @@ class Limits(eqx.Module):
     # A sample ends when all neurons have spiked so often, layer by layer; without, at `t1`.
     wanted: tuple[int, ...] | None = eqx.field(static=True)
     most: tuple[int, ...] = eqx.field(static=True)  # the spikes of a neuron that can be recorded, layer by layer
+    max_steps: int = eqx.field(static=True)  # the spikes of a neuron at which its sample ends unfinished
 
     def suffices(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
         """Whether the counts of a sample are all that is wanted."""
@@ -105,6 +107,10 @@ class Limits(eqx.Module):
     def overflows(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
         """Whether a count of a sample is more than can be recorded."""
         return jnp.any(count > _each(self.most, sizes), axis=1, keepdims=True)
+
+    def exceeds_steps(self, count: Int[Array, "batch neurons"]) -> Bool[Array, "batch 1"]:
+        """Whether a neuron of a sample has spiked so often that the sample ends."""
+        return jnp.any(count >= self.max_steps, axis=1, keepdims=True)
 
 
 def _each(numbers: tuple[int, ...], sizes: tuple[int, ...]) -> Int[Array, " neurons"]:
@@ -118,7 +124,9 @@ class Found(eqx.Module):
     times: Float[Array, "batch neurons places"]
     saved: tuple[Float[Array, "ts batch neurons"], Float[Array, "ts batch neurons"]] | None  # v and x
     count: Int[Array, "batch neurons"]
+    t: Float[Array, " batch"]  # when the sample ended
     finite: Bool[Array, " batch"]
+    finished: Bool[Array, " batch"]
     iterations: Int[Array, ""]
 
 
@@ -144,6 +152,8 @@ class _Sight(eqx.Module):
     cursor: Int[Array, "batch 1"]
     count: Int[Array, "batch neurons"]
     goes_on: Bool[Array, "batch 1"]
+    finite: Bool[Array, "batch 1"]
+    exceeds: Bool[Array, "batch 1"]  # ended, as a neuron took too many steps
     limit: Float[Array, "batch 1"]  # no event that is known comes before
     firing: Bool[Array, "batch neurons"]  # crosses at the limit
     cleared: Bool[Array, "batch neurons"]  # does not cross before the limit
@@ -156,14 +166,12 @@ class _Sight(eqx.Module):
 
 def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Simulates the neurons of a group."""
-    floats, rest = eqx.partition(given, eqx.is_inexact_array)
-    others, static = eqx.partition((rest, ts), eqx.is_array)
+    floats, rest = eqx.partition((given, ts), eqx.is_inexact_array)
+    others, static = eqx.partition(rest, eqx.is_array)
 
     def unpack(floats, others):
-        rest, ts = eqx.combine(others, static)
-        return eqx.combine(floats, rest), ts
+        return eqx.combine(floats, others, static)
 
-    @jax.custom_vjp
     def found(floats, others):
         return _found(_search(*unpack(floats, others), limits))
 
@@ -176,12 +184,15 @@ def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) ->
         bar = _walk_back(*unpack(floats, others), log, events, cotangent)
         return eqx.filter(bar, eqx.is_inexact_array), None
 
-    found.defvjp(forward, backward)
-    return found(floats, others)
+    return with_reverse_rule(found, forward, backward)(floats, others)
 
 
 def _found(end: _Sight) -> Found:
-    return Found(end.times, end.saved, end.count, jnp.all(jnp.isfinite(end.v), axis=1), end.iterations)
+    t, finite, unfinished = (part[:, 0] for part in (end.t, end.finite, end.goes_on | end.exceeds))
+    return Found(end.times, end.saved, end.count, t, finite, ~unfinished, end.iterations)
+
+
+_LOOKS = 4096
 
 
 class _Stops(eqx.Module):
@@ -199,8 +210,8 @@ class _Stops(eqx.Module):
             # Behind all arrivals at the same time: a state is saved after the jump.
             times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
         ordered = in_order(times[:, None], indices(times.shape[1])[None])
-        # It only guides the search. Of neurons that are ever so quick no more than some thousand looks shall come.
-        reach = jnp.maximum(given.pool.foresight(), (given.t1 - given.t0) / 4096)
+        # It only guides the search. Of neurons that are ever so quick no more than so many looks shall come.
+        reach = jnp.maximum(given.pool.foresight(), (given.t1 - given.t0) / _LOOKS)
         return cls(ordered.times[:, 0], ordered.spike[:, 0], reach, given.t1)
 
     def time(self, cursor: Int[Array, "batch 1"]) -> Array:
@@ -241,6 +252,8 @@ def _search(given: Given, ts: Array | None, limits: Limits) -> _Sight:
         cursor=zero,
         count=jnp.zeros((batch, neurons), jnp.int32),
         goes_on=jnp.ones((batch, 1), bool),
+        finite=jnp.ones((batch, 1), bool),
+        exceeds=jnp.zeros((batch, 1), bool),
         limit=stops.after(t0, zero),
         firing=none,
         cleared=none,
@@ -250,7 +263,14 @@ def _search(given: Given, ts: Array | None, limits: Limits) -> _Sight:
         saved=None if ts is None else (jnp.zeros((len(ts), batch, neurons), given.v.dtype),) * 2,
         iterations=jnp.int32(0),
     )
-    return lax.while_loop(lambda sight: jnp.any(sight.goes_on), iterate, start)
+
+    # An iteration moves a sample to its next event or as far as it looks ahead, clears a neuron or sees another spike.
+    bound = min((events + 2 * _LOOKS) * (neurons + 2), 2**31 - 1)
+
+    def goes_on(sight: _Sight) -> Array:
+        return jnp.any(sight.goes_on) & (sight.iterations < bound)
+
+    return lax.while_loop(goes_on, iterate, start)
 
 
 def _stretch(affine: Affine, sight: _Sight, limit: Array) -> tuple[Stretch, Array]:
@@ -261,9 +281,11 @@ def _stretch(affine: Affine, sight: _Sight, limit: Array) -> tuple[Stretch, Arra
 
 def _seems_to_cross(affine: Affine, stretch: Stretch) -> Array:
     """When each neuron crosses, roughly: to choose whom to look at first."""
-    d0, d1, _ = slopes(affine, stretch)
+    h = stretch.end - stretch.start
+    d0 = affine.slope * affine.speed(stretch.v, stretch.x)
+    d1 = affine.slope * affine.speed(stretch.v_end, stretch.x * jnp.exp(-affine.decay * h))
     g0, g1 = affine.condition(stretch.v), affine.condition(stretch.v_end)
-    return jnp.where(g0 > 0, 0.0, Ends(stretch.end - stretch.start, g0, d0, g1, d1, g0).root())
+    return jnp.where(g0 > 0, 0.0, Ends(h, g0, d0, g1, d1, g0).root())
 
 
 def _narrowed(pool: Pool, sight: _Sight) -> _Sight:
@@ -277,8 +299,7 @@ def _narrowed(pool: Pool, sight: _Sight) -> _Sight:
     )
     one, alone = pool.one(number), Stretch(stretch.start, v, x, stretch.end, v_end)
     finder = Peaks(one)
-    happens = suspect & finder.crosses(alone) & sight.goes_on
-    t, _ = finder.crossing(alone, happens)
+    t, happens = finder.crossing(alone, suspect & finder.crosses(alone) & sight.goes_on)
     this = indices(may.shape[1]) == number
     earlier = happens & (t < sight.limit)
     firing = jnp.where(earlier, this, sight.firing | (happens & this))
@@ -337,6 +358,8 @@ def _moved(given: Given, sight: _Sight, stops: "_Stops", limits: Limits) -> _Sig
     firing = sight.firing & jnp.where(now.fires, ~this, ~now.moves)
     is_left = jnp.any(firing, axis=1, keepdims=True)
     ends = now.moves & ~now.fires & ~now.arrives & (sight.limit >= given.t1)
+    finite = sight.finite & jnp.all(jnp.isfinite(v) & jnp.isfinite(x), axis=1, keepdims=True)
+    exceeds = limits.exceeds_steps(count)
     ends |= (limits.suffices(count, pool.sizes) & ~is_left) | limits.overflows(count, pool.sizes)
     return _Sight(
         t=jnp.where(now.moves, sight.limit, sight.t),
@@ -344,7 +367,9 @@ def _moved(given: Given, sight: _Sight, stops: "_Stops", limits: Limits) -> _Sig
         x=jnp.where(now.moves, x, sight.x),
         cursor=cursor,
         count=count,
-        goes_on=sight.goes_on & ~ends & jnp.all(jnp.isfinite(v), axis=1, keepdims=True),
+        goes_on=sight.goes_on & ~ends & ~exceeds & finite,
+        finite=jnp.where(sight.goes_on, finite, sight.finite),
+        exceeds=jnp.where(sight.goes_on, exceeds & ~ends, sight.exceeds),
         limit=jnp.where(now.moves & ~is_left, stops.after(sight.limit, cursor), sight.limit),
         firing=firing,
         cleared=sight.cleared & ~now.moves,
@@ -418,7 +443,7 @@ def _replayed(pool: Pool, edge: _Edge, event: _Event) -> _Edge:
 def _segment(given: Given, ts: Array | None, log: _Log) -> _Event:
     """The events of a part of the log, as a differentiable map."""
     batch, neurons = given.v.shape
-    outer = given.times.shape[1]
+    outer, saves = given.times.shape[1], 0 if ts is None else len(ts)
     fires = (log.index >= outer) & (log.index < outer + neurons)
     number = jnp.where(fires, log.index - outer, 0)
     arrives = log.index < outer
@@ -427,14 +452,18 @@ def _segment(given: Given, ts: Array | None, log: _Log) -> _Event:
     t, row = log.t, jnp.where(fires, given.weight.shape[0] - neurons + number, given.weight.shape[0])
     t = jnp.where(arrives, given.times[sample, place], t)
     row = jnp.where(arrives, given.source[sample, place], row)
+    if ts is not None:
+        saved = log.index - outer - neurons
+        t = jnp.where((saved >= 0) & (saved < saves), ts[jnp.clip(saved, 0, saves - 1)], t)
     weight = given.weight.at[row].get(mode="fill", fill_value=0.0)
-    none = outer + neurons + (0 if ts is None else len(ts))
-    parts = (t, number, fires, log.at_once, log.index < none)
+    parts = (t, number, fires, log.at_once, log.index < outer + neurons + saves)
     return _Event(*(part[..., None] for part in parts), weight)
 
 
-def _walk_back(given: Given, ts: Array | None, log: _Log, events: Array, bar: Found) -> Given:
-    """The cotangent of `given`, from those of the spike times and of the saved states."""
+def _walk_back(
+    given: Given, ts: Array | None, log: _Log, events: Array, bar: Found
+) -> tuple[Given, Float[Array, " ts"] | None]:
+    """The cotangents of `given` and `ts`, from those of the spike times and of the saved states."""
     total = log.t.shape[0]
     length = max(8, math.isqrt(total))
     segments = -(-total // length)
@@ -443,10 +472,10 @@ def _walk_back(given: Given, ts: Array | None, log: _Log, events: Array, bar: Fo
     log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
     log = eqx.tree_at(lambda log: log.index, log, log.index.at[total:].set(nothing))
     log = jax.tree.map(lambda rows: rows.reshape(segments, length, *rows.shape[1:]), log)
-    floats, static = eqx.partition((given.pool, given.weight, given.times), eqx.is_inexact_array)
+    floats, static = eqx.partition((given.pool, given.weight, given.times, ts), eqx.is_inexact_array)
 
     def segment(floats, edge, rows):
-        pool, weight, times = eqx.combine(floats, static)
+        pool, weight, times, ts = eqx.combine(floats, static)
         here = eqx.tree_at(lambda given: (given.pool, given.weight, given.times), given, (pool, weight, times))
 
         def step(edge, event):
@@ -475,9 +504,9 @@ def _walk_back(given: Given, ts: Array | None, log: _Log, events: Array, bar: Fo
 
     zeros = jax.tree.map(jnp.zeros_like, (start, floats))
     _, edge_bar, floats_bar = lax.while_loop(lambda carry: carry[0] > 0, back, (needed, *zeros))
-    pool_bar, weight_bar, times_bar = floats_bar
+    pool_bar, weight_bar, times_bar, ts_bar = floats_bar
     here = pool_bar, weight_bar, times_bar, given.source, edge_bar.v, edge_bar.x
-    return Given(*here, jnp.sum(edge_bar.t), jnp.zeros_like(given.t1))
+    return Given(*here, jnp.sum(edge_bar.t), jnp.zeros_like(given.t1)), ts_bar
 
 
 def _cotangents(given: Given, ts: Array | None, rows: _Log, bar: Found) -> Array | _Edge:

@@ -19,20 +19,36 @@ class Ends(eqx.Module):
     size: Array  # of what g is computed from at the end: g is exact up to the float's precision times this
 
     def crosses(self, instant: Array) -> Array:
-        """Whether there is a crossing: g ends on zero or above, or starts on it and rises."""
-        return (self.g1 >= 0) | self.ends_on(instant) | ((self.g0 >= 0) & (self.d0 > 0))
+        """Whether there is a crossing: g ends on zero or above, or starts on it, and rises."""
+        return self.is_above() | self.ends_on(instant) | ((self.g0 >= 0) & self.rises(self.d0))
+
+    def is_above(self) -> Array:
+        """Whether g has risen above zero at the end; where it is zero but for rounding, whether it still rises."""
+        return (self.g1 > self.rounding()) | ((self.g1 >= 0) & self.rises(self.d1))
+
+    def rises(self, d: Array) -> Array:
+        """Whether a slope d, at one of the ends, takes g on by more than rounding.
+
+        The slopes at both ends tell how long it lasts. One that settles on zero, as at the rheobase, lasts too shortly.
+        """
+        fades = self.d0 - self.d1
+        lasts = jnp.where(2.0 * fades > d, 0.5 * d / jnp.where(fades > 0, fades, 1.0), 1.0)
+        return (d > 0) & (d * self.h * lasts > self.rounding())
+
+    def rounding(self) -> Array:
+        """How far g may be off."""
+        return 8.0 * jnp.finfo(self.g1.dtype).eps * self.size
 
     def ends_on(self, instant: Array) -> Array:
         """Whether a rising g is zero at the end, up to what an `instant` and rounding may change.
 
         It matters where a spike arrives at the time at which it was emitted: a neuron spikes before it hears itself.
         """
-        rounding = 8.0 * jnp.finfo(self.g1.dtype).eps * self.size
-        return (self.d1 > 0) & (jnp.abs(self.g1) <= self.d1 * instant + rounding)
+        return self.rises(self.d1) & (jnp.abs(self.g1) <= self.d1 * instant + self.rounding())
 
     def has_peak(self) -> Array:
-        """Whether g, below zero at both ends, rises and falls again in between."""
-        return (self.g0 < 0) & (self.g1 < 0) & (self.d0 > 0) & (self.d1 < 0)
+        """Whether g, below zero at the start, rises and falls again."""
+        return (self.g0 < 0) & (self.d0 > 0) & (self.d1 < 0)
 
     def newton(self, instant: Array) -> tuple[Array, Array]:
         """The crossing by one Newton step from the end, and whether that step is the last one.
@@ -54,7 +70,7 @@ class Ends(eqx.Module):
         precise = bend * jnp.abs(shift) <= 0.5 * instant * self.d1 * self.h
         eps = float(jnp.finfo(self.h.dtype).eps)
         faithful = bend <= (1e-11 if eps < 1e-12 else eps**0.5) * self.d1 * self.h
-        is_lost = jnp.abs(self.g1) <= 8.0 * eps * self.size
+        is_lost = jnp.abs(self.g1) <= self.rounding()
         return self.h + shift, rising & precise & (faithful | is_lost)
 
     def root(self) -> Array:

@@ -21,7 +21,7 @@ from .arrivals import Arrivals
 from .cells import Cells, View
 from .control import StepControl
 from .crossing import Ends
-from .step import AbstractStepper, conditions, sway, Trial, try_step
+from .step import AbstractStepper, conditions, sized_conditions, sway, Trial, try_step
 from .units import add_scaled, cast, indices, over_units, Places, select, spread
 
 
@@ -76,8 +76,10 @@ class Standing(eqx.Module):
         shape = jax.tree.leaves(state)[0].shape[:3]
         zeros = jax.tree.map(lambda w: jnp.zeros(shape, w.dtype), weight)
         filters = over_units(lambda neuron, w: initial_filters(neuron.synapse, w), neuron, zeros)
-        condition = _conditions(neuron, t, state)
-        readiness = jnp.where(condition > 0, DUE, READY).astype(jnp.int32)
+        clock = jnp.broadcast_to(t, shape)
+        condition, size = map(jnp.stack, over_units(sized_conditions, neuron, clock, state))
+        rounding = 8.0 * jnp.finfo(condition.dtype).eps * size
+        readiness = jnp.where(condition > rounding, DUE, READY).astype(jnp.int32)
         return cls(state, filters, readiness, jnp.full((*shape[:2], 1), h))
 
 
@@ -108,6 +110,7 @@ class Progress(eqx.Module):
     cursor: Int[Array, "batch units 1"]
     arrival: Float[Array, "batch units 1"]  # when the arrival at the cursor comes
     spike: Int[Array, "batch units 1"]  # which spike of the sources it is
+    generation: Int[Array, "batch units 1"]  # of the latest arrival at the time `t`; zero where there is none
     h: Float[Array, "batch units 1"]  # how long the next step may be; zero where none is short enough
     readiness: Int[Array, "events batch units neurons"]
     count: Int[Array, "batch units neurons"]  # spikes so far
@@ -130,6 +133,7 @@ class Trains(eqx.Module):
 
     times: Float[Array, "spikes batch units neurons"]
     payload: PyTree[Array]
+    generation: Int[Array, "spikes batch units neurons"] | None = None  # where the order at one instant matters
 
 
 class Row(eqx.Module):
@@ -159,6 +163,7 @@ def start(problem: Problem, standing: Standing, t0: Array) -> Progress:
         cursor=cursor,
         arrival=arrival,
         spike=spike,
+        generation=cursor,
         h=standing.h,
         readiness=standing.readiness,
         count=jnp.zeros(shape, jnp.int32),
@@ -173,8 +178,10 @@ def start(problem: Problem, standing: Standing, t0: Array) -> Progress:
 def empty_trains(problem: Problem, progress: Progress, capacity: int) -> Trains:
     """Trains with places for that many spikes of each neuron, none of which has happened."""
     payload = payload_of(problem.neuron, progress.t, progress.state, progress.filters)
-    times = jnp.full((capacity, *progress.count.shape), jnp.inf, progress.t.dtype)
-    return Trains(times, jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), payload))
+    shape = capacity, *progress.count.shape
+    generation = None if problem.arrivals.generation is None else jnp.zeros(shape, jnp.int32)
+    payloads = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), payload)
+    return Trains(jnp.full(shape, jnp.inf, progress.t.dtype), payloads, generation)
 
 
 def payload_of(neuron: AbstractNeuron, t: Array, state: PyTree, filters: PyTree) -> PyTree:
@@ -217,6 +224,13 @@ def unfinished(problem: Problem, settings: Settings, progress: Progress) -> Int[
 def is_stuck(progress: Progress) -> Bool[Array, "batch units 1"]:
     """Whether no step is short enough for a unit."""
     return progress.h == 0.0
+
+
+def is_finite(progress: Progress) -> Bool[Array, " batch"]:
+    """Whether all states of a sample are finite."""
+    point = lax.stop_gradient((progress.state, progress.filters))
+    finite = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(point)]
+    return jnp.all(jnp.stack(finite), axis=0)
 
 
 def has_landed(action: Int[Array, "batch units 1"]) -> Bool[Array, "batch units 1"]:
@@ -342,7 +356,7 @@ class _Attempt(eqx.Module):
 
 
 def _attempt(problem: Problem, settings: Settings, old: Progress) -> _Attempt:
-    moving = ~is_finished(problem, settings, old) & ~_fires_at_once(old)
+    moving = ~is_finished(problem, settings, old) & ~_fires_at_once(problem, old)
     stop = jnp.minimum(old.arrival, problem.t1)
     cap = old.h
     view = None if problem.cells is None else problem.cells.view(problem.places, old.cell, moving & ~old.refines)
@@ -372,9 +386,13 @@ def _all_finite(tree: PyTree[Array]) -> Bool[Array, "batch units 1"]:
     return jnp.all(jnp.stack(finite), axis=0)
 
 
-def _fires_at_once(old: Progress) -> Bool[Array, "batch units 1"]:
-    # Arrivals of the same instant come first: a neuron sees them together.
-    return _any_event(old.readiness == DUE) & (old.arrival > old.t) & ~is_stuck(old)
+def _fires_at_once(problem: Problem, old: Progress) -> Bool[Array, "batch units 1"]:
+    # Arrivals of the same instant and generation come first: a neuron sees them together. Those that a spike at this
+    # instant causes come after it.
+    is_last = old.arrival > old.t
+    if problem.arrivals.generation is not None:
+        is_last |= problem.arrivals.generation_at(problem.places, old.cursor) > old.generation
+    return _any_event(old.readiness == DUE) & is_last & ~is_stuck(old)
 
 
 class _Verdict(eqx.Module):
@@ -407,7 +425,7 @@ def _judge(problem: Problem, settings: Settings, old: Progress, attempt: _Attemp
         unseen = _any_event(_may_happen(problem, old, attempt, attempt.view))
         spans = settings.control.across_cell(attempt.ratio) & ~searches & ~unseen
         action = jnp.where(attempt.view.whole, jnp.where(spans, SPANNED, REFINED), action)
-    action = jnp.where(attempt.moving, action, jnp.where(_fires_at_once(old), FIRED_AT_ONCE, IDLE))
+    action = jnp.where(attempt.moving, action, jnp.where(_fires_at_once(problem, old), FIRED_AT_ONCE, IDLE))
     action = held(action.astype(h.dtype), old.t).astype(jnp.int32)
     fired = (fires & (action == FIRED)) | ((old.readiness == DUE) & (action == FIRED_AT_ONCE))
     shift = held(jnp.where(action == FIRED, first - h, 0.0), old.t)
@@ -469,7 +487,7 @@ def _guess(old: Progress, attempt: _Attempt, instant: Array) -> _Guess:
     cuts = inside & ((ends.g1 >= 0) | (~above & (ends.d1 <= 0)))
     low = held(jnp.where(inside & ~cuts, h, low), old.t)
     high = held(jnp.where(cuts, h, high), old.t)
-    above = above | (inside & (ends.g1 >= 0))
+    above = above | (inside & ends.is_above())
 
     is_ready = old.readiness == READY
     crosses = is_ready & above
@@ -523,6 +541,7 @@ def _advance(
         cursor = jnp.where(spanned, attempt.view.passed, cursor)
         filters = select(spread(spanned, old.count), attempt.view.entry.filters, filters)
     arrival, spike = problem.arrivals.at(problem.places, cursor)
+    emitted, generation = _generations(problem, old, t, arrived)
     cell, refines = _place_in_cells(problem, old, t, arrival, action)
     new = Progress(
         t=t,
@@ -531,6 +550,7 @@ def _advance(
         cursor=cursor,
         arrival=arrival,
         spike=spike,
+        generation=generation,
         h=_next_length(settings, old, attempt, action),
         readiness=jnp.where(action <= FIRED_AT_ONCE, readiness, old.readiness),
         count=old.count + fired[0].astype(jnp.int32),
@@ -539,7 +559,15 @@ def _advance(
         cell=cell,
         refines=refines,
     )
-    return new, Trains(t, payload)
+    return new, Trains(t, payload, emitted)
+
+
+def _generations(problem: Problem, old: Progress, t: Array, arrived: Array) -> tuple[Array | None, Array]:
+    """That of a spike at the time t, and that of the latest arrival at this time."""
+    if problem.arrivals.generation is None:
+        return None, old.generation
+    before = jnp.where(t > old.t, 0, old.generation)
+    return before, jnp.where(arrived, problem.arrivals.generation_at(problem.places, old.cursor), before)
 
 
 def _next_length(settings: Settings, old: Progress, attempt: _Attempt, action: Array) -> Float[Array, "batch units 1"]:

@@ -33,6 +33,7 @@ from .motion import AbstractFinder, AbstractMotion
 from .passes import is_wanted, Record, search, Searcher
 from .peaks import Peaks
 from .replay import replay
+from .reverse import with_reverse_rule
 from .some import All
 from .units import cast, indices, over_units
 
@@ -150,17 +151,15 @@ def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) ->
 
 def _find(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """The same, with v and x in place of states and filters."""
-    floats, rest = eqx.partition(given, eqx.is_inexact_array)
-    others, static = eqx.partition((rest, ts), eqx.is_array)
+    floats, rest = eqx.partition((given, ts), eqx.is_inexact_array)
+    others, static = eqx.partition(rest, eqx.is_array)
 
     def unpack(floats, others):
-        rest, ts = eqx.combine(others, static)
-        return eqx.combine(floats, rest), ts
+        return eqx.combine(floats, others, static)
 
     def run(floats, others):
         return _run(*unpack(floats, others), limits)
 
-    @jax.custom_vjp
     def found(floats, others):
         return run(floats, others)[0].found()
 
@@ -173,8 +172,7 @@ def _find(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found
         bar = _walk_back(*unpack(floats, others), end, arrivals, cotangent)
         return eqx.filter(bar, eqx.is_inexact_array), None
 
-    found.defvjp(forward, backward)
-    return found(floats, others)
+    return with_reverse_rule(found, forward, backward)(floats, others)
 
 
 class _Arrivals(eqx.Module):
@@ -218,8 +216,8 @@ class _Run(eqx.Module):
 
     def found(self) -> Found:
         edge = self.edge
-        finite = jnp.all(jnp.isfinite(edge.v), axis=range(edge.v.ndim - 2))
-        return Found(self.record.t, (edge.v, edge.x), self.saved, self.count, finite, self.passes)
+        finite = [jnp.all(jnp.isfinite(part), axis=range(part.ndim - 2)) for part in (edge.v, edge.x)]
+        return Found(self.record.t, (edge.v, edge.x), self.saved, self.count, finite[0] & finite[1], self.passes)
 
 
 def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
@@ -317,21 +315,23 @@ class _Walk(eqx.Module):
     block: Int[Array, ""]
     after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
     edge: Edge
-    floats: PyTree[Array]  # of the neurons and the weights
+    floats: PyTree[Array]  # of the neurons, the weights and the times to save
     times: Float[Array, "blocks arrivals batch lanes"]
 
 
-def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found) -> Given:
-    """The cotangent of `given`, from those of the spike times, of the end, and of the saved states."""
+def _walk_back(
+    given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found
+) -> tuple[Given, Float[Array, " ts"] | None]:
+    """The cotangents of `given` and `ts`, from those of the spike times, of the end, and of the saved states."""
     (motion, edge), pull_start = eqx.filter_vjp(Given.begin, given)
-    floats, static = eqx.partition((motion, given.weight), eqx.is_inexact_array)
+    floats, static = eqx.partition((motion, given.weight, ts), eqx.is_inexact_array)
 
     def one_block(walk: _Walk) -> _Walk:
         i = walk.block - 1
         edge, first = jax.tree.map(lambda rows: rows[i], (end.edges, end.counts))
 
         def block(floats, edge, times):
-            motion, weight = eqx.combine(floats, static)
+            motion, weight, ts = eqx.combine(floats, static)
             knots = _block(motion, edge, weight, times, arrivals.source[i]).knots
             record = replay(motion, knots, end.record, first, walk.after)
             change = record.change(walk.after - 1, first, knots.start(first.shape))
@@ -348,11 +348,11 @@ def _walk_back(given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, b
     edge_bar = Edge(jnp.zeros_like(edge.t), *bar.end)
     walk = _Walk(end.block, end.count, edge_bar, floats_bar, times_bar)
     walk = lax.while_loop(lambda walk: walk.block > 0, one_block, walk)
-    motion_bar, weight_bar = walk.floats
+    motion_bar, weight_bar, ts_bar = walk.floats
     (start_bar,) = pull_start((motion_bar, walk.edge))
     times_bar = _unsorted(given, arrivals.ordered, walk.times)
     here = start_bar.neuron, given.kind, given.finder, weight_bar, times_bar, given.source
-    return Given(*here, start_bar.state, start_bar.filters, start_bar.t0, jnp.zeros_like(given.t1))
+    return Given(*here, start_bar.state, start_bar.filters, start_bar.t0, jnp.zeros_like(given.t1)), ts_bar
 
 
 def _unsorted(

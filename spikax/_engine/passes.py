@@ -119,6 +119,7 @@ class Searcher(eqx.Module):
         """The spikes that were found ahead."""
         motion, finder, old = self.motion, self.finder, search.seekers
         stretch = old.stretch
+        # It may turn out that there is none after all.
         t, happens = finder.crossing(stretch, old.happens)
         at_once = happens & finder.starts_above(stretch)
         v, x = motion.after(stretch.v, stretch.x, t - stretch.start)
@@ -131,7 +132,7 @@ class Searcher(eqx.Module):
         rest = Stretch(t, after, x, stretch.end, v_end)
         # Where the search found nothing, it goes on behind the stretch.
         seeks = old.seeks | (old.happens & ~happens)
-        return Search(search.passes + 1, record, Seekers(change, count, old.happens, seeks, old.place, rest))
+        return Search(search.passes + 1, record, Seekers(change, count, happens, seeks, old.place, rest))
 
 
 def is_wanted(count: Array, quota: int) -> Array:

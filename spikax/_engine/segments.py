@@ -72,11 +72,15 @@ def run(plan: Plan, stores: bool) -> tuple[Reached, Row | None]:
 
 def _segment_length(plan: Plan, room: int) -> int:
     """How many iterations a segment has, given how many rows there is room for."""
-    most = plan.settings.max_steps
-    if most <= room:
-        return most
-    # Room that is not used costs time, since all of it is cleared first: no more than the loop is likely to need.
-    return min(max(min(room, likely_length(plan.problem, plan.settings)), 16), most)
+    most, likely = plan.settings.max_steps, likely_length(plan.problem, plan.settings)
+    # Room that is not used costs time, since all of it is cleared first: where rows are large, no more than the loop is
+    # likely to need.
+    wanted = max(likely, min(most, _SMALL)) if room >= min(most, _SMALL) else min(room, likely)
+    return min(max(min(room, wanted), 16), most)
+
+
+# So many rows are few where memory has room for them.
+_SMALL = 1024
 
 
 def likely_length(problem: Problem, settings: Settings) -> int:

@@ -187,6 +187,13 @@ def conditions(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, .
     return tuple(jnp.asarray(event.condition(t, state), t.dtype) for event in events_of(neuron))
 
 
+def sized_conditions(neuron: AbstractNeuron, t: Array, state: State) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """The condition of every event, and the size of what it is computed from."""
+    sizes = jnp.abs(t), jax.tree.map(jnp.abs, state)
+    values, change = jax.jvp(lambda t, state: conditions(neuron, t, state), (t, state), sizes)
+    return values, tuple(map(jnp.abs, change))
+
+
 def try_step(
     neuron: AbstractNeuron,
     stepper: AbstractStepper,

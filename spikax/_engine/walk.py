@@ -239,14 +239,14 @@ def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Arra
     return jnp.sum(newton, axis=(0, 3))[..., None]
 
 
-def _emitted(trains_bar: Trains, count: Int[Array, "batch units neurons"], row: Row) -> Trains:
+def _emitted(bar: Trains, count: Int[Array, "batch units neurons"], row: Row) -> Trains:
     """The cotangent of the spike that the row emitted, number `count`."""
-    recorded = row.fired[0] & (count < trains_bar.times.shape[0])
+    recorded = row.fired[0] & (count < bar.times.shape[0])
 
     def leaf(bar):
         return jnp.where(recorded, jnp.take_along_axis(bar, count[None], axis=0, mode="clip")[0], 0.0)
 
-    return jax.tree.map(leaf, trains_bar)
+    return Trains(*jax.tree.map(leaf, (bar.times, bar.payload)))
 
 
 def _cell_sums(problem: Problem, sums: _Sums, row: Row, stop_bar: Array, entry_bar: Table | None):
