@@ -96,7 +96,7 @@ def test_too_many_spikes_in_one_sample(enough, too_few_spikes):
     (whole, gradient), (short, short_gradient) = enough, too_few_spikes
     assert is_(short.result, sx.RESULTS.max_spikes_reached) == [False, True, False]
     assert is_(short.results["hidden"], sx.RESULTS.max_spikes_reached) == [False, True, False]
-    assert is_(short.results["output"], sx.RESULTS.successful) == [True] * 3
+    assert is_(short.results["output"], sx.RESULTS.source_failed) == [False, True, False]
     np.testing.assert_array_equal(short.stats["hidden"].most_spikes, whole.stats["hidden"].most_spikes)
     np.testing.assert_array_equal(short.spikes["hidden"].times, whole.spikes["hidden"].times[..., :4])
     np.testing.assert_array_equal(short.states["output"].v[::2], whole.states["output"].v[::2])

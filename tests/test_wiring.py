@@ -324,16 +324,16 @@ def test_what_a_spike_causes_at_its_instant_comes_after_it(dtype):
 
 def test_spikes_that_still_change_are_reported(dtype):
     """Six neurons set each other off, one after the other: each sweep finds one spike more."""
-    weight = jnp.zeros((6, 6), dtype).at[jnp.arange(5), jnp.arange(1, 6)].set(20.0)
+    weight = jnp.zeros((6, 6), dtype).at[jnp.arange(5), jnp.arange(1, 6)].set(10.0)
     inner = sx.Dense("a", "a", weight, delay=0.5)
-    first = sx.Dense("input", "a", jnp.zeros((1, 6), dtype).at[0, 0].set(20.0))
+    first = sx.Dense("input", "a", jnp.zeros((1, 6), dtype).at[0, 0].set(10.0))
     network = sx.Network({"a": sx.Layer(sx.LIF(), 6)}, [first, inner], 1, "a")
     spikes = sx.Spikes(jnp.asarray([[[1.0]], [[jnp.inf]]], dtype))
-    assert int(sx.simulate(network, spikes, 40.0, windows=1).stats["a"].sweeps) > 5
-    found = sx.simulate(network, spikes, 40.0, windows=1, max_steps=5, throw=False)
+    assert int(sx.simulate(network, spikes, 20.0, windows=1, max_spikes=32).stats["a"].sweeps) > 5
+    found = sx.simulate(network, spikes, 20.0, windows=1, max_steps=5, throw=False)
     np.testing.assert_array_equal(found.result == sx.RESULTS.unsettled, [True, False])
     with pytest.raises(Exception, match="The spikes of layers that listen to each other still changed"):
-        jax.block_until_ready(sx.simulate(network, spikes, 40.0, windows=1, max_steps=5).spikes)
+        jax.block_until_ready(sx.simulate(network, spikes, 20.0, windows=1, max_steps=5).spikes)
 
 
 def test_a_negative_delay_is_an_error(dtype):

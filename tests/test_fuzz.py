@@ -1,0 +1,154 @@
+"""Random neurons, simulated by every method, against each other and an independent reference.
+
+`make fuzz` goes on for as long as asked, and prints the smallest case that it finds.
+"""
+
+import os
+import time
+
+import equinox as eqx
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+
+from . import reference
+
+
+pytestmark = pytest.mark.modes("float32", "float64")
+
+SECONDS = float(os.environ.get("SPIKAX_FUZZ_SECONDS", "0"))
+NEURONS, PLACES = 2, 6
+NEVER = 1e9
+METHODS = {
+    "closed form": {"method": sx.ParallelInTime(), "max_steps": 32},
+    "event loop": {"method": sx.EventLoop(), "max_steps": 4096},
+    "one clock": {"method": sx.OneClock(), "max_steps": 32},
+    "windows, closed form": {"method": sx.ParallelInTime(), "windows": 5, "max_steps": 64},
+    "windows, event loop": {"method": sx.EventLoop(), "windows": 5, "max_steps": 4096},
+}
+
+
+def logarithmic(low, high):
+    return st.floats(np.log10(low), np.log10(high)).map(lambda x: float(f"{10.0**x:.4g}"))
+
+
+@st.composite
+def models(draw, recurrent):
+    """A model with numbers of few digits, so that a minimal case can be read."""
+    tau_mem, tau_syn = draw(logarithmic(0.3, 300.0)), draw(logarithmic(0.3, 300.0))
+    bias = draw(st.one_of(st.just(0.0), st.floats(-2.0, 0.9), st.floats(1.05, 2.0)).map(lambda x: round(x, 3)))
+    slow = max(tau_mem, tau_syn)
+    # A tonic neuron spikes for ever; the others are left alone for up to 1e5 ms.
+    t1 = draw(logarithmic(1e-3, 1e5)) if bias < 1.0 else draw(logarithmic(1e-3, 20.0)) * slow
+    span = min(t1, 5.0 * slow)
+    times = sorted(draw(st.lists(st.floats(0.0, 1.0).map(lambda x: round(x, 3)), max_size=4)))
+    scale = max(1.0, tau_mem / tau_syn)
+    weights = st.floats(-4.0, 12.0).map(lambda x: round(x * scale, 3))
+    w_in = np.array(draw(st.lists(weights, min_size=NEURONS, max_size=NEURONS)))
+    w_rec, delay = np.zeros((NEURONS, NEURONS)), 0.0
+    if recurrent:
+        inner = st.floats(-3.0, 2.0).map(lambda x: round(x * scale, 3))
+        w_rec = np.array(draw(st.lists(inner, min_size=NEURONS**2, max_size=NEURONS**2))).reshape(NEURONS, NEURONS)
+        delay = draw(st.sampled_from([0.0, 0.1, 1.0])) * span
+    v_reset = round(draw(st.floats(-1.0, 0.5)), 3)
+    return reference.Model(tau_mem, tau_syn, bias, v_reset, w_in, w_rec, delay, np.array(times) * span, t1)
+
+
+@eqx.filter_jit
+def spike_times(neuron, w_in, w_rec, delay, inputs, t1, options):
+    """All parameters are traced, so that a method is compiled once."""
+    connections = [sx.Dense("input", "a", w_in)]
+    if w_rec is not None:
+        connections.append(sx.Dense("a", "a", w_rec, delay))
+    network = sx.Network({"a": sx.Layer(neuron, NEURONS)}, connections, 1, "a")
+    solution = sx.simulate(network, sx.Spikes(inputs), t1, max_spikes=PLACES, throw=False, **options)
+    return solution.spikes["a"].times, solution.result
+
+
+def simulated(model, dtype, options, recurrent):
+    def array(x):
+        return jnp.asarray(x, dtype)
+
+    synapse = sx.ExpSynapse(array(model.tau_syn))
+    neuron = sx.LIF(
+        array(model.tau_mem), v_reset=array(model.v_reset), bias=array(model.bias), synapse=synapse
+    )
+    inputs = np.full((1, PLACES), np.inf)
+    inputs[0, : len(model.times)] = model.times
+    w_rec = array(model.w_rec) if recurrent else None
+    # No delay and a delay are networks of two kinds; of one, its length is traced.
+    delay = array(model.delay) if recurrent and model.delay > 0 else None
+    times, result = spike_times(
+        neuron, array(model.w_in[None]), w_rec, delay, array(inputs), array(model.t1), options
+    )
+    return np.asarray(times, np.float64), result
+
+
+def compare(model, dtype, names, recurrent):
+    rounded = _rounded(model, dtype)
+    run = reference.simulate(rounded, PLACES)
+    eps = float(jnp.finfo(dtype).eps)
+    tau = min(model.tau_mem, model.tau_syn)
+    size = 1.0 + abs(model.bias) + np.max(np.abs(model.w_in)) + np.sum(np.abs(model.w_rec))
+    # Decisions by less than the float can tell, spikes in an order that it cannot tell, and times that it cannot hold.
+    last = max([t for train in run.spikes for t, _ in train], default=0.0)
+    hypothesis.assume(run.margin > 2000.0 * eps * size and last * eps < 1e-5 * tau)
+    hypothesis.assume(run.apart > 1e-3 * tau)
+    slopes = [slope for train in run.spikes for _, slope in train]
+    hypothesis.assume(min(slopes, default=1.0) * tau > 1e-2)
+    for name in names:
+        is_loop = "loop" in name
+        if is_loop and (model.t1 > 100.0 * tau or run.margin < 1e-3 * size or run.margin > 1e3):
+            continue
+        times, result = simulated(rounded, dtype, METHODS[name], recurrent)
+        tolerance = (3e-3 if is_loop else 2e3 * eps) * size**2 * tau
+        if is_loop and dtype == jnp.float64:
+            tolerance *= 1e-3
+        for neuron, train in enumerate(run.spikes):
+            # Where a neuron spikes more often than there is room for, others are followed no further.
+            until = min(t[PLACES][0] if len(t) > PLACES else np.inf for t in run.spikes)
+            expected = [t for t, _ in train[:PLACES] if t < until]
+            found, rest = times[neuron][: len(expected)], times[neuron][len(expected) :]
+            np.testing.assert_allclose(found, expected, atol=tolerance, rtol=16 * eps, err_msg=name)
+            assert np.all(rest >= min(until, NEVER) - tolerance), f"{name}: {times[neuron]} in place of {expected}"
+        if all(len(train) <= PLACES for train in run.spikes):
+            assert bool(result == sx.RESULTS.successful), f"{name}: {sx.RESULTS[result]}"
+
+
+def _rounded(model, dtype):
+    """With the numbers that the simulation sees."""
+    parts = {}
+    for name, value in vars(model).items():
+        rounded = np.asarray(value, dtype).astype(np.float64)
+        parts[name] = rounded if np.ndim(value) else float(rounded)
+    return reference.Model(**parts)
+
+
+def fuzz(test, strategy, examples):
+    """Once with the same examples every time; with `make fuzz`, again and again with others."""
+    quiet = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much]
+    settings = {"deadline": None, "database": None, "suppress_health_check": quiet}
+    until = time.monotonic() + SECONDS
+    run = hypothesis.settings(max_examples=examples, derandomize=SECONDS == 0, **settings)(
+        hypothesis.given(strategy)(test)
+    )
+    run()
+    while time.monotonic() < until:
+        run()
+
+
+def test_neurons_by_themselves(dtype):
+    fuzz(lambda model: compare(model, dtype, ["closed form", "event loop"], False), models(False), 150)
+
+
+def test_recurrent_neurons(dtype):
+    names = ["one clock", "windows, closed form", "windows, event loop"]
+
+    def test(model):
+        compare(model, dtype, names if model.delay == 0 else names[1:], True)
+
+    fuzz(test, models(True), 80)
