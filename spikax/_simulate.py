@@ -304,10 +304,11 @@ def _failures(
 
 def _failed_at(tally: Tally, train: Train, capacity: int) -> Float[Array, " batch"]:
     """When a layer failed in each sample: `inf` where it did not, and `-inf` where that is not known."""
+    if train.places > capacity:
+        # There is room for the first spike of too many.
+        return jnp.minimum(tally.failed_at, jnp.min(jax.lax.stop_gradient(train.times[..., capacity]), axis=1))
     too_many = jnp.any(tally.count > capacity, axis=1)
-    # Where it matters, there is room for the first spike of too many.
-    first = jnp.min(train.times[..., capacity], axis=1) if train.places > capacity else -jnp.inf
-    return jnp.minimum(tally.failed_at, jnp.where(too_many, jax.lax.stop_gradient(first), jnp.inf))
+    return jnp.where(too_many & (tally.failed_at == jnp.inf), -jnp.inf, tally.failed_at)
 
 
 def _ends_at(plan: _Plan, trains: dict[str, Train]) -> Float[Array, " batch"] | float:
