@@ -27,4 +27,8 @@ class RESULTS(eqx.Enumeration):
         "The solver's step shrank below what the float type can resolve: the dynamics diverge or are too stiff. "
         "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."
     )
+    invalid_parameters = (
+        "A parameter of the layer, or of a connection to it, is not what it must be, as after too long a step of an "
+        "optimiser, and nothing was simulated. With `throw=True` the error names it. `sx.Positive` keeps one positive."
+    )
     invalid_times = "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."

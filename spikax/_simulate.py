@@ -29,7 +29,8 @@ from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 from ._types import resolved
 from ._until import checked_quota, FirstSpikes
-from ._wiring import hear, Population, Train, without_negative_delays
+from ._violations import Violations
+from ._wiring import hear, Population, Train
 
 
 def simulate(
@@ -133,8 +134,8 @@ def simulate(
         windows=cut,
         groups=groups,
     )
-    solution = _run(network, sources, plan)
-    return _throwing(solution, plan) if throw else solution
+    solution, violations = _run(network, sources, plan)
+    return _throwing(solution, plan, violations) if throw else solution
 
 
 class _Plan(eqx.Module):
@@ -157,13 +158,15 @@ class _Plan(eqx.Module):
 
 
 @eqx.filter_jit
-def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
-    batch, network = _batch(sources), without_negative_delays(network)
+def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> tuple[Solution, Violations]:
+    batch, violations = _batch(sources), Violations.of(network)
+    # With parameters that no method is made for, all samples end where they start.
+    plan = eqx.tree_at(lambda plan: plan.t1, plan, jnp.where(violations.any(), plan.t0, plan.t1))
     trains = {name: Train.of(spikes, plan.t0.dtype) for name, spikes in sources.items()}
     early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
     invalid = jnp.any(jnp.stack(early), axis=0)
     # The samples with invalid times run without any input, and are reported.
-    trains = {name: _silenced(train, invalid) for name, train in trains.items()}
+    trains = {name: _silenced(train, invalid | violations.any()) for name, train in trains.items()}
     saved, tallies, spikes = {}, {}, {}
     for group in plan.groups:
         members = {name: _member(plan, group, name) for name in group}
@@ -189,9 +192,11 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
         name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
     }
     states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
-    reports = {name: _report(tallies[name], plan, name, invalid, batch) for name in network.layers}
+    reports = {
+        name: _report(tallies[name], plan, name, invalid, violations.any(name), batch) for name in network.layers
+    }
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
-    return Solution(spikes, states, drives, _overall(results), results, stats)
+    return Solution(spikes, states, drives, _overall(results), results, stats), violations
 
 
 def _batch(sources: dict[str, Spikes | Events]) -> tuple[int, ...]:
@@ -254,11 +259,17 @@ def _population(network: Network, name: str, batch: int, plan: _Plan) -> Populat
 
 
 def _report(
-    tally: Tally, plan: _Plan, name: str, invalid: Bool[Array, " batch"], batch: tuple[int, ...]
+    tally: Tally,
+    plan: _Plan,
+    name: str,
+    invalid: Bool[Array, " batch"],
+    broken: Bool[Array, ""],
+    batch: tuple[int, ...],
 ) -> tuple[RESULTS, Stats]:
     """How each sample ended in one layer, and what it took."""
     too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
-    result = jax.vmap(_ending)(too_many, ~tally.finished, ~tally.settled, tally.stuck, invalid)
+    broken = jnp.broadcast_to(broken, invalid.shape)
+    result = jax.vmap(_ending)(too_many, ~tally.finished, ~tally.settled, tally.stuck, invalid, broken)
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
         spikes=jnp.sum(tally.count, axis=1, dtype=tally.count.dtype).reshape(batch),
@@ -286,16 +297,19 @@ def _overall(results: dict[str, RESULTS]) -> RESULTS:
     return jax.tree.map(lambda leaf: leaf.reshape(shapes[0]), jax.vmap(one)(flat))
 
 
-def _ending(too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, invalid: Array) -> RESULTS:
+def _ending(
+    too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, invalid: Array, broken: Array
+) -> RESULTS:
     """How one sample ended; what explains the other failures goes first."""
     result = RESULTS.where(unsettled, RESULTS.unsettled, RESULTS.successful)
     result = RESULTS.where(too_many, RESULTS.max_spikes_reached, result)
     result = RESULTS.where(unfinished, RESULTS.max_steps_reached, result)
     result = RESULTS.where(stuck, RESULTS.step_too_small, result)
-    return RESULTS.where(invalid, RESULTS.invalid_times, result)
+    result = RESULTS.where(invalid, RESULTS.invalid_times, result)
+    return RESULTS.where(broken, RESULTS.invalid_parameters, result)
 
 
-def _throwing(solution: Solution, plan: _Plan) -> Solution:
+def _throwing(solution: Solution, plan: _Plan, violations: Violations) -> Solution:
     """The solution, unless a sample failed: then an error at run time."""
     failures = (
         RESULTS.max_spikes_reached,
@@ -311,7 +325,7 @@ def _throwing(solution: Solution, plan: _Plan) -> Solution:
             happened.append(jnp.any(result == failure))
             now = ", ".join(f"{argument}={value}" for argument, value in values.items())
             messages.append(f"Layer `{name}` (with {now}): {RESULTS[failure]}")
-    happened = jnp.stack(happened)
+    happened, messages = jnp.append(violations.happened, jnp.stack(happened)), [*violations.messages, *messages]
     floats, rest = eqx.partition(solution, eqx.is_inexact_array)
     floats = eqx.branched_error_if(floats, jnp.any(happened), jnp.argmax(happened), messages)
     return eqx.combine(floats, rest)
