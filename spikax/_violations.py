@@ -42,7 +42,7 @@ def _all(network: Network) -> Iterator[tuple[str, str, Violation]]:
         for violation in violations(layer.neuron, "neuron"):
             yield name, _message(name, violation), violation
     for number, connection in enumerate(network.connections):
-        for violation in violations(connection, f"connections[{number}]", CONSTRAINTS):
+        for violation in violations(connection, f"connections[{number}]", **CONSTRAINTS):
             yield connection.target, _message(connection.target, violation), violation
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -34,7 +34,6 @@ class Constraint(NamedTuple):
 finite = Constraint("finite", lambda x, _: abs(x) < np.inf)
 positive = Constraint("positive", lambda x, _: x > 0, "`sx.Positive` keeps one that learns positive.")
 not_negative = Constraint("at least 0", lambda x, _: x >= 0, "`sx.Positive` keeps one that learns positive.")
-_NONE: Mapping[str, Sequence["Constraint"]] = {}
 _a_number = Constraint("free of NaN", lambda x, _: x == x)
 
 
@@ -110,7 +109,7 @@ class Violation(NamedTuple):
     happened: Bool[Array, ""]
 
 
-def violations(node: Any, name: str, further: Mapping[str, Sequence[Constraint]] = _NONE) -> Iterator[Violation]:
+def violations(node: Any, name: str, **further: Sequence[Constraint]) -> Iterator[Violation]:
     """Of every parameter in a tree, as a simulation sees it: whether a number lies outside of its domain.
 
     `further` are constraints of the fields of `node` itself. What nothing is declared of must be free of NaN.
