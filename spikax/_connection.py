@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance
 from ._types import resolved
-from .constraints import finite, not_negative, require_constraints
+from .constraints import Checked, finite, not_negative, require_constraints
 
 
 # Of every connection, whatever its class.
@@ -27,7 +27,7 @@ class Synapses(eqx.Module):
     exists: Bool[Array, "slots targets"] | None = None  # by default all do
 
 
-class AbstractConnection(eqx.Module):
+class AbstractConnection(Checked):
     """Synapses from the neurons of a source to those of a target.
 
     - `source`: the name of the layer, or of the input, whose spikes travel.

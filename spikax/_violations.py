@@ -48,4 +48,4 @@ def _all(network: Network) -> Iterator[tuple[str, str, Violation]]:
 
 def _message(layer: str, violation: Violation) -> str:
     expectation = f"Layer `{layer}`: `{violation.name}` must be {violation.expectation}."
-    return f"{expectation} {violation.hint} A step of an optimiser may have been too long.".replace("  ", " ")
+    return " ".join(filter(None, (expectation, violation.hint, "A step of an optimiser may have been too long.")))

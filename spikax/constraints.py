@@ -62,7 +62,7 @@ def parameter(default: Any = dataclasses.MISSING, *constraints: Constraint, by_p
 
     **Arguments:**
 
-    - `default`: the default, if there is one.
+    - `default`: the default; `dataclasses.MISSING` where there is none.
     - `constraints`: of `sx.constraints`: `positive`, `not_negative`, `within(low, high)`, `below(name)`; or a
       `Constraint` of your own.
     - `by_port`: whether it may be a dictionary with a number for every port.
@@ -112,12 +112,15 @@ class Violation(NamedTuple):
 def violations(node: Any, name: str, **further: Sequence[Constraint]) -> Iterator[Violation]:
     """Of every parameter in a tree, as a simulation sees it: whether a number lies outside of its domain.
 
-    `further` are constraints of the fields of `node` itself. What nothing is declared of must be free of NaN.
-    Constants that are as they must be are left out.
+    `further` are more constraints, of fields or properties of `node` itself. What nothing is declared of must be free
+    of NaN. Constants that are as they must be are left out.
     """
     fields = dataclasses.fields(node) if isinstance(node, eqx.Module) else ()
-    declared = {field.name: field.metadata.get("constraints") for field in fields} | further
-    for path, child in jax.tree.leaves_with_path(node, is_leaf=lambda child: child is not node):
+    declared = {field.name: field.metadata.get("constraints") for field in fields}
+    children = jax.tree.leaves_with_path(node, is_leaf=lambda child: child is not node)
+    children += [((jax.tree_util.GetAttrKey(name),), getattr(node, name)) for name in further if name not in declared]
+    declared |= {name: (*(declared.get(name) or ()), *constraints) for name, constraints in further.items()}
+    for path, child in children:
         constraints = declared.get(getattr(path[0], "name", None)) if path else (_a_number,)
         where = name + jax.tree_util.keystr(path)
         yield from violations(child, where) if constraints is None else _outside(child, where, constraints, node)
@@ -131,8 +134,9 @@ def _outside(tree: Any, name: str, constraints: Sequence[Constraint], owner: Any
         holds = functools.reduce(operator.and_, (c.holds(leaf, _other(owner, c)) for c in constraints))
         now = known(holds)
         if now is None or not np.all(now):
-            expectation = " and ".join(constraint.expectation for constraint in reversed(constraints))
-            hint = " ".join(constraint.hint for constraint in constraints if constraint.hint)
+            # Each once, that which says most first.
+            expectation = " and ".join(dict.fromkeys(constraint.expectation for constraint in reversed(constraints)))
+            hint = " ".join(dict.fromkeys(constraint.hint for constraint in constraints if constraint.hint))
             yield Violation(name + jax.tree_util.keystr(path), expectation, hint, ~jnp.all(holds))
 
 

@@ -1,5 +1,6 @@
 """What parameters must be: declared with the fields, checked where a neuron is made, and in every simulation."""
 
+import dataclasses
 import functools
 
 import diffrax
@@ -215,6 +216,41 @@ class Bounded(sx.AbstractNeuron):
 
     def reset(self, t, state):
         return self.low
+
+
+class Shifted(sx.AbstractConnection):
+    """A connection with a constraint of its own, whose delay is computed."""
+
+    weight: jax.Array = sx.parameter(dataclasses.MISSING, sx.constraints.within(-2, 2))
+    shift: jax.Array
+    source: str = eqx.field(static=True, default="input")
+    target: str = eqx.field(static=True, default="a")
+
+    @property
+    def shape(self):
+        return self.weight.shape
+
+    @property
+    def delay(self):
+        return self.shift - 0.5
+
+    def synapses(self):
+        return sx.Synapses(self.weight, delay=jnp.broadcast_to(self.delay, (2, 1)))
+
+
+def test_constraints_of_a_connection_of_ones_own():
+    """They come on top of those of every connection."""
+    with pytest.raises(ValueError, match="`weight` must be from -2 to 2"):
+        Shifted(jnp.full((2, 2), 3.0), jnp.asarray(1.0))
+    connection = Shifted(jnp.ones((2, 2)), jnp.asarray(1.0))
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [connection], 2, "a")
+    simulated(network)
+    for where, value, message in (
+        (lambda n: n.connections[0].shift, jnp.asarray(0.0), r"connections\[0\].delay` must be at least 0 and finite"),
+        (lambda n: n.connections[0].weight, jnp.full((2, 2), 3.0), r"connections\[0\].weight` must be .*from -2 to 2"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            jax.block_until_ready(simulated(eqx.tree_at(where, network, value)))
 
 
 def test_constraints_of_a_neuron_of_ones_own():
