@@ -17,9 +17,10 @@ class AdaptingState(eqx.Module):
 class Adapting(sx.AbstractNeuron):
     """tau_mem v' = I - v - w, tau_w w' = -w; v <- 0 and w <- w + step as v rises through 1."""
 
-    tau_mem: sx.Scalar = 20.0  # a number is a constant; an array, () or one value per neuron, learns
-    tau_w: sx.Scalar = 100.0
-    step: sx.Scalar = 0.2
+    # A number is a constant; an array, () or one value per neuron, learns.
+    tau_mem: sx.Scalar = sx.parameter(20.0, sx.constraints.positive)
+    tau_w: sx.Scalar = sx.parameter(100.0, sx.constraints.positive)
+    step: sx.Scalar = sx.parameter(0.2)
     synapse: sx.Synapse = sx.ExpSynapse(tau=5.0)
 
     def initial_state(self):

@@ -1,6 +1,7 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
 from . import (
+    constraints as constraints,
     datasets as datasets,
     encode as encode,
     init as init,
@@ -45,6 +46,7 @@ from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar
 from ._until import FirstSpikes as FirstSpikes
 from ._version import __version__ as __version__
 from ._written import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
+from .constraints import parameter as parameter
 from .neurons import (
     AdEx as AdEx,
     AdExState as AdExState,

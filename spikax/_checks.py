@@ -15,7 +15,7 @@ def require(
 ) -> None:
     """Raises `error` with expectation, value and hint, unless `holds`."""
     if not holds:
-        message = f"`{name}` must be {expectation}; got {_shown(value)}."
+        message = f"`{name}` must be {expectation}; got {shown(value)}."
         raise error(f"{message} {hint}".rstrip())
 
 
@@ -71,7 +71,7 @@ def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str 
     """Raises unless `lower`, the argument `name`, is below `upper`, the argument `upper_name`, as far as known."""
     numbers = known(resolved(lower)), known(resolved(upper))
     below = any(number is None for number in numbers) or bool(np.all(np.less(*numbers)))
-    require(below, name, f"below `{upper_name}` = {_shown(upper)}", lower, hint)
+    require(below, name, f"below `{upper_name}` = {shown(upper)}", lower, hint)
 
 
 def require_count(value: Any, name: str, hint: str = "") -> None:
@@ -108,7 +108,8 @@ def require_range(value: Any, name: str) -> None:
     require(value[0] <= value[1], name, "in ascending order", value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message."""
     if isinstance(value, jax.Array | np.ndarray) and value.size > 6:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)

@@ -11,6 +11,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance
 from ._types import resolved
+from .constraints import Checked, finite, not_negative, require_constraints
+
+
+# Of every connection, whatever its class.
+CONSTRAINTS = {"weight": (finite,), "delay": (finite, not_negative)}
 
 
 class Synapses(eqx.Module):
@@ -22,7 +27,7 @@ class Synapses(eqx.Module):
     exists: Bool[Array, "slots targets"] | None = None  # by default all do
 
 
-class AbstractConnection(eqx.Module):
+class AbstractConnection(Checked):
     """Synapses from the neurons of a source to those of a target.
 
     - `source`: the name of the layer, or of the input, whose spikes travel.
@@ -56,10 +61,9 @@ class AbstractConnection(eqx.Module):
         leaves = jax.tree.leaves(resolved(self.weight))
         require(len(leaves) > 0, "weight", f"an array of shape {expectation}", self.weight, error=TypeError)
         for leaf in leaves:
-            is_float = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
-            require(is_float, "weight", "a floating-point array of JAX", leaf, "Wrap it in `jnp.asarray`.", TypeError)
-            numbers = known(leaf)
-            require(numbers is None or not np.any(np.isnan(numbers)), "weight", "free of NaN", leaf)
+            is_float = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
+            require(is_float, "weight", "a floating-point array", leaf, "Wrap it in `jnp.asarray`.", TypeError)
+            require_constraints(leaf, "weight", CONSTRAINTS["weight"])
             require(leaf.ndim == expectation.count(",") + 1, "weight", f"of shape {expectation}", leaf)
             require(leaf.shape == leaves[0].shape, "weight", f"of one shape in all ports, {leaves[0].shape}", leaf)
 
@@ -70,9 +74,7 @@ class AbstractConnection(eqx.Module):
         delay = resolved(self.delay)
         require_finite(delay, "delay")
         require(np.shape(delay) in ((), *shapes), "delay", f"of a shape among {[(), *shapes]}", delay)
-        numbers = known(delay)
-        hint = "Wrap one that learns in `sx.Positive`."
-        require(numbers is None or bool(np.all(numbers >= 0)), "delay", "at least 0", delay, hint)
+        require_constraints(delay, "delay", CONSTRAINTS["delay"])
 
 
 class Dense(AbstractConnection):

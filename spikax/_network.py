@@ -14,7 +14,7 @@ from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
-from ._types import is_parameter, resolved
+from ._types import is_parameter, resolved, stored
 
 
 class Layer(eqx.Module):
@@ -22,8 +22,8 @@ class Layer(eqx.Module):
 
     **Arguments:**
 
-    - `neuron`: the neuron. Each of its parameters is a number or an array of shape `()`, shared by the layer, or an
-      array with one entry per neuron on its first axis.
+    - `neuron`: the neuron. Each of its parameters is a number, which is a constant, or an array, which learns: of
+      shape `()`, shared by the layer, or with one entry per neuron on its first axis.
     - `size`: the number of neurons.
     - `weights`: how `sequential` draws the weights of the arrivals: a function `(key, shape) -> array` such as those
       of `sx.init`, or the weights, of shape `(sources, size)`, also as a parameter such as `sx.Signed`. For a synapse
@@ -31,7 +31,7 @@ class Layer(eqx.Module):
     - `name`: the name that `sequential` gives the layer.
     """
 
-    neuron: AbstractNeuron
+    neuron: AbstractNeuron = eqx.field(converter=stored)
     size: int = eqx.field(static=True)
     weights: Any = eqx.field(default=None, kw_only=True)
     name: str | None = eqx.field(static=True, default=None, kw_only=True)
@@ -272,7 +272,7 @@ def _delay(delay: Any) -> str:
 def _listed(connections: Any) -> tuple[AbstractConnection, ...]:
     is_list = isinstance(connections, list | tuple)
     require(is_list, "connections", "a list of connections", connections, error=TypeError)
-    return tuple(connections)
+    return stored(tuple(connections))
 
 
 def _output_names(names: Any) -> str | tuple[str, ...]:

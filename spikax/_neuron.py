@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import known, require
-from ._synapse import drive_of, initial_filters, is_impulsive, is_synapse, Synapse
+from ._synapse import drive_of, initial_filters, is_impulsive, is_synapse, require_synapse, Synapse
 from ._types import State, Weight
+from .constraints import Checked
 
 
 class Event(eqx.Module):
@@ -28,17 +29,21 @@ class Event(eqx.Module):
     jump: Callable[[Float[Array, ""], State], State]
 
 
-class AbstractNeuron(eqx.Module):
+class AbstractNeuron(Checked):
     """ONE neuron: how it moves, when it spikes, and what a spike does to it.
 
     Every method is for a single neuron, with scalars `t` and `drive` and a state of scalars (or of any small
-    arrays); the framework vectorises over the neurons of a layer and over the batch. A parameter that is a Python
-    number is a constant. A parameter that is an array, of shape `()` or one value per neuron, learns.
+    arrays); the framework vectorises over the neurons of a layer and over the batch. A parameter that is a number is
+    a constant. A parameter that is an array, of shape `()` or one value per neuron, learns. A field made by
+    [`spikax.parameter`][] says what it must be.
 
     `dynamics` must be smooth between events: a kink or a jump in it belongs into `internal_events`.
     """
 
     synapse: eqx.AbstractVar[Synapse]
+
+    def __check_init__(self):
+        require_synapse(self.synapse)
 
     @abc.abstractmethod
     def initial_state(self) -> State:

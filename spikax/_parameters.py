@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ._checks import as_array, known, require, require_finite, require_positive
-from ._types import AbstractParameter, is_parameter, resolved
+from ._types import AbstractParameter, is_parameter, resolved, strong
 
 
 class Positive(AbstractParameter):
@@ -145,8 +145,8 @@ def scaled(tree: Any, factor: Any) -> Any:
 
 
 def _as_floats(value: Any) -> Float[Array, "..."]:
-    """An array; one of a Python number in the default float type."""
-    return jnp.asarray(value, None if hasattr(value, "dtype") else jnp.result_type(float))
+    """An array that is not weakly typed; one of a number in the default float type."""
+    return strong(jnp.asarray(value, None if hasattr(value, "dtype") else jnp.result_type(float)))
 
 
 def _require_extends(array: Any, value: Any, name: str) -> None:

@@ -183,7 +183,9 @@ def simulate_group(
 
     is_ordered = any(train.generation is not None for train in outside.values())
     start = Group(
-        trains={name: _silent(populations[name], m.settings.max_spikes, is_ordered) for name, m in members.items()},
+        trains={
+            name: _silent(each, members[name].settings.max_spikes, is_ordered) for name, each in populations.items()
+        },
         saved={name: _unsaved(populations[name], m.ts) for name, m in members.items() if m.ts is not None},
         tally={name: Tally.empty(*each.start.h.shape[:2], t0.dtype) for name, each in populations.items()},
     )

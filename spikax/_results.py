@@ -36,4 +36,8 @@ class RESULTS(eqx.Enumeration):
         "A layer that this one receives from failed in this sample, or one of its recurrent group: "
         "what this layer received is incomplete. Look at the result of that layer first."
     )
+    invalid_parameters = (
+        "A parameter of the layer, or of a connection to it, is not what it must be, as after too long a step of an "
+        "optimiser, and nothing was simulated. With `throw=True` the error names it. `sx.Positive` keeps one positive."
+    )
     invalid_times = "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."

@@ -22,6 +22,7 @@ import numpy as np
 from ._checks import require, require_instance
 from ._files import replacing
 from ._simulate import simulate
+from ._types import Constant, Integer, resolved
 from ._version import __version__
 
 
@@ -128,6 +129,7 @@ class _Writer(NamedTuple):
 
     def describe(self, value: Any, where: str) -> Any:
         """A value in JSON; an object of JSON always says what it is."""
+        value = resolved(value) if isinstance(value, Constant | Integer) else value
         kind = type(value)
         if value is None or kind in (bool, int, str):
             return value
@@ -203,10 +205,11 @@ class _Reader(NamedTuple):
         names = [field.name for field in dataclasses.fields(kind)]
         written = f"the file, of spikax {self.version}, has {sorted(fields)}"
         _expect(set(names) == set(fields), f"the class `{name}` has the fields {sorted(names)}, and {written}")
-        # Not by the constructor, whose arguments need not be the fields. What the class checks is checked all the same.
+        # Not by the constructor, whose arguments need not be the fields. Converters and checks are run all the same.
         module = object.__new__(kind)
-        for field in names:
-            object.__setattr__(module, field, fields[field])
+        for field in dataclasses.fields(kind):
+            converter = field.metadata.get("converter", lambda value: value)
+            object.__setattr__(module, field.name, converter(fields[field.name]))
         for ancestor in kind.__mro__:
             if "__check_init__" in vars(ancestor):
                 vars(ancestor)["__check_init__"](module)

@@ -30,7 +30,8 @@ from ._spikes import Events, Spikes
 from ._synapse import is_impulsive, is_synapse
 from ._types import resolved
 from ._until import checked_quota, FirstSpikes
-from ._wiring import hear, Population, Train, without_negative_delays
+from ._violations import Violations
+from ._wiring import hear, Population, Train
 
 
 def simulate(
@@ -136,13 +137,13 @@ def simulate(
         groups=groups,
     )
     try:
-        solution = _run(network, sources, plan)
+        solution, violations = _run(network, sources, plan)
     except TypeError as error:
         # JAX's own words for forward mode name neither the simulation nor what to do.
         if "custom_vjp" not in str(error):
             raise
         raise TypeError(MESSAGE) from error
-    return _throwing(solution, plan) if throw else solution
+    return _throwing(solution, plan, violations) if throw else solution
 
 
 class _Plan(eqx.Module):
@@ -170,15 +171,17 @@ class _Plan(eqx.Module):
 
 
 @eqx.filter_jit
-def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
-    batch, network = _batch(sources), without_negative_delays(network)
+def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> tuple[Solution, Violations]:
+    batch, violations = _batch(sources), Violations.of(network)
+    # With parameters that no method is made for, all samples end where they start.
+    plan = eqx.tree_at(lambda plan: plan.t1, plan, jnp.where(violations.any(), plan.t0, plan.t1))
     # Only where arrivals change membranes at once does their order at one instant matter.
     is_ordered = any(is_impulsive(layer.neuron.synapse) for layer in network.layers.values())
     trains = {name: Train.of(spikes, plan.t0.dtype, is_ordered) for name, spikes in sources.items()}
     early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
     invalid = jnp.any(jnp.stack(early), axis=0)
     # The samples with invalid times run without any input, and are reported.
-    trains = {name: _silenced(train, invalid) for name, train in trains.items()}
+    trains = {name: _silenced(train, invalid | violations.any()) for name, train in trains.items()}
     saved, tallies, spikes = {}, {}, {}
     for group in plan.groups:
         members = {name: _member(plan, group, name) for name in group}
@@ -207,9 +210,12 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
         name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
     }
     states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
-    reports = {name: _report(tallies[name], plan, name, failures[name], invalid, batch) for name in network.layers}
+    reports = {
+        name: _report(tallies[name], plan, name, failures[name], (invalid, violations), batch)
+        for name in network.layers
+    }
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
-    return Solution(spikes, states, drives, _overall(results), results, stats)
+    return Solution(spikes, states, drives, _overall(results), results, stats), violations
 
 
 def _batch(sources: dict[str, Spikes | Events]) -> tuple[int, ...]:
@@ -320,12 +326,20 @@ def _ends_at(plan: _Plan, trains: dict[str, Train]) -> Float[Array, " batch"] | 
 
 
 def _report(
-    tally: Tally, plan: _Plan, name: str, failure: _Failure, invalid: Bool[Array, " batch"], batch: tuple[int, ...]
+    tally: Tally,
+    plan: _Plan,
+    name: str,
+    failure: _Failure,
+    invalid: tuple[Bool[Array, " batch"], Violations],
+    batch: tuple[int, ...],
 ) -> tuple[RESULTS, Stats]:
-    """How each sample ended in one layer, and what it took."""
+    """How each sample ended in one layer, and what it took; `invalid` are input times and parameters."""
     too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
-    own = [failure.own & part for part in (too_many, ~tally.finished, ~tally.settled, tally.stuck, ~tally.finite)]
-    result = jax.vmap(_ending)(*own, failure.of_source, invalid)
+    own = (~tally.settled, too_many, ~tally.finished, tally.stuck, ~tally.finite)
+    times, parameters = invalid
+    # Where one layer could not be simulated, none was.
+    causes = (failure.of_source | parameters.any(), *(failure.own & part for part in own), times, parameters.any(name))
+    result = jax.vmap(_ending)(tuple(jnp.broadcast_to(part, times.shape) for part in causes))
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
         spikes=jnp.sum(tally.count, axis=1, dtype=tally.count.dtype).reshape(batch),
@@ -354,29 +368,31 @@ def _overall(results: dict[str, RESULTS]) -> RESULTS:
     return jax.tree.map(lambda leaf: leaf.reshape(shapes[0]), jax.vmap(one)(flat))
 
 
-def _ending(
-    too_many: Array, unfinished: Array, unsettled: Array, stuck: Array, endless: Array, of_source: Array, invalid: Array
-) -> RESULTS:
-    """How one sample ended; what explains the other failures goes first."""
-    result = RESULTS.where(of_source, RESULTS.source_failed, RESULTS.successful)
-    result = RESULTS.where(unsettled, RESULTS.unsettled, result)
-    result = RESULTS.where(too_many, RESULTS.max_spikes_reached, result)
-    result = RESULTS.where(unfinished, RESULTS.max_steps_reached, result)
-    result = RESULTS.where(stuck, RESULTS.step_too_small, result)
-    result = RESULTS.where(endless, RESULTS.not_finite, result)
-    return RESULTS.where(invalid, RESULTS.invalid_times, result)
+# How a sample can fail; what explains the others comes last.
+_CAUSES = (
+    RESULTS.source_failed,
+    RESULTS.unsettled,
+    RESULTS.max_spikes_reached,
+    RESULTS.max_steps_reached,
+    RESULTS.step_too_small,
+    RESULTS.not_finite,
+    RESULTS.invalid_times,
+    RESULTS.invalid_parameters,
+)
 
 
-def _throwing(solution: Solution, plan: _Plan) -> Solution:
+def _ending(happened: tuple[Bool[Array, ""], ...]) -> RESULTS:
+    """How one sample ended, given which of the causes there were."""
+    result = RESULTS.successful
+    for here, cause in zip(happened, _CAUSES, strict=True):
+        result = RESULTS.where(here, cause, result)
+    return result
+
+
+def _throwing(solution: Solution, plan: _Plan, violations: Violations) -> Solution:
     """The solution, unless a sample failed: then an error at run time."""
-    failures = (
-        RESULTS.max_spikes_reached,
-        RESULTS.max_steps_reached,
-        RESULTS.unsettled,
-        RESULTS.step_too_small,
-        RESULTS.not_finite,
-        RESULTS.invalid_times,
-    )
+    # Parameters have messages of their own, and a layer whose source failed is not the one to look at.
+    failures = _CAUSES[1:-1]
     happened, messages = [], []
     for name, result in solution.results.items():
         values = {"max_spikes": plan.capacity[name], "max_steps": plan.max_steps}
@@ -384,7 +400,7 @@ def _throwing(solution: Solution, plan: _Plan) -> Solution:
             happened.append(jnp.any(result == failure))
             now = ", ".join(f"{argument}={value}" for argument, value in values.items())
             messages.append(f"Layer `{name}` (with {now}): {RESULTS[failure]}")
-    happened = jnp.stack(happened)
+    happened, messages = jnp.append(violations.happened, jnp.stack(happened)), [*violations.messages, *messages]
     floats, rest = eqx.partition(solution, eqx.is_inexact_array)
     floats = eqx.branched_error_if(floats, jnp.any(happened), jnp.argmax(happened), messages)
     return eqx.combine(floats, rest)

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._checks import require, require_positive
+from ._checks import require
 from ._types import Scalar
+from .constraints import Checked, parameter, positive
 
 
-class AbstractSynapse(eqx.Module):
+class AbstractSynapse(Checked):
     """A linear filter of the arrivals at ONE neuron.
 
     Its state follows x' = A x between arrivals, and an arrival of weight w adds a multiple of w to it. The drive, a
@@ -46,10 +47,7 @@ class ExpSynapse(AbstractSynapse):
     - `tau`: the time constant of the decay, in ms.
     """
 
-    tau: Scalar = 5.0
-
-    def __check_init__(self):
-        require_positive(self.tau, "tau")
+    tau: Scalar = parameter(5.0, positive)
 
     def initial_state(self, weight):
         return jnp.zeros_like(weight)
@@ -82,10 +80,7 @@ class AlphaSynapse(AbstractSynapse):
     - `tau`: the time from an arrival to the peak of its current, in ms.
     """
 
-    tau: Scalar = 5.0
-
-    def __check_init__(self):
-        require_positive(self.tau, "tau")
+    tau: Scalar = parameter(5.0, positive)
 
     def initial_state(self, weight):
         return AlphaState(rise=jnp.zeros_like(weight), i=jnp.zeros_like(weight))

@@ -12,7 +12,7 @@ from ._checks import require
 from ._connection import AbstractConnection
 from ._engine.adjoint import Inputs
 from ._engine.loop import Standing
-from ._network import Layer, Network
+from ._network import Layer
 from ._neuron import AbstractNeuron
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
@@ -60,18 +60,6 @@ class Train(eqx.Module):
 def _of_inputs(times: Array, is_ordered: bool) -> Int[Array, "..."] | None:
     """The generation of input spikes: what they lead to at their instant is of generation zero."""
     return jnp.full(times.shape, -1, jnp.int32) if is_ordered else None
-
-
-def without_negative_delays(network: Network) -> Network:
-    """The network; at run time, an error if a delay is below zero."""
-    learned = [connection.delay for connection in network.connections if eqx.is_array(connection.delay)]
-    if not learned:
-        return network
-    is_negative = jnp.stack([jnp.any(~(delay >= 0)) for delay in learned])
-    message = (
-        "A `delay` is below zero: a spike would arrive before it is emitted. Wrap delays that learn in `sx.Positive`."
-    )
-    return eqx.error_if(network, jnp.any(is_negative), message)
 
 
 class Population(eqx.Module):

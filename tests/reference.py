@@ -65,7 +65,8 @@ def simulate(model: Model, most: int) -> Run:
             x = x + weight
             continue
         who = found.index(s)
-        run.apart = min([run.apart, *(float(other - s) for j, other in enumerate(found) if j != who and other is not None)])
+        others = [float(other - s) for j, other in enumerate(found) if j != who and other is not None]
+        run.apart = min([run.apart, *others])
         run.spikes[who].append((float(t), float((bias - v[who] + x[who]) / tm)))
         if len(run.spikes[who]) > most:
             return run

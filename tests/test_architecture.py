@@ -13,14 +13,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level or from below. A name stands for a module, or for a folder and all in it.
 LEVELS = [
-    ["_version", "_files", "_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init"],
+    ["_version", "_files", "_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init", "constraints"],
     ["_synapse"],
     ["_neuron"],
     ["_check_neuron"],
     ["neurons", "_connection", "_network", "_written"],
     ["_engine"],
     ["_observe", "_solution", "_until"],
-    ["_method", "_wiring"],
+    ["_method", "_violations", "_wiring"],
     ["_recurrence"],
     ["_one_clock"],
     ["_simulate"],

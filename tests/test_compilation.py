@@ -6,6 +6,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import spikax as sx
@@ -118,3 +119,29 @@ def test_a_gradient_compiles_once(dtype, traced):
     weight = network.connections[0].weight
     assert traced(lambda: gradient(weight, inputs.times, jnp.asarray(20.0, dtype))) > 0
     assert traced(lambda: gradient(1.1 * weight, 0.9 * inputs.times, jnp.asarray(25.0, dtype))) == 0
+
+
+def test_the_steps_of_a_training_compile_once(traced):
+    """However the parameters are written down: those of `jnp.array(2.0)` are weakly typed until their first step."""
+    neuron = Counting(jnp.array(20.0), sx.ExpSynapse(jnp.array(5.0)))
+    weak = jnp.broadcast_to(jnp.array(5.0), (2, 2))
+    assert weak.weak_type and neuron.tau_mem.weak_type
+    connection = sx.Dense("input", "output", weak, delay=jnp.array(1.0))
+    network = sx.Network({"output": sx.Layer(neuron, 2)}, [connection], 2, "output")
+    inputs = random_inputs(0, (2, 2, 3), 15.0, network.dtype)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(network):
+        return jnp.sum(jnp.nan_to_num(sx.first_spike(network(inputs, 20.0, dt0=0.5, throw=False, **HEUN)), posinf=20.0))
+
+    optimizer = optax.sgd(1e-3)
+    state, counts = optimizer.init(network), []
+    for _ in range(3):
+        before = len(traces)
+        value, gradient = loss(network)
+        updates, state = optimizer.update(gradient, state)
+        network = optax.apply_updates(network, updates)
+        counts.append(len(traces) - before)
+    assert counts[0] > 0 and counts[1:] == [0, 0]
+    assert bool(jnp.isfinite(value))

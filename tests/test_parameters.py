@@ -1,5 +1,9 @@
 """Parameters that are stored in one form, and seen by a simulation in another."""
 
+import copy
+import dataclasses
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -168,3 +172,82 @@ def test_weights_that_do_not_fit():
         sx.Masked("weight", MASK)
     with pytest.raises(ValueError, match=r"weight.*for \(2, 2\) neurons"):
         sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", sx.Signed(weight, 1.0))], 2, "a")
+
+
+# --- Numbers, which are constants, and arrays, which learn ---
+
+
+class Powered(sx.LIF):
+    """It has an integer, and a parameter of numbers in a dictionary."""
+
+    power: int = 2
+    extra: dict = eqx.field(default_factory=lambda: {"share": 0.5, "is_odd": False})
+    is_linear = False
+
+    def dynamics(self, t, state, drive):
+        return super().dynamics(t, state, self.extra["share"] * drive**self.power)
+
+
+def small(neuron, delay=1.5):
+    weight = jnp.full((2, 2), 3.0)
+    connections = [sx.Dense("input", "a", weight), sx.OneToOne("a", "b", jnp.full(2, 8.0), delay)]
+    layers = {"a": sx.Layer(neuron, 2), "b": sx.Layer(sx.SingleSpike(sx.Refractory(sx.LIF(bias=1.5))), 2)}
+    return sx.Network(layers, connections, 2, "b")
+
+
+def first_spikes(network):
+    return jnp.sum(sx.first_spike(network(sx.Spikes(jnp.asarray([[1.0, 2.0], [1.5, 3.0]])), 60.0, max_spikes=32)))
+
+
+@pytest.mark.modes("float32")
+def test_a_number_is_a_constant_however_gradients_are_taken():
+    network = small(sx.LIF(tau_mem=20, v_threshold=np.float32(1.0), bias=np.asarray([0.5, 0.6], np.float32)))
+    gradient = jax.jit(jax.grad(first_spikes))
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(network)]
+    assert paths == [".layers['a'].neuron.bias", ".connections[0].weight", ".connections[1].weight"]
+    assert jax.tree.structure(gradient(network)) == jax.tree.structure(network)
+    optimizer = optax.sgd(0.01)
+    state, before = optimizer.init(network), network
+    for _ in range(3):
+        updates, state = optimizer.update(gradient(network), state)
+        network = optax.apply_updates(network, updates)
+    assert jax.tree.structure(network) == jax.tree.structure(before)
+    neuron = network.layers["a"].neuron
+    assert (neuron.tau_mem, neuron.v_threshold, neuron.synapse.tau) == (20, 1.0, 5.0)
+    assert network.connections[1].delay == 1.5
+    for leaf, old in zip(jax.tree.leaves(network), jax.tree.leaves(before), strict=True):
+        assert isinstance(leaf, jax.Array) and bool(jnp.all(leaf != old))
+
+
+@pytest.mark.modes("mixed")
+def test_a_number_of_a_network_is_a_float():
+    """It is shown, computed with, copied and replaced as one, and leads to no other float type."""
+    network = small(Powered(), delay=np.float64(1.5))
+    neuron = network.layers["a"].neuron
+    assert isinstance(neuron.tau_mem, float) and neuron.tau_mem == 20.0 and neuron.power == 2
+    assert isinstance(neuron.power, int) and neuron.extra["is_odd"] is False
+    assert "tau_mem=20.0," in repr(neuron) and "delayed by 1.5 ms" in str(network)
+    assert type(neuron.tau_mem + 1.0) is float
+    x = jnp.ones(3, jnp.float32)
+    assert (x * neuron.tau_mem).dtype == (neuron.power + x).dtype == jnp.maximum(neuron.tau_mem, x).dtype == x.dtype
+    for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)), jax.tree.map(lambda x: x, network)):
+        assert jax.tree.structure(same) == jax.tree.structure(network)
+        assert type(same.layers["a"].neuron.tau_mem) is type(neuron.tau_mem)
+    assert dataclasses.replace(neuron, tau_mem=10.0).synapse.tau == 5.0
+    for value in (10.0, x):
+        replaced = eqx.tree_at(lambda n: (n.layers["a"].neuron.tau_mem, n.connections[1].delay), network, (value, 2.0))
+        assert replaced.layers["a"].neuron.tau_mem is value and replaced.connections[1].delay == 2.0
+        assert replaced.layers["b"].neuron.neuron.neuron.tau_mem == 20.0
+    conductances = sx.ConductanceBased(sx.LIF(synapse={"exc": sx.ExpSynapse()}), {"exc": 4.0})
+    stored = sx.Layer(conductances, 2).neuron
+    assert jax.tree.leaves(stored) == [] and dataclasses.replace(stored, reversal={"exc": 3.0}).reversal == {"exc": 3.0}
+    assert sx.check_neuron(stored) == ()
+
+
+def test_weak_types_end_where_they_enter():
+    weak = jnp.asarray(2.0)
+    assert weak.weak_type
+    network = small(sx.LIF(bias=weak, synapse=sx.ExpSynapse(sx.Positive(weak))), delay=weak)
+    assert len(jax.tree.leaves(network)) == 5
+    entered = [network, sx.Positive(weak), sx.Signed(weak, 1), sx.Masked(weak, np.asarray(True))]
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(entered))

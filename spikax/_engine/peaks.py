@@ -137,7 +137,7 @@ _TRIES = 128
 
 
 def _root(affine: Affine, stretch: Stretch, rise: _Rise, wanted: Array) -> Array:
-    """When the condition crosses zero on its rise, or where that starts, if it is there; since the start of the stretch.
+    """When the condition crosses zero on its rise, since the start of the stretch; the rise's start if it is there.
 
     The result is not finite where the numbers are not.
     """

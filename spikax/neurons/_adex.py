@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 
 
 class AdExState(eqx.Module):
@@ -50,25 +50,17 @@ class AdEx(AbstractNeuron):
         activity*, Journal of Neurophysiology 94(5), 2005.
     """
 
-    tau_mem: Scalar = 9.37
-    tau_adapt: Scalar = 144.0
-    v_rest: Scalar = -70.6
-    v_rheobase: Scalar = -50.4
-    sharpness: Scalar = 2.0
-    v_peak: Scalar = -40.4
-    v_reset: Scalar = -70.6
-    coupling: Scalar = 0.133
-    increment: Scalar = 2.68
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(9.37, positive)
+    tau_adapt: Scalar = parameter(144.0, positive)
+    v_rest: Scalar = parameter(-70.6)
+    v_rheobase: Scalar = parameter(-50.4)
+    sharpness: Scalar = parameter(2.0, positive)
+    v_peak: Scalar = parameter(-40.4)
+    v_reset: Scalar = parameter(-70.6, below("v_peak", "Else a spike would set off another."))
+    coupling: Scalar = parameter(0.133)
+    increment: Scalar = parameter(2.68)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        for name in ("tau_mem", "tau_adapt", "sharpness"):
-            require_positive(getattr(self, name), name)
-        for name in ("v_rest", "v_rheobase", "v_peak", "v_reset", "coupling", "increment", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_peak, "v_reset", "v_peak", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     def initial_state(self):
         v = jnp.asarray(self.v_rest)

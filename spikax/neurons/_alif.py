@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 
 
 class ALIFState(eqx.Module):
@@ -43,22 +43,14 @@ class ALIF(AbstractNeuron):
         networks of spiking neurons*, Advances in Neural Information Processing Systems 31, 2018.
     """
 
-    tau_mem: Scalar = 20.0
-    tau_adapt: Scalar = 200.0
-    v_rest: Scalar = 0.0
-    v_threshold: Scalar = 1.0
-    v_reset: Scalar = 0.0
-    increment: Scalar = 0.2
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    tau_adapt: Scalar = parameter(200.0, positive)
+    v_rest: Scalar = parameter(0.0)
+    v_threshold: Scalar = parameter(1.0)
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    increment: Scalar = parameter(0.2)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_positive(self.tau_adapt, "tau_adapt")
-        for name in ("v_rest", "v_threshold", "v_reset", "increment", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     @property
     def is_linear(self):

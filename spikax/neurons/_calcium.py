@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import Event
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 from ._silent import SilentNeuron
 
 
@@ -70,28 +70,18 @@ class CalciumDendrite(SilentNeuron):
         367, 2020; the model is ModelDB 254217.
     """
 
-    tau_mem: Scalar = 10.0
-    v_rest: Scalar = -75.0
-    v_threshold: Scalar = -36.0
-    amplitude: Scalar = 200.0
-    sharpness: Scalar = 0.3
-    t_read: Scalar = 1.0
-    t_fall: Scalar = 22.0
-    t_refractory: Scalar = 200.0
-    tau_rise: Scalar = 3.0
-    tau_fall: Scalar = 0.4
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(10.0, positive)
+    v_rest: Scalar = parameter(-75.0, below("v_threshold"))
+    v_threshold: Scalar = parameter(-36.0)
+    amplitude: Scalar = parameter(200.0)
+    sharpness: Scalar = parameter(0.3, positive)
+    t_read: Scalar = parameter(1.0, positive, below("t_fall"))
+    t_fall: Scalar = parameter(22.0, positive, below("t_refractory"))
+    t_refractory: Scalar = parameter(200.0, positive)
+    tau_rise: Scalar = parameter(3.0, positive)
+    tau_fall: Scalar = parameter(0.4, positive)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        for name in ("tau_mem", "sharpness", "t_read", "t_fall", "t_refractory", "tau_rise", "tau_fall"):
-            require_positive(getattr(self, name), name)
-        for name in ("v_rest", "v_threshold", "amplitude", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_rest, self.v_threshold, "v_rest", "v_threshold")
-        require_below(self.t_read, self.t_fall, "t_read", "t_fall")
-        require_below(self.t_fall, self.t_refractory, "t_fall", "t_refractory")
-        require_synapse(self.synapse)
 
     def initial_state(self):
         return CalciumDendriteState(

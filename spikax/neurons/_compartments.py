@@ -5,14 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._checks import require, require_finite, require_instance
+from .._checks import require, require_instance
 from .._neuron import AbstractNeuron, Event, events_of
 from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
 from .._types import Scalar
+from ..constraints import Checked, parameter
 from ._silent import SilentNeuron
 
 
-class Dendrite(eqx.Module):
+class Dendrite(Checked):
     """A compartment and its coupling to the next one on the way to the soma.
 
     **Arguments:**
@@ -28,14 +29,12 @@ class Dendrite(eqx.Module):
     """
 
     membrane: AbstractNeuron
-    coupling: Scalar = 1.0
-    pull: Scalar = 1.0
+    coupling: Scalar = parameter(1.0)
+    pull: Scalar = parameter(1.0)
     parent: str = eqx.field(static=True, default="soma")
 
     def __check_init__(self):
         _check_membrane(self.membrane, "membrane")
-        require_finite(self.coupling, "coupling")
-        require_finite(self.pull, "pull")
         require(isinstance(self.parent, str), "parent", "the name of a compartment", self.parent, error=TypeError)
 
 

@@ -3,10 +3,11 @@
 import equinox as eqx
 import jax
 
-from .._checks import require, require_finite
+from .._checks import require
 from .._neuron import AbstractNeuron
 from .._synapse import is_impulsive, is_synapse
-from .._types import Scalar
+from .._types import resolved, Scalar
+from ..constraints import parameter
 from ._wrappers import AbstractWrapper
 
 
@@ -34,16 +35,14 @@ class ConductanceBased(AbstractWrapper):
     """
 
     neuron: AbstractNeuron
-    reversal: Scalar | dict[str, Scalar]
+    reversal: Scalar | dict[str, Scalar] = parameter(by_port=True)
 
     def __check_init__(self):
         super().__check_init__()  # first; by itself Equinox would check it last
         synapse = self.neuron.synapse
         names = "one number" if is_synapse(synapse) else f"a dictionary with the ports {sorted(synapse)}"
-        matches = jax.tree.structure(self.reversal) == jax.tree.structure(synapse, is_leaf=is_synapse)
+        matches = jax.tree.structure(resolved(self.reversal)) == jax.tree.structure(synapse, is_leaf=is_synapse)
         require(matches, "reversal", f"{names}, as the synapse of the neuron asks", self.reversal)
-        for voltage in jax.tree.leaves(self.reversal):
-            require_finite(voltage, "reversal")
         hint = "Its conductance is infinite; for example take `sx.ExpSynapse()`."
         require(not is_impulsive(synapse), "neuron", "free of `sx.DeltaSynapse`", self.neuron, hint)
         has_voltage = hasattr(eqx.filter_eval_shape(self.neuron.initial_state), "v")

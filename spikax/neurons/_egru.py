@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require, require_finite, require_positive
+from .._checks import require
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import parameter, positive
 
 
 class EGRUState(eqx.Module):
@@ -53,19 +54,14 @@ class EGRU(AbstractNeuron):
         sparsity and sparse back-propagation through time*, ICLR 2023.
     """
 
-    tau_mem: Scalar = 20.0
-    threshold: Scalar = 0.3
-    bias_u: Scalar = 0.0
-    bias_r: Scalar = 0.0
-    bias_z: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    threshold: Scalar = parameter(0.3, positive)
+    bias_u: Scalar = parameter(0.0)
+    bias_r: Scalar = parameter(0.0)
+    bias_z: Scalar = parameter(0.0)
     synapse: Synapse = eqx.field(default_factory=lambda: {port: ExpSynapse() for port in ("u", "r", "z")})
 
     def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_positive(self.threshold, "threshold")
-        for name in ("bias_u", "bias_r", "bias_z"):
-            require_finite(getattr(self, name), name)
-        require_synapse(self.synapse)
         has_ports = isinstance(self.synapse, dict) and set(self.synapse) == {"u", "r", "z"}
         require(has_ports, "synapse", 'a dictionary with the ports "u", "r" and "z"', self.synapse)
 

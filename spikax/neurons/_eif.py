@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 
 
 class EIFState(eqx.Module):
@@ -40,22 +40,14 @@ class EIF(AbstractNeuron):
         neuronal response to fluctuating inputs*, Journal of Neuroscience 23(37), 2003.
     """
 
-    tau_mem: Scalar = 20.0
-    v_rest: Scalar = 0.0
-    v_rheobase: Scalar = 1.0
-    sharpness: Scalar = 0.2
-    v_peak: Scalar = 2.0
-    v_reset: Scalar = 0.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    v_rest: Scalar = parameter(0.0)
+    v_rheobase: Scalar = parameter(1.0)
+    sharpness: Scalar = parameter(0.2, positive)
+    v_peak: Scalar = parameter(2.0)
+    v_reset: Scalar = parameter(0.0, below("v_peak", "Else a spike would set off another."))
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_positive(self.sharpness, "sharpness")
-        for name in ("v_rest", "v_rheobase", "v_peak", "v_reset", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_peak, "v_reset", "v_peak", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     def initial_state(self):
         return EIFState(v=jnp.asarray(self.v_rest))

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import parameter, positive
 
 
 class HodgkinHuxleyState(eqx.Module):
@@ -58,24 +58,17 @@ class HodgkinHuxley(AbstractNeuron):
         P. Dayan, L. F. Abbott, *Theoretical Neuroscience*, MIT Press, 2001, section 5.6.
     """
 
-    capacitance: Scalar = 1.0
-    g_sodium: Scalar = 120.0
-    g_potassium: Scalar = 36.0
-    g_leak: Scalar = 0.3
-    v_sodium: Scalar = 50.0
-    v_potassium: Scalar = -77.0
-    v_leak: Scalar = -54.387
-    v_rest: Scalar = -65.0
-    v_threshold: Scalar = 0.0
-    bias: Scalar = 0.0
+    capacitance: Scalar = parameter(1.0, positive)
+    g_sodium: Scalar = parameter(120.0, positive)
+    g_potassium: Scalar = parameter(36.0, positive)
+    g_leak: Scalar = parameter(0.3, positive)
+    v_sodium: Scalar = parameter(50.0)
+    v_potassium: Scalar = parameter(-77.0)
+    v_leak: Scalar = parameter(-54.387)
+    v_rest: Scalar = parameter(-65.0)
+    v_threshold: Scalar = parameter(0.0)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        for name in ("capacitance", "g_sodium", "g_potassium", "g_leak"):
-            require_positive(getattr(self, name), name)
-        for name in ("v_sodium", "v_potassium", "v_leak", "v_rest", "v_threshold", "bias"):
-            require_finite(getattr(self, name), name)
-        require_synapse(self.synapse)
 
     def initial_state(self):
         v = jnp.asarray(self.v_rest)

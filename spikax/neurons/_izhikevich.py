@@ -6,10 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require, require_below, require_finite, require_instance
+from .._checks import require, require_instance
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter
 
 
 class IzhikevichState(eqx.Module):
@@ -43,12 +44,12 @@ class Izhikevich(AbstractNeuron):
         E. M. Izhikevich, *Simple model of spiking neurons*, IEEE Transactions on Neural Networks 14(6), 2003.
     """
 
-    a: Scalar = 0.02
-    b: Scalar = 0.2
-    c: Scalar = -65.0
-    d: Scalar = 8.0
-    v_peak: Scalar = 30.0
-    bias: Scalar = 0.0
+    a: Scalar = parameter(0.02)
+    b: Scalar = parameter(0.2)
+    c: Scalar = parameter(-65.0, below("v_peak", "Else a spike would set off another."))
+    d: Scalar = parameter(8.0)
+    v_peak: Scalar = parameter(30.0)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
 
     PRESETS: ClassVar[dict[str, tuple[float, float, float, float]]] = {
@@ -61,12 +62,6 @@ class Izhikevich(AbstractNeuron):
         "resonator": (0.1, 0.26, -65.0, 2.0),
     }
     """The parameters `a`, `b`, `c` and `d` of the kinds of neurons in figure 2 of the reference."""
-
-    def __check_init__(self):
-        for name in ("a", "b", "c", "d", "v_peak", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.c, self.v_peak, "c", "v_peak", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     @classmethod
     def preset(cls, name: str, **parameters: Any) -> "Izhikevich":

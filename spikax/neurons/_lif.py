@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 from ._silent import SilentNeuron
 
 
@@ -39,19 +39,12 @@ class LIF(AbstractNeuron):
         section 1.3.
     """
 
-    tau_mem: Scalar = 20.0
-    v_rest: Scalar = 0.0
-    v_threshold: Scalar = 1.0
-    v_reset: Scalar = 0.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    v_rest: Scalar = parameter(0.0)
+    v_threshold: Scalar = parameter(1.0)
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        for name in ("v_rest", "v_threshold", "v_reset", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     @property
     def is_linear(self):
@@ -94,18 +87,11 @@ class IF(AbstractNeuron):
         50(5-6), 1999.
     """
 
-    tau_mem: Scalar = 20.0
-    v_threshold: Scalar = 1.0
-    v_reset: Scalar = 0.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    v_threshold: Scalar = parameter(1.0)
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        for name in ("v_threshold", "v_reset", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     @property
     def is_linear(self):
@@ -140,16 +126,10 @@ class LI(SilentNeuron):
     - `synapse`: the filter of the arrivals.
     """
 
-    tau_mem: Scalar = 20.0
-    v_rest: Scalar = 0.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    v_rest: Scalar = parameter(0.0)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_finite(self.v_rest, "v_rest")
-        require_finite(self.bias, "bias")
-        require_synapse(self.synapse)
 
     @property
     def is_linear(self):

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import parameter, positive
 
 
 class MorrisLecarState(eqx.Module):
@@ -50,29 +50,22 @@ class MorrisLecar(AbstractNeuron):
         I. Segev (eds.), *Methods in Neuronal Modeling*, MIT Press, 1998, where firing begins at a Hopf bifurcation.
     """
 
-    capacitance: Scalar = 20.0
-    g_calcium: Scalar = 4.4
-    g_potassium: Scalar = 8.0
-    g_leak: Scalar = 2.0
-    v_calcium: Scalar = 120.0
-    v_potassium: Scalar = -84.0
-    v_leak: Scalar = -60.0
-    v1: Scalar = -1.2
-    v2: Scalar = 18.0
-    v3: Scalar = 2.0
-    v4: Scalar = 30.0
-    recovery: Scalar = 0.04
-    v_rest: Scalar = -60.855
-    v_threshold: Scalar = 0.0
-    bias: Scalar = 0.0
+    capacitance: Scalar = parameter(20.0, positive)
+    g_calcium: Scalar = parameter(4.4, positive)
+    g_potassium: Scalar = parameter(8.0, positive)
+    g_leak: Scalar = parameter(2.0, positive)
+    v_calcium: Scalar = parameter(120.0)
+    v_potassium: Scalar = parameter(-84.0)
+    v_leak: Scalar = parameter(-60.0)
+    v1: Scalar = parameter(-1.2)
+    v2: Scalar = parameter(18.0, positive)
+    v3: Scalar = parameter(2.0)
+    v4: Scalar = parameter(30.0, positive)
+    recovery: Scalar = parameter(0.04, positive)
+    v_rest: Scalar = parameter(-60.855)
+    v_threshold: Scalar = parameter(0.0)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        for name in ("capacitance", "g_calcium", "g_potassium", "g_leak", "v2", "v4", "recovery"):
-            require_positive(getattr(self, name), name)
-        for name in ("v_calcium", "v_potassium", "v_leak", "v1", "v3", "v_rest", "v_threshold", "bias"):
-            require_finite(getattr(self, name), name)
-        require_synapse(self.synapse)
 
     def initial_state(self):
         v = jnp.asarray(self.v_rest)

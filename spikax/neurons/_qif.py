@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_finite, require_positive
 from .._held import held
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import parameter, positive
 
 
 class QIFState(eqx.Module):
@@ -48,14 +48,9 @@ class QIF(AbstractNeuron):
         arXiv:2309.14523.
     """
 
-    tau_mem: Scalar = 20.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_finite(self.bias, "bias")
-        require_synapse(self.synapse)
 
     def initial_state(self):
         return QIFState(phi=jnp.asarray(0.5))

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_below, require_finite, require_positive
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, require_synapse, Synapse
+from .._synapse import ExpSynapse, Synapse
 from .._types import Scalar
+from ..constraints import below, parameter, positive
 
 
 class ResonateAndFireState(eqx.Module):
@@ -47,21 +47,13 @@ class ResonateAndFire(AbstractNeuron):
         E. M. Izhikevich, *Resonate-and-fire neurons*, Neural Networks 14(6-7), 2001.
     """
 
-    tau_mem: Scalar = 20.0
-    period: Scalar = 20.0
-    v_threshold: Scalar = 1.0
-    u_reset: Scalar = 0.0
-    v_reset: Scalar = 0.0
-    bias: Scalar = 0.0
+    tau_mem: Scalar = parameter(20.0, positive)
+    period: Scalar = parameter(20.0, positive)
+    v_threshold: Scalar = parameter(1.0)
+    u_reset: Scalar = parameter(0.0)
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
-
-    def __check_init__(self):
-        require_positive(self.tau_mem, "tau_mem")
-        require_positive(self.period, "period")
-        for name in ("v_threshold", "u_reset", "v_reset", "bias"):
-            require_finite(getattr(self, name), name)
-        require_below(self.v_reset, self.v_threshold, "v_reset", "v_threshold", "Else a spike would set off another.")
-        require_synapse(self.synapse)
 
     @property
     def is_linear(self):

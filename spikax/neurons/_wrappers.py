@@ -6,13 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool
 
-from .._checks import known, require, require_finite, require_instance, require_positive
+from .._checks import require_instance
 from .._neuron import AbstractNeuron, Event
 from .._synapse import is_impulsive, is_synapse
 from .._types import Scalar, State, Weight
+from ..constraints import parameter, positive, within
 
 
 class AbstractWrapper(AbstractNeuron):
@@ -83,15 +83,8 @@ class Refractory(AbstractWrapper):
     """
 
     neuron: AbstractNeuron
-    period: Scalar = 2.0
-    kept: Scalar = 0.0
-
-    def __check_init__(self):
-        require_positive(self.period, "period")
-        require_finite(self.kept, "kept")
-        share = known(self.kept)
-        is_share = share is None or bool(np.all((share >= 0) & (share <= 1)))
-        require(is_share, "kept", "from 0 to 1", self.kept, "0 drops the arrivals of the period, 1 holds them.")
+    period: Scalar = parameter(2.0, positive)
+    kept: Scalar = parameter(0.0, within(0, 1, "0 drops the arrivals of the period, 1 holds them."))
 
     def initial_state(self):
         zero = jnp.asarray(0.0)
