@@ -168,8 +168,9 @@ def simulate_group(
         count = {name: tally.count for name, tally in before.tally.items()}
         given = _Given(network, neurons, members, outside, adjoint, span, at.standing, before.trains, count)
         found = _settled(given, before.trains, limit)
+        start = lax.stop_gradient(span.start)
         tally = {
-            name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps, lax.stop_gradient(span.start)))
+            name: before.tally[name].and_then(now.after_sweeps(found.settled, found.sweeps, start))
             for name, now in found.rest.tally.items()
         }
         saved = jax.tree.map(jnp.add, before.saved, found.rest.saved)

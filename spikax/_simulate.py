@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
+from ._devices import check_devices
 from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint
 from ._engine.control import StepControl
 from ._engine.loop import Settings, Standing
@@ -110,6 +111,7 @@ def simulate(
     adjoint = DiscreteAdjoint() if adjoint is None else adjoint
     require_instance(adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.DiscreteAdjoint()`.")
     require_instance(throw, bool, "throw", "True or False")
+    check_devices((network, sources), throw)
     require_count(max_steps, "max_steps")
     dtype = network.dtype
     times = {name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
@@ -401,6 +403,12 @@ def _throwing(solution: Solution, plan: _Plan, violations: Violations) -> Soluti
             now = ", ".join(f"{argument}={value}" for argument, value in values.items())
             messages.append(f"Layer `{name}` (with {now}): {RESULTS[failure]}")
     happened, messages = jnp.append(violations.happened, jnp.stack(happened)), [*violations.messages, *messages]
+    now = known(happened)
+    if now is not None:
+        # Nothing waits for this error, as other devices would for one that is raised on a device.
+        if now.any():
+            raise RuntimeError(messages[int(now.argmax())])
+        return solution
     floats, rest = eqx.partition(solution, eqx.is_inexact_array)
     floats = eqx.branched_error_if(floats, jnp.any(happened), jnp.argmax(happened), messages)
     return eqx.combine(floats, rest)

@@ -19,7 +19,7 @@ LEVELS = [
     ["_check_neuron"],
     ["neurons", "_connection", "_network", "_written"],
     ["_engine"],
-    ["_observe", "_solution", "_until"],
+    ["_devices", "_observe", "_solution", "_until"],
     ["_method", "_violations", "_wiring"],
     ["_recurrence"],
     ["_one_clock"],
