@@ -442,3 +442,19 @@ def test_optional_packages_are_named(monkeypatch):
         train.ProgressBar(3)
     with pytest.raises(ImportError, match="pip install tensorboardX"):
         train.TensorBoard("runs")
+
+
+def test_labels_that_no_output_has_stop_the_training(dtype):
+    """Labels from 1 would otherwise be learned with a loss that falls below zero."""
+    inputs = jax.random.normal(jax.random.key(0), (8, 2), dtype)
+
+    def objective(weight, inputs, labels):
+        return sx.losses.cross_entropy(inputs @ weight, labels), {}
+
+    def learn(labels):
+        data = Loader(inputs, labels, batch_size=4)
+        return train.fit(jnp.ones((2, 3), dtype), objective, data, data, optimizer=SGD, epochs=1)
+
+    assert np.isfinite(learn(np.arange(8) % 3).history[0].training["loss"])
+    with pytest.raises(RuntimeError, match="`labels` must be from 0 to n - 1 = 2.*Count the classes from 0."):
+        learn(1 + np.arange(8) % 3)

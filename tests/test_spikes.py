@@ -66,6 +66,36 @@ def test_a_full_channel_is_an_error(dtype):
     assert convert(times.at[2].set(jnp.inf)).times.shape == (2, 2)
 
 
+def test_a_channel_that_is_not_there_is_an_error_under_jit(dtype):
+    times = jnp.asarray([1.0], dtype)
+    convert = eqx.filter_jit(lambda channels: sx.Spikes.from_events(times, channels, 2, max_spikes=2))
+    assert float(convert(jnp.asarray([1])).times[1, 0]) == 1.0
+    for wrong in (2, -1):
+        with pytest.raises(RuntimeError, match="`channels` must be from 0 to n - 1 = 1"):
+            jax.block_until_ready(convert(jnp.asarray([wrong])).times)
+
+
+@pytest.mark.parametrize("narrow, n", [(np.uint8, 256), (np.int8, 200), (np.uint8, 300)])
+def test_narrow_channels(narrow, n, dtype):
+    """A number of channels that does not fit into their type is not taken for another."""
+    times, channels = jnp.asarray([1.0, 2.0, 3.0], dtype), np.asarray([7, 100, 0], narrow)
+    network = single_layer(sx.LIF(), np.ones((n, 1)), dtype)
+    events = sx.Events(times, channels, n)
+    found = network(events, t1=20.0).times
+    np.testing.assert_array_equal(found, network(sx.Events(times, channels.astype(int), n), t1=20.0).times)
+    spikes = sx.Spikes.from_events(times, channels, n)
+    np.testing.assert_array_equal(np.flatnonzero(spikes.count), [0, 7, 100])
+    compiled = eqx.filter_jit(lambda channels: sx.Spikes.from_events(times, channels, n, max_spikes=1))
+    same_trains(compiled(jnp.asarray(channels)), spikes)
+    moved = sx.encode.shift(events, (n // 10, 10), 0, key=jax.random.key(0)) if n % 10 == 0 else events
+    np.testing.assert_array_equal(moved.channels, channels)
+
+
+def test_channels_beyond_32_bits_are_refused(dtype):
+    with pytest.raises(ValueError, match="`channels` must be an array of integers of 32 bits"):
+        sx.Events(jnp.asarray([1.0], dtype), np.asarray([2**32 + 1]), 4)
+
+
 def test_gradients_pass_through_the_conversion(dtype):
     channels = jnp.asarray([1, 0, 1])
 
