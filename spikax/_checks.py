@@ -91,7 +91,14 @@ def is_number(value: Any) -> bool:
 def require_finite(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is a real number, or a floating-point array, and finite."""
     numbers = resolved(value)
-    require(is_number(numbers), name, "a real number or a floating-point array", value, hint, TypeError)
+    require(
+        is_number(numbers),
+        name,
+        "a real number or a floating-point array, in float32 or float64",
+        value,
+        hint,
+        TypeError,
+    )
     numbers = known(numbers)
     require(numbers is None or bool(np.all(np.isfinite(numbers))), name, "finite", value, hint)
 

@@ -57,7 +57,8 @@ class AbstractConnection(eqx.Module):
         require(len(leaves) > 0, "weight", f"an array of shape {expectation}", self.weight, error=TypeError)
         for leaf in leaves:
             is_float = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
-            require(is_float, "weight", "a floating-point array of JAX", leaf, "Wrap it in `jnp.asarray`.", TypeError)
+            hint = "Write `weight.astype(float)`." if eqx.is_array(leaf) else "Wrap it in `jnp.asarray`."
+            require(is_float, "weight", "a floating-point array of JAX", leaf, hint, TypeError)
             numbers = known(leaf)
             require(numbers is None or not np.any(np.isnan(numbers)), "weight", "free of NaN", leaf)
             require(leaf.ndim == expectation.count(",") + 1, "weight", f"of shape {expectation}", leaf)

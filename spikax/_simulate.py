@@ -133,7 +133,8 @@ def simulate(
         windows=cut,
         groups=groups,
     )
-    solution = _run(network, sources, plan)
+    run = _run if math.prod(_batch(sources)) > 0 else _run_without_samples
+    solution = run(network, sources, plan)
     return _throwing(solution, plan) if throw else solution
 
 
@@ -192,6 +193,22 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
     reports = {name: _report(tallies[name], plan, name, invalid, batch) for name in network.layers}
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
     return Solution(spikes, states, drives, _overall(results), results, stats)
+
+
+def _run_without_samples(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> Solution:
+    """The solution of an empty batch, in the shapes that one sample would have."""
+    batch = _batch(sources)
+
+    def one(leaf):
+        return jnp.zeros((1, *leaf.shape[len(batch) :]), leaf.dtype)
+
+    def none(leaf):
+        return jnp.zeros((*batch, *leaf.shape[1:]) if leaf.ndim else (), leaf.dtype)
+
+    states = jax.tree.map(lambda leaf: one(leaf) if 0 in jnp.shape(leaf) else leaf, plan.initial_states)
+    plan = eqx.tree_at(lambda plan: plan.initial_states, plan, states)
+    shapes = eqx.filter_eval_shape(_run, network, jax.tree.map(one, sources), plan)
+    return jax.tree.map(lambda leaf: none(leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, shapes)
 
 
 def _batch(sources: dict[str, Spikes | Events]) -> tuple[int, ...]:

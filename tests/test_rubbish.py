@@ -11,6 +11,8 @@ import pytest
 
 import spikax as sx
 
+from .helpers import cast
+
 
 NAN = float("nan")
 KEY = jax.random.key(0)
@@ -713,3 +715,25 @@ def test_errors_name_a_remedy():
         simulate(solver=diffrax.Euler())
     with pytest.raises(TypeError, match=re.escape("Write an instance, for example `sx.LIF()`.")):
         sx.Layer(sx.LIF, 3)
+    with pytest.raises(TypeError, match=re.escape("Write `weight.astype(float)`.")):
+        sx.Dense("input", "a", jnp.ones((2, 3), jnp.int32))
+    with pytest.raises(TypeError, match=re.escape("Wrap it in `jnp.asarray`.")):
+        sx.Dense("input", "a", [[1.0]])
+    # As Optax calls a tree of labels or a mask.
+    with pytest.raises(TypeError, match=re.escape("write `lambda _: labels`.")):
+        NETWORK(NETWORK)
+
+
+@pytest.mark.parametrize("half", [jnp.float16, jnp.bfloat16])
+def test_networks_in_half_precision_are_refused(half):
+    """At the entry, also where only a parameter of a neuron is in half precision."""
+    with pytest.raises(TypeError, match="`network` must be of arrays in float32 or float64; got .*16"):
+        simulate(cast(NETWORK, half))
+    with pytest.raises(TypeError, match="in float32 or float64; got .*16"):
+        neuron = sx.LIF(bias=jnp.asarray(0.1, half))
+        simulate(sx.sequential(2, sx.Layer(neuron, 3, weights=sx.init.constant(1.0)), key=KEY))
+
+
+def test_a_traced_array_is_told_by_its_shape():
+    with pytest.raises(ValueError, match=re.escape("got a traced array of shape (1, 2, 4) and dtype float")):
+        jax.jit(lambda weight: network(connections=[sx.Dense("input", "a", weight[None])]))(jnp.ones((2, 4)))

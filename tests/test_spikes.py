@@ -147,6 +147,35 @@ def test_batch_axes(network, dtype, batch):
     np.testing.assert_allclose(first, alone, rtol=1e-6)
 
 
+@pytest.mark.modes("mixed")
+@pytest.mark.parametrize("batch", [(0,), (2, 0)])
+@pytest.mark.parametrize("kind", ["parallel", "loop", "one clock", "sweeps", "until"])
+def test_an_empty_batch(kind, batch, dtype):
+    """It gives results without samples, and a gradient of zero."""
+    neuron = sx.QIF() if kind in ("loop", "sweeps") else sx.LIF()
+    network, layer = single_layer(neuron, np.ones((2, 3)), dtype), sx.Layer(neuron, 3)
+    if kind in ("one clock", "sweeps"):
+        loop = sx.Dense("output", "output", jnp.ones((3, 3), dtype))
+        network = sx.Network({"output": layer}, [*network.connections, loop], 2, "output")
+    options = {"until": sx.FirstSpikes()} if kind == "until" else {"saveat": [1.0, 2.0]}
+
+    @eqx.filter_value_and_grad(has_aux=True)
+    def gradient(network, inputs):
+        states = jax.tree.map(lambda leaf: jnp.zeros((*batch, 3), dtype), neuron.initial_state())
+        solution = sx.simulate(network, inputs, 20.0, initial_states={"output": states}, **options)
+        return jnp.sum(sx.first_spike(solution.spikes["output"])), solution
+
+    spikes = sx.Spikes(jnp.zeros((*batch, 2, 4), dtype))
+    for inputs in (spikes, spikes.events()):
+        (_, solution), gradients = gradient(network, inputs)
+        assert solution.spikes["output"].times.shape == (*batch, 3, 8)
+        assert solution.spikes["output"].times.dtype == dtype
+        assert (solution.result == sx.RESULTS.successful).shape == solution.stats["output"].spikes.shape == batch
+        if kind != "until":
+            assert {leaf.shape for leaf in jax.tree.leaves(solution.states)} == {(*batch, 2, 3)}
+        assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(eqx.filter(gradients, eqx.is_inexact_array)))
+
+
 @pytest.mark.modes("float32", "mixed")
 def test_events_as_inputs(network, dtype):
     spikes = random_inputs(1, (2, 2, 3), 15.0, dtype)
