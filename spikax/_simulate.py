@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from ._network import Network
 from ._one_clock import simulate_with_one_clock
 from ._recurrence import Group, Member, simulate_group, Tally
 from ._results import RESULTS
-from ._solution import Solution, Stats
+from ._solution import Saved, Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_synapse
 from ._types import resolved
@@ -104,6 +105,7 @@ def simulate(
     network = resolved(network)
     sources = _input_spikes(network, inputs)
     _check_span(t0, t1, sources)
+    _warn_of_seconds(network, sources, t0)
     adjoint = DiscreteAdjoint() if adjoint is None else adjoint
     require_instance(adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.DiscreteAdjoint()`.")
     require_instance(throw, bool, "throw", "True or False")
@@ -189,7 +191,7 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
     both = {
         name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
     }
-    states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
+    states, drives = (Saved((name, pair[i]) for name, pair in both.items()) for i in range(2))
     reports = {name: _report(tallies[name], plan, name, invalid, batch) for name in network.layers}
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
     return Solution(spikes, states, drives, _overall(results), results, stats)
@@ -366,7 +368,11 @@ def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes | Events]:
             value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", "Wrap the times in `sx.Spikes`."
         )
         n = value.n if isinstance(value, Events) else value.times.shape[-2]
-        require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", f"{n} channels")
+        got = f"{n} channels, with times of shape {value.times.shape}"
+        hint = (
+            "" if isinstance(value, Events) else "One spike per channel still needs its own axis: `times[..., None]`."
+        )
+        require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", got, hint)
         found[name] = value
     shapes = {_batch({name: spikes}) for name, spikes in found.items()}
     require(len(shapes) == 1, "inputs", "of the same batch axes for every input", shapes)
@@ -385,6 +391,27 @@ def _check_span(t0: Any, t1: Any, sources: dict[str, Spikes | Events]) -> None:
         times = known(spikes.times)
         early = times is not None and bool(np.any(times < start))
         require(not early, "inputs", f"spikes at or after t0 = {float(start)}", times, "Shift them, or set `t0`.")
+
+
+def _warn_of_seconds(network: Network, sources: dict[str, Spikes | Events], t0: Any) -> None:
+    """Warns of inputs that end, after `t0`, before a hundredth of any time constant has passed, if all is known."""
+    parts = known(t0), *(known(spikes.times) for spikes in sources.values())
+    if any(part is None for part in parts):
+        return
+    start, *times = parts
+    ends = [float(np.max(part, initial=-np.inf, where=part < np.inf)) for part in times]
+    length = max(ends) - float(start)
+    # To look for time constants takes a while, and hardly any is longer than 100 ms.
+    if not 0.0 < length < 1.0:
+        return
+    rates = [fastest(layer.neuron, network.dtype) for layer in network.layers.values()]
+    rate = max((rate for rate in rates if rate is not None), default=0.0)
+    if 0.0 < length * rate < 0.01:
+        message = (
+            f"The `inputs` end {length:.3g} ms after `t0`, before a hundredth of the shortest time constant, "
+            f"{1.0 / rate:.3g} ms, has passed. Times are in ms: multiply those in seconds by 1000."
+        )
+        warnings.warn(message, stacklevel=3)
 
 
 def _saved_times(network: Network, saveat: Any, t0: Any, t1: Any) -> dict[str, Any]:
@@ -421,6 +448,11 @@ def _checked_states(network: Network, initial_states: Any) -> dict[str, Any]:
 def _checked_solver(solver: Any) -> diffrax.AbstractSolver:
     solver = diffrax.Tsit5() if solver is None else solver
     require_instance(solver, diffrax.AbstractSolver, "solver", "a Diffrax solver", "For example `diffrax.Tsit5()`.")
+    # What Diffrax puts in place of tolerances that its own loop would fill in.
+    absent = diffrax.Kvaerno5().root_finder.rtol
+    is_whole = all(leaf is not absent for leaf in jax.tree.leaves(solver))
+    hint = "Write `root_finder=optimistix.Newton(rtol=1e-10, atol=1e-12)`, for example."
+    require(is_whole, "solver", "one with tolerances for its root finder", type(solver).__name__, hint)
     return solver
 
 

@@ -74,7 +74,9 @@ class Spikes(eqx.Module):
         shape_is_right = self.times.ndim >= 2 and self.times.shape[-2] > 0 and self.times.shape[-1] > 0
         hint = "One spike per neuron still needs its own axis: `times[..., None]`."
         require(shape_is_right, "times", "of shape (*batch, n, k), neither n nor k zero", self.times, hint)
-        _require_ascending(self.times, "Sort the spikes of each neuron, with `inf` last.")
+        n, k = self.times.shape[-2:]
+        read = f"This shape, {self.times.shape}, is that of {n} neurons with up to {k} spikes each"
+        _require_ascending(self.times, f"{read}: sort them, with `inf` last. {hint}")
         for leaf in jax.tree.leaves(self.payload):
             require_finite(leaf, "payload")
             same = jnp.shape(leaf) == self.times.shape

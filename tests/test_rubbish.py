@@ -737,3 +737,41 @@ def test_networks_in_half_precision_are_refused(half):
 def test_a_traced_array_is_told_by_its_shape():
     with pytest.raises(ValueError, match=re.escape("got a traced array of shape (1, 2, 4) and dtype float")):
         jax.jit(lambda weight: network(connections=[sx.Dense("input", "a", weight[None])]))(jnp.ones((2, 4)))
+
+
+def test_a_forgotten_axis_is_told_by_the_shape(dtype):
+    with pytest.raises(ValueError, match=re.escape("`times` must be ascending; got")) as caught:
+        sx.Spikes(jnp.asarray([[2.0, 1.0, 3.0]] * 4, dtype))
+    told = "(4, 3), is that of 4 neurons with up to 3 spikes each: sort them, with `inf` last."
+    assert told in str(caught.value) and "`times[..., None]`" in str(caught.value)
+    # In ascending order they pass for spikes of one sample.
+    with pytest.raises(ValueError, match="got '4 channels, with times of shape .4, 2.'.*`times.*None.`"):
+        NETWORK(sx.Spikes(jnp.asarray([[1.0, 2.0]] * 4, dtype)), 10.0)
+
+
+@pytest.mark.parametrize(
+    "solver", [diffrax.Kvaerno5(), diffrax.ImplicitEuler(), diffrax.HalfSolver(diffrax.Kvaerno3())]
+)
+def test_an_implicit_solver_needs_tolerances(solver):
+    with pytest.raises(ValueError, match="tolerances for its root finder; .*root_finder=optimistix.Newton"):
+        simulate(solver=solver)
+
+
+def test_states_that_were_not_saved_say_so():
+    network = sx.sequential(2, LAYER, LAYER, key=KEY)
+    for saveat, name in ((None, "output"), ({"output": [1.0]}, "hidden")):
+        solution = simulate(network, saveat=saveat)
+        for saved in (solution.states, solution.drives):
+            with pytest.raises(KeyError, match=f"`saveat` must be given for the layer '{name}'"):
+                saved[name]
+    assert set(jax.tree.map(lambda leaf: leaf, solution.states)) == {"output"}
+
+
+def test_inputs_in_seconds_are_warned_of(dtype):
+    """Where everything is known: within a compiled function nothing is looked at."""
+    times = jnp.asarray([[0.01], [0.02]], dtype)
+    with pytest.warns(UserWarning, match="The `inputs` end 0.02 ms after `t0`, .* constant, 5 ms.*by 1000"):
+        simulate(inputs=sx.Spikes(times))
+    jax.jit(lambda times: simulate(inputs=sx.Spikes(times)).spikes["output"].times)(times)
+    for others in (times + 1.0, 0.0 * times, jnp.full_like(times, jnp.inf)):
+        simulate(inputs=sx.Spikes(others))
