@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_positive
+from ._checks import (
+    as_array,
+    checked,
+    known,
+    require,
+    require_count,
+    require_finite,
+    require_instance,
+    require_positive,
+)
 from ._engine.adjoint import AbstractAdjoint, DiscreteAdjoint
 from ._engine.control import StepControl
 from ._engine.loop import Settings, Standing
@@ -99,7 +108,8 @@ def simulate(
     **Returns:** a [`spikax.Solution`][].
 
     **Raises:** `TypeError` or `ValueError` for arguments that cannot be meant; at run time, with `throw`, the message
-    of the failing sample's [`spikax.RESULTS`][].
+    of the failing sample's [`spikax.RESULTS`][]: alone under `eqx.filter_jit`, and under `jax.jit` near the end of a
+    report of JAX that fills pages.
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
     network = resolved(network)
@@ -111,7 +121,8 @@ def simulate(
     require_instance(throw, bool, "throw", "True or False")
     require_count(max_steps, "max_steps")
     dtype = network.dtype
-    times = {name: jnp.asarray(ts, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
+    t1 = checked(t1, lambda t1, t0: t1.astype(dtype) > t0.astype(dtype), "t1", "after `t0`", others=(t0,))
+    times = {name: _within(ts, t0, t1, dtype) for name, ts in _saved_times(network, saveat, t0, t1).items()}
     capacity = _capacity(network, max_spikes)
     methods = _methods(network, method, any(option is not None for option in (solver, dt0, rtol, atol)), windows)
     has_tolerance = any(option is not None for option in (dt0, rtol, atol))
@@ -429,6 +440,14 @@ def _saved_times(network: Network, saveat: Any, t0: Any, t1: Any) -> dict[str, A
             inside = bool(np.all((when >= start) & (when <= end)))
             require(inside, "saveat", f"between t0 = {float(start)} and t1 = {float(end)}", ts)
     return by_layer
+
+
+def _within(ts: Any, t0: Any, t1: Any, dtype: Any) -> Array:
+    """The times in the float type of the simulation; an error at run time unless they are between `t0` and `t1`."""
+    if not any(known(part) is None for part in (ts, t0, t1)):
+        return jnp.asarray(ts, dtype)
+    ts, *span = (jnp.asarray(part, dtype) for part in (ts, t0, t1))
+    return checked(ts, lambda ts, t0, t1: (ts >= t0) & (ts <= t1), "saveat", "between `t0` and `t1`", "", tuple(span))
 
 
 def _checked_states(network: Network, initial_states: Any) -> dict[str, Any]:

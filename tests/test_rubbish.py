@@ -3,6 +3,7 @@
 import re
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -775,3 +776,16 @@ def test_inputs_in_seconds_are_warned_of(dtype):
     jax.jit(lambda times: simulate(inputs=sx.Spikes(times)).spikes["output"].times)(times)
     for others in (times + 1.0, 0.0 * times, jnp.full_like(times, jnp.inf)):
         simulate(inputs=sx.Spikes(others))
+
+
+@pytest.mark.parametrize("name, span", [("t1", (2.0, 1.0, 1.5)), ("saveat", (0.0, 5.0, 6.0))])
+def test_the_span_is_checked_under_jit(name, span, dtype):
+    t0, t1, ts = (jnp.asarray(part, dtype) for part in span)
+
+    @eqx.filter_jit
+    def states(t0, t1, ts):
+        return simulate(t0=t0, t1=t1, saveat=ts[None], inputs=sx.Spikes(TIMES + 2.0)).states
+
+    assert states(t0, t0 + 9.0, t0 + 1.0)["output"].v.shape == (1, 3)
+    with pytest.raises(RuntimeError, match=f"`{name}` must be (after `t0`|between)"):
+        jax.block_until_ready(states(t0, t1, ts))
