@@ -1,5 +1,9 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
+from . import _interrupted as _interrupted  # before all that takes time
+
+
+# isort: split
 from . import (
     constraints as constraints,
     datasets as datasets,

@@ -5,8 +5,10 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            # On a line of its own: the progress bar may be on this one.
+            warnings.showwarning = lambda message, *_, **__: print(f"\npython -m spikax: {message}", file=sys.stderr)
+            return options.run(options)
     except KeyboardInterrupt:
         return _complain("stopped before the end; the same command goes on from the last epoch.", 130)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
@@ -163,6 +168,8 @@ def _info(options: argparse.Namespace) -> int:
         result = options.directory / "result.json"
         if result.is_file():
             print(f"test accuracy {json.loads(result.read_text())['test_accuracy']:.1%}")
+        else:
+            print(f"{len(trained.history)} of {trained.settings.epochs} epochs so far")
         print(f"\n{trained.network}")
     return 0
 
@@ -182,4 +189,6 @@ def _complain(message: str, status: int) -> int:
 
 
 if __name__ == "__main__":
+    # From here on an interruption is an exception, which closes what is open.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

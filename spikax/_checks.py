@@ -1,7 +1,9 @@
 """Checks of arguments, and the one form that their messages take."""
 
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,22 @@ def known(value: Any) -> np.ndarray | None:
     return np.asarray(value)
 
 
+def checked(
+    value: Any, holds: Callable[..., Any], name: str, expectation: str, hint: str = "", others: tuple[Any, ...] = ()
+) -> Any:
+    """`value`, of which `holds(value, *others)` is true everywhere: else an error, now or at run time.
+
+    What is traced is checked when it runs, if what this gives is used in place of `value`.
+    """
+    numbers = [known(part) for part in (value, *others)]
+    if all(part is not None for part in numbers):
+        require(bool(np.all(holds(*numbers))), name, expectation, value, hint)
+        return value
+    message = f"`{name}` must be {expectation}; got a value in a compiled function that is not. {hint}".rstrip()
+    fine = holds(*(jnp.asarray(part) for part in (value, *others)))
+    return eqx.error_if(jnp.asarray(value), ~jnp.all(fine), message)
+
+
 def as_array(value: Any, name: str) -> Any:
     """`value` as an array of NumPy or JAX; raises `TypeError` where it is none."""
     if isinstance(value, jax.Array):
@@ -41,6 +59,24 @@ def as_array(value: Any, name: str) -> Any:
         array = np.asarray(None)
     require(bool(np.issubdtype(array.dtype, np.number)), name, "an array of numbers", value, error=TypeError)
     return array
+
+
+def as_indices(value: Any, name: str) -> jax.Array:
+    """Integers as an array of JAX, no narrower than int32: to narrow ones a size may look like a small number."""
+    array = as_array(value, name)
+    require(bool(jnp.issubdtype(array.dtype, jnp.integer)), name, "an array of integers", value, error=TypeError)
+    numbers, limit = known(array), np.iinfo(np.int32)
+    # Without x64 a larger one would become another, inside of the range.
+    fits = numbers is None or bool(np.all((numbers >= limit.min) & (numbers <= limit.max)))
+    require(fits, name, "an array of integers of 32 bits", value)
+    return jnp.asarray(array, jnp.int32 if array.dtype.itemsize < 4 else None)
+
+
+def checked_indices(value: Any, name: str, n: int, hint: str = "") -> jax.Array:
+    """As `as_indices`, of which each is from 0 to `n` - 1: else an error, now or at run time."""
+    # Before they become an array of JAX, which is traced in a compiled function whatever it holds.
+    array = as_indices(value, name) if known(value) is None else as_array(value, name)
+    return as_indices(checked(array, lambda x: (x >= 0) & (x < n), name, f"from 0 to n - 1 = {n - 1}", hint), name)
 
 
 def is_number(value: Any) -> bool:
@@ -55,7 +91,14 @@ def is_number(value: Any) -> bool:
 def require_finite(value: Any, name: str, hint: str = "") -> None:
     """Raises unless `value` is a real number, or a floating-point array, and finite."""
     numbers = resolved(value)
-    require(is_number(numbers), name, "a real number or a floating-point array", value, hint, TypeError)
+    require(
+        is_number(numbers),
+        name,
+        "a real number or a floating-point array, in float32 or float64",
+        value,
+        hint,
+        TypeError,
+    )
     numbers = known(numbers)
     require(numbers is None or bool(np.all(np.isfinite(numbers))), name, "finite", value, hint)
 
@@ -72,6 +115,23 @@ def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str 
     numbers = known(resolved(lower)), known(resolved(upper))
     below = any(number is None for number in numbers) or bool(np.all(np.less(*numbers)))
     require(below, name, f"below `{upper_name}` = {shown(upper)}", lower, hint)
+
+
+def checked_finite(value: Any, name: str, hint: str = "") -> Any:
+    """As `require_finite`, of what is traced too: gives what to use in place of `value`."""
+    require_finite(value, name, hint)
+    return checked(resolved(value), lambda x: (x > -np.inf) & (x < np.inf), name, "finite", hint)
+
+
+def checked_positive(value: Any, name: str, hint: str = "") -> Any:
+    """As `require_positive`, of what is traced too: gives what to use in place of `value`."""
+    return checked(checked_finite(value, name, hint), lambda x: x > 0, name, "positive", hint)
+
+
+def checked_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str = "") -> Any:
+    """`lower`, an error at run time if it is not below `upper`: as `require_below`, of what is traced too."""
+    require_below(lower, upper, name, upper_name, hint)
+    return checked(resolved(lower), lambda x, y: x < y, name, f"below `{upper_name}`", hint, (resolved(upper),))
 
 
 def require_count(value: Any, name: str, hint: str = "") -> None:
@@ -110,6 +170,8 @@ def require_range(value: Any, name: str) -> None:
 
 def shown(value: Any) -> str:
     """A value in a message."""
+    if isinstance(value, Tracer):
+        return f"a traced array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, jax.Array | np.ndarray) and value.size > 6:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)

@@ -62,7 +62,8 @@ class AbstractConnection(Checked):
         require(len(leaves) > 0, "weight", f"an array of shape {expectation}", self.weight, error=TypeError)
         for leaf in leaves:
             is_float = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
-            require(is_float, "weight", "a floating-point array", leaf, "Wrap it in `jnp.asarray`.", TypeError)
+            hint = "Write `weight.astype(float)`." if hasattr(leaf, "dtype") else "Wrap it in `jnp.asarray`."
+            require(is_float, "weight", "a floating-point array", leaf, hint, TypeError)
             require_constraints(leaf, "weight", CONSTRAINTS["weight"])
             require(leaf.ndim == expectation.count(",") + 1, "weight", f"of shape {expectation}", leaf)
             require(leaf.shape == leaves[0].shape, "weight", f"of one shape in all ports, {leaves[0].shape}", leaf)
@@ -195,6 +196,22 @@ class Sparse(AbstractConnection):
         self._check_delay(self.sources.shape)
         n, leaf = self.sources.shape[0], jax.tree.leaves(resolved(self.weight))[0]
         require(leaf.shape == (n,), "weight", f"of shape ({n},), one for every synapse", leaf)
+        self._check_lists(n)
+
+    def _check_lists(self, n: int) -> None:
+        """Raises unless sources and slots are those of `n` synapses, as of a file: one made here has no others."""
+        sources, slots = (
+            known(as_array(part, name)) for part, name in ((self.sources, "sources"), (self.slots, "slots"))
+        )
+        if sources is None or slots is None:
+            return
+        is_list = sources.ndim == 1 and np.issubdtype(sources.dtype, np.integer)
+        inside = is_list and bool(np.all((sources >= 0) & (sources < self.shape[0])))
+        require(inside, "sources", f"a list of integers from 0 to {self.shape[0] - 1}", self.sources)
+        is_table = slots.ndim == 2 and slots.shape[1] == self.shape[1] and np.issubdtype(slots.dtype, np.integer)
+        each_once = is_table and np.array_equal(np.sort(slots[slots != n]), np.arange(n))
+        expectation = f"of shape (slots, {self.shape[1]}), with each synapse once and {n} where there is none"
+        require(each_once, "slots", expectation, self.slots)
 
     def synapses(self):
         exists = self.slots < self.sources.shape[0]

@@ -26,10 +26,11 @@ def check_devices(tree: Any, throw: bool) -> None:
                 f"`inputs` and the network must not be sharded over explicit axes of a mesh; got {kind}. "
                 "Simulate inside of `jax.shard_map(..., check_vma=False)`, or make the mesh with `AxisType.Auto`."
             )
-        if getattr(kind, "vma", None):
+        varying = getattr(getattr(kind, "manual_axis_type", None), "varying", ())
+        if varying:
             raise ValueError(
-                f"`jax.shard_map` must be called with `check_vma=False` around a simulation; got an array that varies "
-                f"over {sorted(kind.vma)}. The loops of a simulation start from constants, which vary over no axis."
+                "`jax.shard_map` must be called with `check_vma=False` around a simulation; got an array that varies "
+                f"over {sorted(varying)}. The loops of a simulation start from constants, which vary over no axis."
             )
         if throw and isinstance(leaf, Tracer):
             raise ValueError(

@@ -143,12 +143,22 @@ class Network(eqx.Module):
     def dtype(self) -> Any:
         """The float type of a simulation: that of the weights and of the learnable parameters."""
         leaves = jax.tree.leaves(eqx.filter((self.layers, self.connections), eqx.is_inexact_array))
+        for leaf in leaves:
+            fits = leaf.dtype in (jnp.float32, jnp.float64)
+            hint = "No spike time is exact in fewer digits: cast the arrays, for example by `.astype(jnp.float32)`."
+            require(fits, "network", "of arrays in float32 or float64", leaf.dtype, hint, TypeError)
         return jnp.result_type(*(leaf.dtype for leaf in leaves)) if leaves else jnp.result_type(float)
 
-    def __call__(self, inputs: Spikes | Events | dict, t1: Any, **options: Any) -> Any:
+    def __call__(self, inputs: Spikes | Events | dict, t1: Any = None, **options: Any) -> Any:
         """The spikes of the output layer, or layers; see [`spikax.simulate`][] for the arguments."""
         from ._simulate import simulate
 
+        # Without `t1` too, as Optax calls what should be a tree of labels.
+        hint = "To give Optax labels or a mask in the structure of a network, write `lambda _: labels`."
+        are_inputs = not isinstance(inputs, Network)
+        require(
+            are_inputs, "inputs", "`sx.Spikes`, `sx.Events`, or a dictionary of them", type(inputs), hint, TypeError
+        )
         spikes = simulate(self, inputs, t1, **options).spikes
         return spikes[self.outputs] if isinstance(self.outputs, str) else {name: spikes[name] for name in self.outputs}
 

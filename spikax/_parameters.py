@@ -36,6 +36,9 @@ class Positive(AbstractParameter):
         require_positive(value, "value")
         self.log = jnp.log(_as_floats(resolved(value)))
 
+    def __check_init__(self):
+        require_finite(self.log, "value")
+
     @property
     def value(self) -> Float[Array, "..."]:
         """The parameter."""
@@ -85,6 +88,10 @@ class Signed(AbstractParameter):
         self.log = jnp.log(jnp.abs(_as_floats(value)))
         self.excites = jnp.asarray(signs > 0)
 
+    def __check_init__(self):
+        require_finite(self.log, "value")
+        _require_mask(self.excites, self.log, "signs")
+
     @property
     def value(self) -> Float[Array, "..."]:
         """The weights."""
@@ -118,11 +125,13 @@ class Masked(AbstractParameter):
 
     def __init__(self, value: Any, mask: Any):
         require_finite(value, "value")
-        is_mask = isinstance(mask, jax.Array | np.ndarray) and mask.dtype == np.dtype(bool)
-        require(is_mask, "mask", "an array of True and False", mask, error=TypeError)
-        _require_extends(mask, resolved(value), "mask")
+        _require_mask(mask, resolved(value), "mask")
         self.inner = value if is_parameter(value) else _as_floats(value)
         self.mask = jnp.asarray(mask)
+
+    def __check_init__(self):
+        require_finite(self.inner, "value")
+        _require_mask(self.mask, resolved(self.inner), "mask")
 
     @property
     def value(self) -> Float[Array, "..."]:
@@ -147,6 +156,12 @@ def scaled(tree: Any, factor: Any) -> Any:
 def _as_floats(value: Any) -> Float[Array, "..."]:
     """An array that is not weakly typed; one of a number in the default float type."""
     return strong(jnp.asarray(value, None if hasattr(value, "dtype") else jnp.result_type(float)))
+
+
+def _require_mask(mask: Any, value: Any, name: str) -> None:
+    is_mask = isinstance(mask, jax.Array | np.ndarray) and mask.dtype == np.dtype(bool)
+    require(is_mask, name, "an array of True and False", mask, error=TypeError)
+    _require_extends(mask, value, name)
 
 
 def _require_extends(array: Any, value: Any, name: str) -> None:

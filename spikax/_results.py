@@ -40,4 +40,7 @@ class RESULTS(eqx.Enumeration):
         "A parameter of the layer, or of a connection to it, is not what it must be, as after too long a step of an "
         "optimiser, and nothing was simulated. With `throw=True` the error names it. `sx.Positive` keeps one positive."
     )
-    invalid_times = "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`."
+    invalid_times = (
+        "An input spike lies before `t0` or is NaN. Shift the `inputs`, or choose an earlier `t0`. "
+        "Or `t1` lies before `t0`, or a time of `saveat` not between them."
+    )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import io
 import json
 import math
 import os
@@ -31,6 +30,7 @@ FORMAT = 1
 # What a file may name without being asked. Of anything else the reader has to bring the class.
 _LIBRARIES = ("spikax", "diffrax", "optimistix", "lineax")
 _DESCRIPTION = "network.json"
+_LONGEST = 2**26  # bytes of a description; it takes many times as many in memory
 
 
 def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | None = None) -> None:
@@ -67,8 +67,11 @@ def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | Non
         "network": writer.describe(network, "network"),
         "options": writer.describe(dict(options), "options"),
     }
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    hint = "Write long lists of numbers as arrays."
+    require(len(text) <= _LONGEST, "network", f"described in {_LONGEST} bytes", len(text), hint)
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(_DESCRIPTION, json.dumps(description, indent=2, allow_nan=False) + "\n")
+        archive.writestr(_DESCRIPTION, text)
         for number, array in enumerate(writer.arrays):
             with archive.open(_member(number), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -78,7 +81,8 @@ def load(path: str | os.PathLike, modules: Sequence[type[eqx.Module]] = ()) -> t
     """Reads a network, and the options of its simulation, from a file that [`spikax.save`][] wrote.
 
     Nothing in the file is run or unpickled. Classes are found by their names among those of spikax, Diffrax,
-    Optimistix and Lineax, and those in `modules`; the parts of the network are then checked as when they are made.
+    Optimistix and Lineax, and those in `modules`; the parts of the network are then checked as when they are made. No
+    more is read than the file holds: its members are not compressed.
 
     **Arguments:**
 
@@ -93,11 +97,12 @@ def load(path: str | os.PathLike, modules: Sequence[type[eqx.Module]] = ()) -> t
     classes = _by_name(modules)
     try:
         with zipfile.ZipFile(path) as archive:
+            _expect_plain(archive, os.path.getsize(path))
             description = json.loads(archive.read(_DESCRIPTION))
             _expect(isinstance(description, dict), "its description is no JSON object")
             version = description.get("format")
             _expect(version == FORMAT, f"its format is {version!r}, and this version of spikax reads {FORMAT}")
-            reader = _Reader(archive, classes, str(description.get("spikax")))
+            reader = _Reader(archive, classes, str(description.get("spikax")), set())
             network, options = (reader.read(description.get(part)) for part in ("network", "options"))
             _expect(isinstance(options, dict), "its options are no dictionary")
             return network, options
@@ -172,6 +177,7 @@ class _Reader(NamedTuple):
     archive: zipfile.ZipFile
     classes: dict[str, type]
     version: str
+    done: set[str]  # the members that were read
 
     def read(self, node: Any) -> Any:
         """The value that a node describes."""
@@ -208,23 +214,48 @@ class _Reader(NamedTuple):
         # Not by the constructor, whose arguments need not be the fields. Converters and checks are run all the same.
         module = object.__new__(kind)
         for field in dataclasses.fields(kind):
-            converter = field.metadata.get("converter", lambda value: value)
-            object.__setattr__(module, field.name, converter(fields[field.name]))
+            # A converter checks what `__check_init__` takes for granted. One of ours leaves as it is what it has made.
+            convert = field.metadata.get("converter") if kind.__module__.startswith("spikax.") else None
+            value = fields[field.name]
+            object.__setattr__(module, field.name, value if convert is None else convert(value))
         for ancestor in kind.__mro__:
             if "__check_init__" in vars(ancestor):
                 vars(ancestor)["__check_init__"](module)
         return module
 
     def _array(self, name: str, of: str, dtype: Any, shape: Any) -> Any:
-        stored = np.lib.format.read_array(io.BytesIO(self.archive.read(name)), allow_pickle=False)
-        array = stored.view(jnp.dtype(dtype)) if stored.dtype.kind == "u" and stored.dtype.name != dtype else stored
-        described, found = f"{dtype}{shape}", f"{array.dtype.name}{list(array.shape)}"
-        _expect(found == described, f"its array `{name}` is {found}, and is described as {described}")
+        _expect(name not in self.done, f"it names the array `{name}` twice")
+        self.done.add(name)
+        described = f"{dtype}{shape}"
+        with self.archive.open(name) as member:
+            # The head of the array alone, before there is any memory for its data.
+            _expect(np.lib.format.read_magic(member) == (1, 0), f"its array `{name}` is of another format of NumPy")
+            found, _, raw = np.lib.format.read_array_header_1_0(member)
+            kind = jnp.dtype(dtype)
+            # A type that NumPy does not have is stored as bytes.
+            stands = kind if kind.kind == "V" and raw == np.dtype(f"u{kind.itemsize}") else raw
+            head = f"{stands.name}{list(found)}"
+            _expect(head == described, f"its array `{name}` is {head}, and is described as {described}")
+            size = member.tell() + math.prod(found) * raw.itemsize
+            _expect(size == self.archive.getinfo(name).file_size, f"its array `{name}` is not of {size} bytes")
+            member.seek(0)
+            array = np.lib.format.read_array(member, allow_pickle=False).astype(raw.newbyteorder("="), copy=False)
+            array = array.view(kind)
         if of != "jax":
             return array if of == "numpy" else array[()]
         hint = "Call `jax.config.update('jax_enable_x64', True)` first"
         _expect(jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype, f"it holds arrays of type {dtype}. {hint}")
         return jnp.asarray(array)
+
+
+def _expect_plain(archive: zipfile.ZipFile, size: int) -> None:
+    """Raises unless what can be read from an archive of this size is no more than it, and its description is short."""
+    members = archive.infolist()
+    is_plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    _expect(is_plain, "it is compressed, which `sx.save` leaves to others: unzip it, and zip it without (`zip -0`)")
+    _expect(sum(member.file_size for member in members) <= size, "its members are larger than the file")
+    length = archive.getinfo(_DESCRIPTION).file_size
+    _expect(length <= _LONGEST, f"its description has {length} bytes, more than {_LONGEST}")
 
 
 def _member(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from ._network import Network
 from ._one_clock import simulate_with_one_clock
 from ._recurrence import Group, Member, simulate_group, Tally
 from ._results import RESULTS
-from ._solution import Solution, Stats
+from ._solution import Saved, Solution, Stats
 from ._spikes import Events, Spikes
 from ._synapse import is_impulsive, is_synapse
 from ._types import resolved
@@ -102,12 +103,14 @@ def simulate(
     **Returns:** a [`spikax.Solution`][].
 
     **Raises:** `TypeError` or `ValueError` for arguments that cannot be meant; at run time, with `throw`, the message
-    of the failing sample's [`spikax.RESULTS`][].
+    of the failing sample's [`spikax.RESULTS`][]: alone under `eqx.filter_jit`, and under `jax.jit` near the end of a
+    report of JAX that fills pages.
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
     network = resolved(network)
     sources = _input_spikes(network, inputs)
     _check_span(t0, t1, sources)
+    _warn_of_seconds(network, sources, t0)
     adjoint = DiscreteAdjoint() if adjoint is None else adjoint
     require_instance(adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.DiscreteAdjoint()`.")
     require_instance(throw, bool, "throw", "True or False")
@@ -138,8 +141,9 @@ def simulate(
         windows=cut,
         groups=groups,
     )
+    run = _run if math.prod(_batch(sources)) > 0 else _run_without_samples
     try:
-        solution, violations = _run(network, sources, plan)
+        solution, violations = run(network, sources, plan)
     except TypeError as error:
         # JAX's own words for forward mode name neither the simulation nor what to do.
         if "custom_vjp" not in str(error):
@@ -175,13 +179,15 @@ class _Plan(eqx.Module):
 @eqx.filter_jit
 def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> tuple[Solution, Violations]:
     batch, violations = _batch(sources), Violations.of(network)
+    outside = [jnp.any(~((ts >= plan.t0) & (ts <= plan.t1))) for ts in plan.times.values()]
+    backwards = jnp.any(jnp.stack([~(plan.t1 > plan.t0), *outside]))
     # With parameters that no method is made for, all samples end where they start.
     plan = eqx.tree_at(lambda plan: plan.t1, plan, jnp.where(violations.any(), plan.t0, plan.t1))
     # Only where arrivals change membranes at once does their order at one instant matter.
     is_ordered = any(is_impulsive(layer.neuron.synapse) for layer in network.layers.values())
     trains = {name: Train.of(spikes, plan.t0.dtype, is_ordered) for name, spikes in sources.items()}
     early = [jnp.any(~(train.times >= plan.t0), axis=range(1, train.times.ndim)) for train in trains.values()]
-    invalid = jnp.any(jnp.stack(early), axis=0)
+    invalid = jnp.any(jnp.stack(early), axis=0) | backwards
     # The samples with invalid times run without any input, and are reported.
     trains = {name: _silenced(train, invalid | violations.any()) for name, train in trains.items()}
     saved, tallies, spikes = {}, {}, {}
@@ -211,13 +217,31 @@ def _run(network: Network, sources: dict[str, Spikes | Events], plan: _Plan) -> 
     both = {
         name: jax.tree.map(lambda leaf: _public(leaf, batch), saved[name]) for name in network.layers if name in saved
     }
-    states, drives = ({name: pair[i] for name, pair in both.items()} or None for i in range(2))
+    states, drives = (Saved((name, pair[i]) for name, pair in both.items()) for i in range(2))
     reports = {
         name: _report(tallies[name], plan, name, failures[name], (invalid, violations), batch)
         for name in network.layers
     }
     results, stats = ({name: report[i] for name, report in reports.items()} for i in range(2))
     return Solution(spikes, states, drives, _overall(results), results, stats), violations
+
+
+def _run_without_samples(
+    network: Network, sources: dict[str, Spikes | Events], plan: _Plan
+) -> tuple[Solution, Violations]:
+    """The solution of an empty batch, in the shapes that one sample would have."""
+    batch = _batch(sources)
+
+    def one(leaf):
+        return jnp.zeros((1, *leaf.shape[len(batch) :]), leaf.dtype)
+
+    def none(leaf):
+        return jnp.zeros((*batch, *leaf.shape[1:]) if leaf.ndim else (), leaf.dtype)
+
+    states = jax.tree.map(lambda leaf: one(leaf) if 0 in jnp.shape(leaf) else leaf, plan.initial_states)
+    plan = eqx.tree_at(lambda plan: plan.initial_states, plan, states)
+    shapes = eqx.filter_eval_shape(_run, network, jax.tree.map(one, sources), plan)
+    return jax.tree.map(lambda leaf: none(leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, shapes)
 
 
 def _batch(sources: dict[str, Spikes | Events]) -> tuple[int, ...]:
@@ -446,7 +470,11 @@ def _input_spikes(network: Network, inputs: Any) -> dict[str, Spikes | Events]:
             value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", "Wrap the times in `sx.Spikes`."
         )
         n = value.n if isinstance(value, Events) else value.times.shape[-2]
-        require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", f"{n} channels")
+        got = f"{n} channels, with times of shape {value.times.shape}"
+        hint = (
+            "" if isinstance(value, Events) else "One spike per channel still needs its own axis: `times[..., None]`."
+        )
+        require(n == network.inputs[name], "inputs", f"spikes of {network.inputs[name]} channels", got, hint)
         found[name] = value
     shapes = {_batch({name: spikes}) for name, spikes in found.items()}
     require(len(shapes) == 1, "inputs", "of the same batch axes for every input", shapes)
@@ -465,6 +493,27 @@ def _check_span(t0: Any, t1: Any, sources: dict[str, Spikes | Events]) -> None:
         times = known(spikes.times)
         early = times is not None and bool(np.any(times < start))
         require(not early, "inputs", f"spikes at or after t0 = {float(start)}", times, "Shift them, or set `t0`.")
+
+
+def _warn_of_seconds(network: Network, sources: dict[str, Spikes | Events], t0: Any) -> None:
+    """Warns of inputs that end, after `t0`, before a hundredth of any time constant has passed, if all is known."""
+    parts = known(t0), *(known(spikes.times) for spikes in sources.values())
+    if any(part is None for part in parts):
+        return
+    start, *times = parts
+    ends = [float(np.max(part, initial=-np.inf, where=part < np.inf)) for part in times]
+    length = max(ends) - float(start)
+    # To look for time constants takes a while, and hardly any is longer than 100 ms.
+    if not 0.0 < length < 1.0:
+        return
+    rates = [fastest(layer.neuron, network.dtype) for layer in network.layers.values()]
+    rate = max((rate for rate in rates if rate is not None), default=0.0)
+    if 0.0 < length * rate < 0.01:
+        message = (
+            f"The `inputs` end {length:.3g} ms after `t0`, before a hundredth of the shortest time constant, "
+            f"{1.0 / rate:.3g} ms, has passed. Times are in ms: multiply those in seconds by 1000."
+        )
+        warnings.warn(message, stacklevel=3)
 
 
 def _saved_times(network: Network, saveat: Any, t0: Any, t1: Any) -> dict[str, Any]:
@@ -501,6 +550,11 @@ def _checked_states(network: Network, initial_states: Any) -> dict[str, Any]:
 def _checked_solver(solver: Any) -> diffrax.AbstractSolver:
     solver = diffrax.Tsit5() if solver is None else solver
     require_instance(solver, diffrax.AbstractSolver, "solver", "a Diffrax solver", "For example `diffrax.Tsit5()`.")
+    # What Diffrax puts in place of tolerances that its own loop would fill in.
+    absent = diffrax.Kvaerno5().root_finder.rtol
+    is_whole = all(leaf is not absent for leaf in jax.tree.leaves(solver))
+    hint = "Write `root_finder=optimistix.Newton(rtol=1e-10, atol=1e-12)`, for example."
+    require(is_whole, "solver", "one with tolerances for its root finder", type(solver).__name__, hint)
     return solver
 
 

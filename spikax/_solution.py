@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Int, PyTree
 
 from ._results import RESULTS
@@ -34,11 +35,30 @@ class Stats(eqx.Module):
     windows: int = eqx.field(static=True)
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class Saved(dict):
+    """What was saved, by the name of the layer; what was not is an error that says how to have it saved."""
+
+    def __missing__(self, name):
+        raise KeyError(
+            f"`saveat` must be given for the layer {name!r} to save its states and drives; got times for {list(self)}. "
+            f"For example `sx.simulate(..., saveat={{{name!r}: ts}})`."
+        )
+
+    def tree_flatten_with_keys(self):
+        return [(jax.tree_util.DictKey(name), self[name]) for name in self], tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, names, saved):
+        return cls(zip(names, saved, strict=True))
+
+
 class Solution(eqx.Module):
     """The result of [`spikax.simulate`][].
 
     - `spikes`: the spikes of each layer, by name.
     - `states`: the states of each layer at the times `saveat`, by name; leaves of shape `(*batch, times, neurons)`.
+      A layer for which no `saveat` was given has none.
     - `drives`: what the synapses of each layer delivered at those times, in the same shape.
     - `result`: how each sample ended; of shape `batch`, to be compared with an item of [`spikax.RESULTS`][].
     - `results`: the same for each layer, by name.
@@ -46,8 +66,8 @@ class Solution(eqx.Module):
     """
 
     spikes: dict[str, Spikes]
-    states: dict[str, PyTree[Array]] | None
-    drives: dict[str, Any] | None
+    states: dict[str, PyTree[Array]]
+    drives: dict[str, Any]
     result: RESULTS
     results: dict[str, RESULTS]
     stats: dict[str, Stats]

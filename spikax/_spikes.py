@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from ._checks import as_array, known, require, require_count, require_finite, require_instance
+from ._checks import (
+    as_array,
+    as_indices,
+    checked_indices,
+    known,
+    require,
+    require_count,
+    require_finite,
+    require_instance,
+)
 
 
 def _times(value: Any) -> Array:
@@ -32,7 +41,7 @@ class Events(eqx.Module):
     """
 
     times: Float[Array, "*batch events"] = eqx.field(converter=_times)
-    channels: Int[Array, "*batch events"] = eqx.field(converter=lambda value: jnp.asarray(as_array(value, "channels")))
+    channels: Int[Array, "*batch events"] = eqx.field(converter=lambda value: as_indices(value, "channels"))
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
@@ -40,8 +49,6 @@ class Events(eqx.Module):
         require(self.times.ndim >= 1, "times", "of shape (*batch, events)", self.times)
         same = self.times.shape == self.channels.shape
         require(same, "channels", f"of the shape of `times`, {self.times.shape}", self.channels)
-        integers = jnp.issubdtype(self.channels.dtype, jnp.integer)
-        require(bool(integers), "channels", "an array of integers", self.channels, error=TypeError)
         _require_ascending(self.times, "Sort the events of each sample by time, with `inf` last.")
         channels = known(self.channels)
         inside = channels is None or bool(np.all((channels >= 0) & (channels < self.n)))
@@ -67,7 +74,9 @@ class Spikes(eqx.Module):
         shape_is_right = self.times.ndim >= 2 and self.times.shape[-2] > 0 and self.times.shape[-1] > 0
         hint = "One spike per neuron still needs its own axis: `times[..., None]`."
         require(shape_is_right, "times", "of shape (*batch, n, k), neither n nor k zero", self.times, hint)
-        _require_ascending(self.times, "Sort the spikes of each neuron, with `inf` last.")
+        n, k = self.times.shape[-2:]
+        read = f"This shape, {self.times.shape}, is that of {n} neurons with up to {k} spikes each"
+        _require_ascending(self.times, f"{read}: sort them, with `inf` last. {hint}")
         for leaf in jax.tree.leaves(self.payload):
             require_finite(leaf, "payload")
             same = jnp.shape(leaf) == self.times.shape
@@ -93,7 +102,8 @@ class Spikes(eqx.Module):
         An event that finds its channel full raises an error; none is dropped.
         """
         require_count(n, "n")
-        times, channels = _times(times), jnp.asarray(as_array(channels, "channels"))
+        # An event of a channel that is not there would be lost where the trains are filled.
+        times, channels = _times(times), checked_indices(channels, "channels", n)
         require(times.ndim >= 1, "times", "of shape (*batch, events)", times)
         require(channels.shape == times.shape, "channels", f"of the shape of `times`, {times.shape}", channels)
         order = jnp.argsort(times, axis=-1)

@@ -11,6 +11,10 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ._checks import (
     as_array,
+    checked,
+    checked_below,
+    checked_finite,
+    checked_positive,
     is_number,
     known,
     require,
@@ -20,7 +24,6 @@ from ._checks import (
     require_instance,
     require_key,
     require_natural,
-    require_positive,
 )
 from ._spikes import Events, Spikes
 
@@ -44,10 +47,10 @@ def latency(values: Any, t_early: Any, t_late: Any) -> Spikes:
     **Returns:** [`spikax.Spikes`][] with times of shape `(*batch, n, 1)`.
 
     **Raises:** `TypeError` for values that are not floating-point numbers; `ValueError` for values outside
-    `[0, 1]` and for times in the wrong order, as far as they are known.
+    `[0, 1]` and for times in the wrong order; for what is traced, an error at run time.
     """
-    _require_values(values, 0.0, 1.0)
-    _require_times(t_early, t_late)
+    values = _checked_values(values, 0.0, 1.0)
+    t_early = _checked_times(t_early, t_late)
     return Spikes((t_early + jnp.asarray(values) * (t_late - t_early))[..., None])
 
 
@@ -90,7 +93,7 @@ def population(
     fields of one value lie side by side.
 
     **Raises:** `TypeError` for values that are not floating-point numbers; `ValueError` for values outside of the
-    bounds, fewer than three fields, and parameters out of range, as far as they are known.
+    bounds, fewer than three fields, and parameters out of range; for what is traced, an error at run time.
 
     ??? cite "Reference"
         S. M. Bohte, H. La Poutré, J. N. Kok, *Unsupervised clustering with spiking neurons by sparse temporal coding
@@ -98,14 +101,11 @@ def population(
     """
     require_count(fields, "fields")
     require(fields >= 3, "fields", "at least 3", fields, "Two of them have their centres outside of the bounds.")
-    for name, value in (("low", low), ("high", high), ("cutoff", cutoff)):
-        require_finite(value, name)
-    require_below(low, high, "low", "high")
-    require_positive(beta, "beta")
-    share = known(cutoff)
-    require(share is None or bool(np.all((share >= 0) & (share < 1))), "cutoff", "from 0 to below 1", cutoff)
-    _require_values(values, low, high)
-    _require_times(t_early, t_late)
+    low = checked_below(checked_finite(low, "low"), checked_finite(high, "high"), "low", "high")
+    beta = checked_positive(beta, "beta")
+    cutoff = checked(checked_finite(cutoff, "cutoff"), lambda x: (x >= 0) & (x < 1), "cutoff", "from 0 to below 1")
+    values = _checked_values(values, low, high)
+    t_early = _checked_times(t_early, t_late)
     values = jnp.asarray(values)[..., None]
     low, high = (jnp.asarray(bound, values.dtype)[..., None] for bound in (low, high))
     distance = (high - low) / (fields - 2)
@@ -198,12 +198,10 @@ def drop(spikes: Train, p: Any, *, key: PRNGKeyArray) -> Train:
 
     **Returns:** the same with fewer spikes, in the same shape. Works under `jax.jit`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
     """
     require_instance(spikes, (Spikes, Events), "spikes", "`sx.Spikes` or `sx.Events`")
-    require_finite(p, "p")
-    share = known(p)
-    require(share is None or bool(np.all((share >= 0) & (share <= 1))), "p", "from 0 to 1", p)
+    p = checked(checked_finite(p, "p"), lambda p: (p >= 0) & (p <= 1), "p", "from 0 to 1")
     require_key(key, "key")
     is_lost = jax.random.bernoulli(key, p, spikes.times.shape)
     return _at(spikes, jnp.where(is_lost, jnp.inf, spikes.times))
@@ -224,14 +222,12 @@ def jitter(spikes: Train, std: Any, *, t0: float | None = None, key: PRNGKeyArra
     **Returns:** the same at other times, in order again. Works under `jax.jit`, and is differentiable with respect to
     the spike times and `std`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
     """
     require_instance(spikes, (Spikes, Events), "spikes", "`sx.Spikes` or `sx.Events`")
-    require_finite(std, "std")
-    width = known(std)
-    require(width is None or bool(np.all(width >= 0)), "std", "at least 0", std)
+    std = checked(checked_finite(std, "std"), lambda std: std >= 0, "std", "at least 0")
     if t0 is not None:
-        require_finite(t0, "t0")
+        t0 = checked_finite(t0, "t0")
     require_key(key, "key")
     times = jnp.asarray(spikes.times)
     moved = times + std * jax.random.normal(key, times.shape, times.dtype)
@@ -281,7 +277,7 @@ def shift(spikes: Train, shape: tuple[int, int], most: int, *, key: PRNGKeyArray
         return jnp.where(inside, row * width + column, channel), inside
 
     if isinstance(spikes, Events):
-        new, inside = moved(spikes.channels, ways)
+        new, inside = moved(spikes.channels, ways.astype(spikes.channels.dtype))
         spikes = eqx.tree_at(lambda events: events.channels, spikes, new.astype(spikes.channels.dtype))
         return _at(spikes, jnp.where(inside, spikes.times, jnp.inf))
     # Each channel has the train of the one from which it comes.
@@ -290,26 +286,26 @@ def shift(spikes: Train, shape: tuple[int, int], most: int, *, key: PRNGKeyArray
     return eqx.tree_at(lambda spikes: spikes.times, taken, jnp.where(inside, taken.times, jnp.inf))
 
 
-def _require_values(values: Any, low: Any, high: Any) -> None:
+def _checked_values(values: Any, low: Any, high: Any) -> Any:
     is_array = is_number(values) and jnp.ndim(values) > 0
     require(is_array, "values", "a floating-point array", values, error=TypeError)
     for name, bound in (("low", low), ("high", high)):
         fits = jnp.shape(bound) in ((), jnp.shape(values)[-1:])
         require(fits, name, f"one number, or an array of shape {jnp.shape(values)[-1:]}", bound)
-    numbers = [known(part) for part in (values, low, high)]
-    inside = True
-    if all(part is not None for part in numbers):
+
+    def inside(value, low, high):
         # In one type: 0.1 in float32 is more than 0.1 in float64.
-        value, least, most = (part.astype(values.dtype) for part in numbers)
-        inside = bool(np.all((value >= least) & (value <= most)))
-    expectation = f"between {low} and {high}" if jnp.ndim(low) == jnp.ndim(high) == 0 else "between `low` and `high`"
-    require(inside, "values", expectation, values, "Scale each channel to this range first.")
+        return (value >= low.astype(value.dtype)) & (value <= high.astype(value.dtype))
+
+    are_known = known(low) is not None and known(high) is not None
+    is_pair = are_known and jnp.ndim(low) == jnp.ndim(high) == 0
+    expectation = f"between {low} and {high}" if is_pair else "between `low` and `high`"
+    return checked(values, inside, "values", expectation, "Scale each channel to this range first.", (low, high))
 
 
-def _require_times(t_early: Any, t_late: Any) -> None:
-    require_finite(t_early, "t_early")
-    require_finite(t_late, "t_late")
-    require_below(t_early, t_late, "t_early", "t_late")
+def _checked_times(t_early: Any, t_late: Any) -> Any:
+    """The earlier time."""
+    return checked_below(checked_finite(t_early, "t_early"), checked_finite(t_late, "t_late"), "t_early", "t_late")
 
 
 def _known_array(value: Any, name: str) -> np.ndarray:

@@ -12,10 +12,19 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from ._checks import as_array, is_number, known, require, require_count, require_finite, require_instance
+from ._checks import (
+    as_array,
+    checked,
+    checked_finite,
+    is_number,
+    known,
+    require,
+    require_count,
+    require_finite,
+    require_instance,
+)
 from ._network import Layer, Network
 from ._parameters import scaled
 from ._simulate import simulate
@@ -126,7 +135,7 @@ def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -
 
     **Returns:** the times, of shape `(*batch, n)`, all at `t1` or after it.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         C. Klos, R.-M. Memmesheimer, *Smooth exact gradient descent learning in spiking neural networks*, 2023,
@@ -134,10 +143,8 @@ def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -
     """
     require_instance(neuron, QIF, "neuron", "a `sx.QIF`", "Only these spike at an infinite voltage, in closed form.")
     require_instance(state, QIFState, "state", "a `sx.QIFState`", "For example `solution.states[name]` at `t1`.")
-    require_finite(t1, "t1")
-    require_finite(current, "current")
-    numbers = known(current)
-    require(numbers is None or bool(np.all(numbers > 0.25)), "current", "above 1/4", current)
+    t1 = checked_finite(t1, "t1")
+    current = checked(checked_finite(current, "current"), lambda x: x > 0.25, "current", "above 1/4")
     kappa = jnp.sqrt(jnp.asarray(current, state.phi.dtype) - 0.25)
     # V = -pi cos / sin: as an angle between the two, which holds at a spike too, where V is infinite.
     sine, cosine = jnp.sin(jnp.pi * state.phi), jnp.cos(jnp.pi * state.phi)

@@ -13,6 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level or from below. A name stands for a module, or for a folder and all in it.
 LEVELS = [
+    ["_interrupted"],
     ["_version", "_files", "_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init", "constraints"],
     ["_synapse"],
     ["_neuron"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -53,3 +54,27 @@ def test_complaints(tmp_path, options, message):
     assert message in done.stderr and "Traceback" not in done.stderr
     # Whatever is wrong is found before the training begins.
     assert "compiling" not in done.stderr
+
+
+def test_an_interruption_while_it_imports_ends_with_a_line(tmp_path):
+    """JAX takes seconds to import. This one takes for ever, and is interrupted."""
+    (tmp_path / "jax.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    arguments = [sys.executable, "-m", "spikax", "info"]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 130
+    assert done.stderr == "\npython -m spikax: stopped before the beginning; call the same command again.\n"
+
+
+def test_an_interruption_in_the_first_seconds_ends_with_a_line(tmp_path):
+    """Whenever it comes: there is a line, and no traceback."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-m", "spikax", "train", "yin-yang", "--out", "here"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    # The progress bar: the imports are over, and the first step compiles.
+    assert process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "python -m spikax: stopped before the end" in told and "Traceback" not in told

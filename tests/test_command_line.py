@@ -1,6 +1,8 @@
 """The command line, and the tasks behind it."""
 
+import contextlib
 import json
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,62 @@ def test_an_interruption_ends_with_a_message(monkeypatch, tmp_path, capsys):
     assert main(["train", "yin-yang", "--out", str(tmp_path)]) == 130
     assert "stopped before the end" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def stopped(monkeypatch, tmp_path):
+    """A function that trains until a number of epochs have ended, and is then interrupted."""
+    monkeypatch.setattr("spikax.tasks._yin_yang.SIZES", sx.datasets.Split(20, 20, 20))
+    monkeypatch.setattr("spikax.__main__.tasks.figures", lambda *_: ())
+
+    def run(epochs):
+        class Bar:
+            def step(self, epoch, share):
+                if epoch > epochs:
+                    raise KeyboardInterrupt
+
+            def __call__(self, epoch, network):
+                pass
+
+        monkeypatch.setattr("spikax.__main__.ProgressBar", lambda _: contextlib.nullcontext(Bar()))
+        options = ["--hidden", "4", "--epochs", "3", "--batch-size", "20", "--out", str(tmp_path)]
+        with jax.numpy_dtype_promotion("standard"):  # Optax's Adam mixes types
+            return main(["train", "yin-yang", *options])
+
+    return run
+
+
+def test_a_run_that_was_stopped_can_be_looked_at(stopped, tmp_path, capsys):
+    directory = str(tmp_path)
+    assert stopped(0) == 130
+    assert main(["info", directory]) == 2
+    assert "The first epoch of the run has not ended" in capsys.readouterr().err
+    assert stopped(1) == 130
+    assert main(["info", directory]) == 0
+    told = capsys.readouterr().out
+    assert "yin-yang: neuron lif" in told and "1 of 3 epochs so far" in told and "4 neurons" in told
+    assert main(["evaluate", directory]) == 0
+    assert "Test accuracy" in capsys.readouterr().out
+    before = (tmp_path / "settings.json").read_text()
+    assert main(["train", "yin-yang", "--hidden", "5", "--batch-size", "20", "--out", directory]) == 2
+    assert "as in the checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "settings.json").read_text() == before
+    (tmp_path / "best.eqx").write_bytes(b"text")
+    assert main(["info", directory]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_warning_is_a_line(monkeypatch, tmp_path, capsys):
+    def warned(*_, **__):
+        warnings.warn("all gradients were zero", stacklevel=1)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(tasks, "train", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["train", "yin-yang", "--out", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "python -m spikax: all gradients were zero" in lines and "python -m spikax: enough" in lines
 
 
 TASK = tasks.YinYang()

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -531,3 +532,23 @@ def test_the_page_on_data(folder):
     assert names["training"].images.shape == (10, 28, 28) and names["inputs"].n == 784
     assert names["fewer"].times.shape == names["noise"].times.shape == names["moved"].times.shape
     assert names["count"] == 5 and names["spikes"].times.shape[1] in names["loader"].lengths
+
+
+@pytest.mark.parametrize(
+    "name, value, encode",
+    [
+        ("values", 1.5, lambda x: sx.encode.latency(x[None], 0.0, 1.0)),
+        ("t_early", 2.0, lambda x: sx.encode.latency(jnp.zeros(1, x.dtype), x, 1.0)),
+        ("values", 1.5, lambda x: sx.encode.population(x[None], 4, 0.0, 1.0)),
+        ("low", 1.5, lambda x: sx.encode.population(jnp.zeros(1, x.dtype), 4, 0.0, 1.0, low=x)),
+        ("cutoff", 1.5, lambda x: sx.encode.population(jnp.zeros(1, x.dtype), 4, 0.0, 1.0, cutoff=x)),
+        ("beta", 0.0, lambda x: sx.encode.population(jnp.zeros(1, x.dtype), 4, 0.0, 1.0, beta=x)),
+        ("p", 1.5, lambda x: sx.encode.drop(SPIKES, x, key=KEY)),
+        ("std", -1.0, lambda x: sx.encode.jitter(SPIKES, x, key=KEY)),
+        ("t0", np.inf, lambda x: sx.encode.jitter(SPIKES, jnp.ones_like(x), t0=x, key=KEY)),
+    ],
+)
+def test_encoders_are_checked_under_jit(name, value, encode, dtype):
+    spikes = eqx.filter_jit(lambda x: encode(x).times)
+    with pytest.raises(RuntimeError, match=f"`{name}` must be"):
+        jax.block_until_ready(spikes(jnp.asarray(value, dtype)))

@@ -269,7 +269,7 @@ def test_patience_ends_a_training_that_gets_no_better(dtype, tmp_path):
 
 def test_augment_has_a_key_for_every_step_and_no_part_in_validation(dtype):
     def objective(weight, inputs, targets):
-        return regression(weight, jnp.zeros_like(inputs), targets)[0], {"drawn": inputs[:, 0]}
+        return regression(weight, jnp.ones_like(inputs), targets)[0], {"drawn": inputs[:, 0]}
 
     def augment(key, inputs, targets):
         return jnp.broadcast_to(jax.random.uniform(key, (), inputs.dtype), inputs.shape), targets
@@ -442,3 +442,38 @@ def test_optional_packages_are_named(monkeypatch):
         train.ProgressBar(3)
     with pytest.raises(ImportError, match="pip install tensorboardX"):
         train.TensorBoard("runs")
+
+
+def test_labels_that_no_output_has_stop_the_training(dtype):
+    """Labels from 1 would otherwise be learned with a loss that falls below zero."""
+    inputs = jax.random.normal(jax.random.key(0), (8, 2), dtype)
+
+    def objective(weight, inputs, labels):
+        return sx.losses.cross_entropy(inputs @ weight, labels), {}
+
+    def learn(labels):
+        data = Loader(inputs, labels, batch_size=4)
+        return train.fit(jnp.ones((2, 3), dtype), objective, data, data, optimizer=SGD, epochs=1)
+
+    assert np.isfinite(learn(np.arange(8) % 3).history[0].training["loss"])
+    with pytest.raises(RuntimeError, match="`labels` must be from 0 to n - 1 = 2.*Count the classes from 0."):
+        learn(1 + np.arange(8) % 3)
+
+
+def test_a_silent_network_is_told_once(dtype):
+    """By gradients of zero, or by a measure of what is silent."""
+
+    def without_gradient(weight, inputs, targets):
+        return jnp.zeros_like(targets) + 0.0 * jnp.sum(weight), {}
+
+    def silent(weight, inputs, targets):
+        losses, _ = regression(weight, inputs, targets)
+        return losses, {"hidden_silent": jnp.ones_like(losses)}
+
+    cases = (without_gradient, "all gradients were zero"), (silent, "the measure `hidden_silent` was 1")
+    for objective, told in cases:
+        with pytest.warns(UserWarning) as caught:
+            fit_line(dtype, objective, epochs=3)
+        (warning,) = caught
+        assert f"In epoch 1 {told}" in str(warning.message) and "`sx.silence`" in str(warning.message)
+        assert warning.filename == __file__

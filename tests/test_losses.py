@@ -1,5 +1,6 @@
 """Losses: their values, what silent neurons contribute, and their gradients against finite differences."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -253,3 +254,77 @@ def test_all_silent_is_finite(dtype):
         value, gradient = jax.value_and_grad(lambda x, loss=loss: jnp.sum(loss(x)))(silent)
         assert jnp.isfinite(value) and value.dtype == dtype, name
         np.testing.assert_array_equal(gradient, 0.0)
+
+
+def labelled_losses(dtype):
+    """The losses that have labels, of two samples and three outputs."""
+    times = jnp.asarray([[10.0, 12.0, 15.0], [10.0, INF, INF]], dtype)
+    targets = {"t_label": 9.0, "t_other": 14.0, "t_silent": 20.0}
+    return (
+        lambda labels: cross_entropy(times, labels),
+        lambda labels: sx.losses.first_spike_mse(times, labels, **targets),
+        lambda labels: sx.losses.first_spike_margin(times, labels, margin=2.0, t_silent=20.0),
+        lambda labels: sx.losses.cross_entropy(jnp.minimum(times, 20.0), labels),
+    )
+
+
+def test_labels_out_of_range_are_an_error_under_jit(dtype):
+    for loss in labelled_losses(dtype):
+        compiled = eqx.filter_jit(loss)
+        np.testing.assert_allclose(compiled(jnp.asarray([0, 2])), loss(jnp.asarray([0, 2])), rtol=1e-6)
+        for wrong in ([1, 3], [-1, 0]):
+            with pytest.raises(RuntimeError, match="`labels` must be from 0 to n - 1 = 2"):
+                jax.block_until_ready(compiled(jnp.asarray(wrong)))
+
+
+def test_labels_out_of_range_are_an_error_in_gradients_and_under_vmap(dtype):
+    times, right, wrong = jnp.asarray([[1.0, 2.0, 3.0]] * 2, dtype), jnp.asarray([0, 2]), jnp.asarray([1, 3])
+
+    def gradient(times, labels):
+        return jax.grad(lambda times: jnp.sum(cross_entropy(times, labels)))(times)
+
+    for function in (gradient, jax.vmap(gradient), jax.vmap(cross_entropy)):
+        for compiled in (function, eqx.filter_jit(function)):
+            assert bool(jnp.all(jnp.isfinite(compiled(times, right))))
+            with pytest.raises((RuntimeError, ValueError), match="`labels` must be from 0 to n - 1 = 2"):
+                jax.block_until_ready(compiled(times, wrong))
+
+
+def test_known_labels_are_refused_while_a_function_is_compiled(dtype):
+    with pytest.raises(ValueError, match="`labels` must be from 0 to n - 1 = 2; got .*Count the classes from 0."):
+        jax.jit(lambda scores: sx.losses.cross_entropy(scores, np.asarray([1, 3])))(jnp.ones((2, 3), dtype))
+
+
+@pytest.mark.parametrize("narrow", [np.uint8, np.int8])
+def test_narrow_labels_of_many_classes(narrow, dtype):
+    """A size that does not fit into the type of the labels is not taken for another."""
+    scores, labels = jnp.asarray(np.random.default_rng(0).normal(size=(2, 300)), dtype), np.asarray([7, 100], narrow)
+    for loss in (cross_entropy, sx.losses.cross_entropy):
+        expected = loss(jnp.exp(scores), labels.astype(np.int32))
+        np.testing.assert_allclose(loss(jnp.exp(scores), labels), expected, rtol=1e-6)
+        compiled = jax.jit(lambda labels, loss=loss: loss(jnp.exp(scores), labels))
+        np.testing.assert_allclose(compiled(labels), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, value, loss",
+    [
+        ("tau0", -1.0, lambda x, s: cross_entropy(sx.first_spike(s), [0], tau0=x)),
+        ("alpha", INF, lambda x, s: cross_entropy(sx.first_spike(s), [0], alpha=x)),
+        ("t_other", INF, lambda x, s: sx.losses.first_spike_mse(
+            sx.first_spike(s), jnp.asarray([0]), t_label=1.0, t_other=x, t_silent=9.0)),
+        ("margin", 0.0, lambda x, s: sx.losses.first_spike_margin(
+            sx.first_spike(s), jnp.asarray([0]), margin=x, t_silent=9.0)),
+        ("t_silent", -1.0, lambda x, s: sx.losses.spike_times(s, s, t_silent=x)),
+        ("tau", 0.0, lambda x, s: sx.losses.van_rossum(s, s, tau=x, t1=9.0)),
+        ("tau", 0.0, lambda x, s: sx.losses.spike_count(s, tau=x, t1=9.0)),
+        ("low", 3.0, lambda x, s: sx.losses.count_bounds(sx.first_spike(s), low=x, high=2.0)),
+        ("late", 3.0, lambda x, s: sx.losses.time_bounds(sx.first_spike(s), early=4.0, late=x)),
+        ("margin", INF, lambda x, s: sx.losses.silent_peak(s.times, s, margin=x)),
+        ("ts", 1.0, lambda x, s: sx.losses.integral(s.times, jnp.stack([x, x]))),
+    ],
+)  # fmt: skip
+def test_parameters_are_checked_under_jit(name, value, loss, dtype):
+    spikes = sx.Spikes(jnp.asarray([[[1.0, 2.0], [2.0, 3.0]]], dtype))
+    with pytest.raises(RuntimeError, match=f"`{name if name != 'late' else 'early'}` must be"):
+        jax.block_until_ready(eqx.filter_jit(loss)(jnp.asarray(value, dtype), spikes))

@@ -96,7 +96,7 @@ def test_the_page_on_training(monkeypatch, tmp_path):
     names: dict = {}
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(short.replace("=20,", "=2,").replace("Bar(20)", "Bar(2)"), "training.md", "exec"), names)
-    assert len(names["fit"].history) == 2 and len(names["history"]) == 2
+    assert len(names["fit"].history) == 2 and len(names["history"]) == 2 and len(names["two_speeds"].history) == 2
     files = {path.name for path in (tmp_path / "runs" / "first").iterdir()}
     assert files == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json"}
     assert jnp.array_equal(names["network"].connections[1].weight, names["fit"].network.connections[1].weight)

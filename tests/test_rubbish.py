@@ -3,6 +3,7 @@
 import re
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import optax
 import pytest
 
 import spikax as sx
+
+from .helpers import cast
 
 
 NAN = float("nan")
@@ -713,3 +716,76 @@ def test_errors_name_a_remedy():
         simulate(solver=diffrax.Euler())
     with pytest.raises(TypeError, match=re.escape("Write an instance, for example `sx.LIF()`.")):
         sx.Layer(sx.LIF, 3)
+    with pytest.raises(TypeError, match=re.escape("Write `weight.astype(float)`.")):
+        sx.Dense("input", "a", jnp.ones((2, 3), jnp.int32))
+    with pytest.raises(TypeError, match=re.escape("Wrap it in `jnp.asarray`.")):
+        sx.Dense("input", "a", [[1.0]])
+    # As Optax calls a tree of labels or a mask.
+    with pytest.raises(TypeError, match=re.escape("write `lambda _: labels`.")):
+        NETWORK(NETWORK)
+
+
+@pytest.mark.parametrize("half", [jnp.float16, jnp.bfloat16])
+def test_networks_in_half_precision_are_refused(half):
+    """At the entry, also where only a parameter of a neuron is in half precision."""
+    with pytest.raises(TypeError, match="`network` must be of arrays in float32 or float64; got .*16"):
+        simulate(cast(NETWORK, half))
+    with pytest.raises(TypeError, match="in float32 or float64; got .*16"):
+        neuron = sx.LIF(bias=jnp.asarray(0.1, half))
+        simulate(sx.sequential(2, sx.Layer(neuron, 3, weights=sx.init.constant(1.0)), key=KEY))
+
+
+def test_a_traced_array_is_told_by_its_shape():
+    with pytest.raises(ValueError, match=re.escape("got a traced array of shape (1, 2, 4) and dtype float")):
+        jax.jit(lambda weight: network(connections=[sx.Dense("input", "a", weight[None])]))(jnp.ones((2, 4)))
+
+
+def test_a_forgotten_axis_is_told_by_the_shape(dtype):
+    with pytest.raises(ValueError, match=re.escape("`times` must be ascending; got")) as caught:
+        sx.Spikes(jnp.asarray([[2.0, 1.0, 3.0]] * 4, dtype))
+    told = "(4, 3), is that of 4 neurons with up to 3 spikes each: sort them, with `inf` last."
+    assert told in str(caught.value) and "`times[..., None]`" in str(caught.value)
+    # In ascending order they pass for spikes of one sample.
+    with pytest.raises(ValueError, match="got '4 channels, with times of shape .4, 2.'.*`times.*None.`"):
+        NETWORK(sx.Spikes(jnp.asarray([[1.0, 2.0]] * 4, dtype)), 10.0)
+
+
+@pytest.mark.parametrize(
+    "solver", [diffrax.Kvaerno5(), diffrax.ImplicitEuler(), diffrax.HalfSolver(diffrax.Kvaerno3())]
+)
+def test_an_implicit_solver_needs_tolerances(solver):
+    with pytest.raises(ValueError, match="tolerances for its root finder; .*root_finder=optimistix.Newton"):
+        simulate(solver=solver)
+
+
+def test_states_that_were_not_saved_say_so():
+    network = sx.sequential(2, LAYER, LAYER, key=KEY)
+    for saveat, name in ((None, "output"), ({"output": [1.0]}, "hidden")):
+        solution = simulate(network, saveat=saveat)
+        for saved in (solution.states, solution.drives):
+            with pytest.raises(KeyError, match=f"`saveat` must be given for the layer '{name}'"):
+                saved[name]
+    assert set(jax.tree.map(lambda leaf: leaf, solution.states)) == {"output"}
+
+
+def test_inputs_in_seconds_are_warned_of(dtype):
+    """Where everything is known: within a compiled function nothing is looked at."""
+    times = jnp.asarray([[0.01], [0.02]], dtype)
+    with pytest.warns(UserWarning, match="The `inputs` end 0.02 ms after `t0`, .* constant, 5 ms.*by 1000"):
+        simulate(inputs=sx.Spikes(times))
+    jax.jit(lambda times: simulate(inputs=sx.Spikes(times)).spikes["output"].times)(times)
+    for others in (times + 1.0, 0.0 * times, jnp.full_like(times, jnp.inf)):
+        simulate(inputs=sx.Spikes(others))
+
+
+@pytest.mark.parametrize("span", [(2.0, 1.0, 1.5), (0.0, 5.0, 6.0)], ids=["t1", "saveat"])
+def test_the_span_is_checked_under_jit(span, dtype):
+    t0, t1, ts = (jnp.asarray(part, dtype) for part in span)
+
+    @eqx.filter_jit
+    def states(t0, t1, ts):
+        return simulate(t0=t0, t1=t1, saveat=ts[None], inputs=sx.Spikes(TIMES + 2.0)).states
+
+    assert states(t0, t0 + 9.0, t0 + 1.0)["output"].v.shape == (1, 3)
+    with pytest.raises(RuntimeError, match="Or `t1` lies before `t0`, or a time of `saveat`"):
+        jax.block_until_ready(states(t0, t1, ts))

@@ -277,8 +277,136 @@ def test_nothing_is_unpickled(tampered, tmp_path):
     with zipfile.ZipFile(tmp_path / "file", "w") as archive:
         archive.writestr("network.json", text)
         archive.write(tmp_path / "pickled.npy", "arrays/0.npy")
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="is object.3., and is described as float"):
         sx.load(tmp_path / "file")
+
+
+def crafted(path, change, tree, compression=zipfile.ZIP_STORED):
+    """Writes a file, has its members changed, as NumPy arrays and a description, and loads it."""
+    sx.save(path, tree)
+    with zipfile.ZipFile(path) as archive:
+        description = json.loads(archive.read("network.json"))
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        arrays = {name: np.lib.format.read_array(archive.open(name)) for name in names}
+    change(description, arrays)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("network.json", json.dumps(description))
+        for name, array in arrays.items():
+            with archive.open(name, "w") as member:
+                np.lib.format.write_array(member, array)
+    return sx.load(path)
+
+
+SPARSE = sx.Sparse("input", "a", [0, 1], [1, 0], np.ones(2, np.float32), shape=(3, 2), delay=np.ones(2, np.float32))
+SMALL = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [SPARSE], 3, "a")
+
+
+def replaced(name, array):
+    """A change of the array with this number."""
+    return lambda description, arrays: arrays.update({f"arrays/{name}.npy": np.asarray(array, np.int32)})
+
+
+def described(**fields):
+    """A change of the description."""
+    return lambda description, _: description["network"]["fields"].update(fields)
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (replaced(2, [0, 3]), "`sources` must be a list of integers from 0 to 2"),
+        (replaced(2, [-1, 0]), "`sources` must be a list of integers from 0 to 2"),
+        (replaced(3, [[1, 7]]), "`slots` must be of shape .slots, 2., with each synapse once"),
+        (replaced(3, [[1, -1]]), "`slots` must be"),
+        (replaced(3, [[1, 1]]), "`slots` must be"),
+        (replaced(3, [[0, 2]]), "`slots` must be"),
+        (replaced(3, np.zeros(10**6)), "is int32.1000000., and is described as int32.1, 2."),
+        (described(outputs={"tuple": []}), "`outputs` must be the name"),
+        (described(inputs={"dict": {"input": 0}}), "`inputs` must be at least"),
+        (described(connections=None), "`connections` must be a list"),
+    ],
+)
+def test_a_crafted_network_is_refused(change, complaint, tmp_path):
+    assert_same(SMALL, crafted(tmp_path / "file", lambda *_: None, SMALL)[0])
+    with pytest.raises(ValueError, match=f"`path` must be a file written by `sx.save`; got .*{complaint}"):
+        crafted(tmp_path / "file", change, SMALL)
+
+
+@pytest.mark.parametrize(
+    "parameter, change, complaint",
+    [
+        (sx.Positive(2.0), described(log="text"), "`value` must be a real number"),
+        (sx.Positive(2.0), described(log={"float": "inf"}), "`value` must be finite"),
+        (sx.Signed(np.ones(2), np.ones(2)), described(excites=1.0), "`signs` must be an array of True"),
+        (sx.Signed(np.ones(2), np.ones(2)), described(log=1.0), "`signs` must be of a shape"),
+        (sx.Masked(np.ones(2), np.ones(2, bool)), described(mask=None), "`mask` must be an array"),
+        (sx.Masked(np.ones(2), np.ones(2, bool)), described(inner=None), "`value` must be a real"),
+    ],
+)
+def test_a_crafted_parameter_is_refused(parameter, change, complaint, tmp_path):
+    """What no constructor would make is none of what a constructor promises."""
+    with pytest.raises(ValueError, match=f"`path` must be a file written by `sx.save`; got .*{complaint}"):
+        crafted(tmp_path / "file", change, parameter)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compressed_file_is_not_unpacked(method, tmp_path):
+    """Little of a file can be much of memory."""
+    with pytest.raises(ValueError, match="it is compressed.*unzip it"):
+        crafted(tmp_path / "file", lambda *_: None, np.zeros(10**6, np.float32), method)
+    assert (tmp_path / "file").stat().st_size < 10**5
+
+
+def test_members_longer_than_the_file_are_refused(tmp_path):
+    path = tmp_path / "file"
+    sx.save(path, np.zeros(100, np.float32))
+    content = bytearray(path.read_bytes())
+    # The size of the array in the directory at the end of the archive.
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (2**30).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="its members are larger than the file"):
+        sx.load(path)
+
+
+def test_an_array_is_read_once_and_whole(tmp_path):
+    def twice(description, _):
+        description["network"] = [description["network"]] * 2
+
+    with pytest.raises(ValueError, match="it names the array `arrays/0.npy` twice"):
+        crafted(tmp_path / "file", twice, np.ones(3))
+    path = tmp_path / "file"
+    sx.save(path, np.ones(3))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for change in (lambda data: data[:-1], lambda data: data + b"x"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, change(content) if name.endswith(".npy") else content)
+        with pytest.raises(ValueError, match="its array `arrays/0.npy` is not of 152 bytes"):
+            sx.load(path)
+    sx.save(path, np.ones(3))
+    content = path.read_bytes()
+    last = content.rindex(np.float64(1.0).tobytes())
+    path.write_bytes(content[:last] + np.float64(2.0).tobytes() + content[last + 8 :])
+    with pytest.raises(ValueError, match="CRC"):
+        sx.load(path)
+
+
+def test_too_long_a_description_is_refused(tmp_path, monkeypatch):
+    sx.save(tmp_path / "file", list(range(100)))
+    monkeypatch.setattr("spikax._saving._LONGEST", 200)
+    with pytest.raises(ValueError, match="its description has [0-9]+ bytes, more than 200"):
+        sx.load(tmp_path / "file")
+    with pytest.raises(ValueError, match="`network` must be described in 200 bytes; .*as arrays."):
+        sx.save(tmp_path / "file", list(range(100)))
+
+
+def test_the_order_of_bytes_does_not_matter(tmp_path):
+    def swap(_, arrays):
+        arrays["arrays/0.npy"] = arrays["arrays/0.npy"].astype(">f4")
+
+    np.testing.assert_array_equal(crafted(tmp_path / "file", swap, np.arange(3, dtype=np.float32))[0], [0, 1, 2])
 
 
 def test_unknown_foreign_and_truncated_files_are_refused(tmp_path):

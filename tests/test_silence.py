@@ -110,6 +110,12 @@ def test_a_pseudospike_goes_on_where_a_spike_leaves():
     assert jnp.isfinite(jax.grad(time)(jnp.asarray(0.0)))
 
 
+def test_a_current_without_spikes_is_an_error_under_jit(dtype):
+    time = eqx.filter_jit(lambda x: silence.pseudospikes(sx.QIF(), sx.QIFState(jnp.zeros_like(x)), 30.0, current=x))
+    with pytest.raises(RuntimeError, match="`current` must be above 1/4"):
+        jax.block_until_ready(time(jnp.asarray(0.2, dtype)))
+
+
 @pytest.fixture(scope="module")
 def answering():
     """The first spikes or pseudospikes of a QIF neuron whose input comes at a time of its own in each sample."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Int
 
-from .._checks import is_number, known, require, require_instance
+from .._checks import checked_indices, is_number, require, require_instance
 from .._spikes import Spikes
 
 
@@ -21,15 +21,16 @@ def require_array(value: Any, name: str, shape: str, hint: str = "") -> None:
     require(is_right, name, f"a floating-point array of shape {shape}", value, hint, TypeError)
 
 
-def require_labels(labels: Any, outputs: Any, name: str) -> None:
-    """Raises unless there is a label for every sample of `outputs`, the argument `name`, of shape `(*batch, n)`."""
+def checked_labels(labels: Any, outputs: Any, name: str) -> Int[Array, "*batch"]:
+    """The labels; raises unless there is one for every sample of `outputs`, the argument `name`, `(*batch, n)`.
+
+    An output that is not there is an error at run time where the labels are traced.
+    """
     shape, n = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
     is_integer = jnp.issubdtype(jnp.result_type(labels), jnp.integer)
     require(is_integer, "labels", "integers", labels, error=TypeError)
     require(jnp.shape(labels) == shape, "labels", f"of shape {shape}, one per sample of `{name}`", labels)
-    numbers = known(labels)
-    inside = numbers is None or bool(np.all((numbers >= 0) & (numbers < n)))
-    require(inside, "labels", f"from 0 to n - 1 = {n - 1}", labels)
+    return checked_indices(labels, "labels", n, "Count the classes from 0.")
 
 
 def require_trains(spikes: Any, targets: Any) -> None:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._checks import require_finite, require_positive
-from ._arguments import require_labels, require_times
+from .._checks import checked_finite, checked_positive
+from ._arguments import checked_labels, require_times
 
 
 def first_spike_cross_entropy(
@@ -43,15 +43,14 @@ def first_spike_cross_entropy(
     **Returns:** the losses, of shape `batch`, with finite gradients.
 
     **Raises:** `TypeError` or `ValueError` for shapes that do not match, labels that no output has, and parameters
-    that are not positive, as far as they are known.
+    that are not positive; for what is traced, an error at run time.
 
     ??? cite "Reference"
         T. C. Wunderlich, C. Pehle, *Event-based backpropagation can compute exact gradients for spiking neural
         networks*, Scientific Reports 11, 2021, equation 11.
     """
-    for name, value in (("tau0", tau0), ("tau1", tau1)):
-        require_positive(value, name)
-    require_finite(alpha, "alpha")
+    tau0, tau1 = checked_positive(tau0, "tau0"), checked_positive(tau1, "tau1")
+    alpha = checked_finite(alpha, "alpha")
     finite, is_label = _outputs(times, labels, t_silent)
     counts = jnp.isfinite(times) | is_label
     label_time = jnp.sum(finite, axis=-1, where=is_label)
@@ -88,8 +87,7 @@ def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_si
         S. M. Bohte, J. N. Kok, H. La Poutré, *Error-backpropagation in temporally encoded networks of spiking
         neurons*, Neurocomputing 48, 2002.
     """
-    require_finite(t_label, "t_label")
-    require_finite(t_other, "t_other")
+    t_label, t_other = checked_finite(t_label, "t_label"), checked_finite(t_other, "t_other")
     finite, is_label = _outputs(times, labels, t_silent)
     return 0.5 * jnp.sum((finite - jnp.where(is_label, t_label, t_other)) ** 2, axis=-1)
 
@@ -126,7 +124,7 @@ def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -
         J. Göltz et al., *DelGrad: exact event-based gradients for training delays and weights on spiking neuromorphic
         hardware*, Nature Communications 16, 2025.
     """
-    require_positive(margin, "margin")
+    margin = checked_positive(margin, "margin")
     finite, is_label = _outputs(times, labels, t_silent)
     label_time = jnp.sum(finite, axis=-1, where=is_label, keepdims=True)
     return 0.5 * jnp.sum((finite - label_time - margin) ** 2, axis=-1, where=~is_label)
@@ -148,9 +146,9 @@ def earliest(times: Any) -> Int[Array, "*batch"]:
 def _outputs(times: Any, labels: Any, t_silent: Any) -> tuple[Float[Array, "*batch n"], Bool[Array, "*batch n"]]:
     """The first spike times, with the silent outputs at `t_silent`, and which output is that of the label."""
     require_times(times)
-    require_labels(labels, times, "times")
-    require_positive(t_silent, "t_silent")
-    times, labels = jnp.asarray(times), jnp.asarray(labels)[..., None]
+    labels = checked_labels(labels, times, "times")[..., None]
+    t_silent = checked_positive(t_silent, "t_silent")
+    times = jnp.asarray(times)
     # No `inf` enters the arithmetic, as its gradient would be NaN even where it is not chosen.
     finite = jnp.where(jnp.isfinite(times), times, t_silent)
     return finite, jnp.arange(times.shape[-1], dtype=labels.dtype) == labels

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import is_number, require, require_below, require_finite, require_instance
+from .._checks import checked_below, checked_finite, is_number, require, require_instance
 from .._spikes import Spikes
 from ._arguments import require_array, require_times
 
@@ -28,14 +28,14 @@ def count_bounds(counts: Any, *, low: Any = 0.0, high: Any = float("inf")) -> Fl
 
     **Returns:** the losses, of shape `batch`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         F. Zenke, T. P. Vogels, *The remarkable robustness of surrogate gradient learning for instilling complex
         function in spiking neural networks*, Neural Computation 33(4), 2021.
     """
     require_array(counts, "counts", "(*batch, n)", "For example `sx.losses.spike_count(spikes, tau=5.0, t1=60.0)`.")
-    _check_bounds(low, high, "low", "high")
+    low = _checked_bounds(low, high, "low", "high")
     return 0.5 * jnp.mean(_outside(jnp.asarray(counts), low, high), axis=-1)
 
 
@@ -55,14 +55,14 @@ def time_bounds(times: Any, *, early: Any = -float("inf"), late: Any = float("in
 
     **Returns:** the losses, of shape `batch`, in ms².
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         J. Göltz et al., *Fast and energy-efficient neuromorphic deep learning with first-spike times*, Nature Machine
         Intelligence 3, 2021, which favours early spikes, in another form.
     """
     require_times(times)
-    _check_bounds(early, late, "early", "late")
+    early = _checked_bounds(early, late, "early", "late")
     times = jnp.asarray(times)
     spikes = jnp.isfinite(times)
     # No `inf` enters the arithmetic, as its gradient would be NaN even where it is not chosen.
@@ -102,11 +102,11 @@ def silent_peak(conditions: Any, spikes: Spikes, *, margin: Any = 0.0) -> Float[
 
     **Returns:** the losses, of shape `batch`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
     """
     require_array(conditions, "conditions", "(*batch, times, n)", "See `sx.silence.spike_conditions`.")
     require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
-    require_finite(margin, "margin")
+    margin = checked_finite(margin, "margin")
     peaks = jnp.max(jnp.asarray(conditions), axis=-2)
     shape = spikes.times.shape[:-1]
     require(peaks.shape == shape, "conditions", f"of shape {(*shape[:-1], 'times', shape[-1])}", conditions)
@@ -119,7 +119,8 @@ def _outside(x: Array, low: Any, high: Any) -> Array:
     return jnp.maximum(low - x, 0.0) ** 2 + jnp.maximum(x - high, 0.0) ** 2
 
 
-def _check_bounds(low: Any, high: Any, low_name: str, high_name: str) -> None:
+def _checked_bounds(low: Any, high: Any, low_name: str, high_name: str) -> Any:
+    """The lower bound."""
     for name, value in ((low_name, low), (high_name, high)):
         require(is_number(value), name, "a real number or a floating-point array", value, error=TypeError)
-    require_below(low, high, low_name, high_name)
+    return checked_below(low, high, low_name, high_name)

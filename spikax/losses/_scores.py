@@ -4,11 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_array, known, require
-from ._arguments import require_array, require_labels
+from .._checks import as_array, checked, require
+from ._arguments import checked_labels, require_array
 
 
 def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
@@ -35,8 +34,8 @@ def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
 
     **Returns:** the losses, of shape `batch`.
 
-    **Raises:** `TypeError` or `ValueError` for shapes that do not match, and labels that no output has, as far as
-    they are known.
+    **Raises:** `TypeError` or `ValueError` for shapes that do not match, and labels that no output has; for labels
+    that are traced, an error at run time.
 
     ??? cite "Reference"
         T. Nowotny, J. P. Turner, J. C. Knight, *Loss shaping enhances exact gradient learning with Eventprop in spiking
@@ -44,8 +43,7 @@ def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
         mean, the integral and the last voltage.
     """
     require_array(scores, "scores", "(*batch, n)")
-    require_labels(labels, scores, "scores")
-    scores, labels = jnp.asarray(scores), jnp.asarray(labels)[..., None]
+    scores, labels = jnp.asarray(scores), checked_labels(labels, scores, "scores")[..., None]
     of_label = jnp.take_along_axis(scores, labels, axis=-1)[..., 0]
     return jax.nn.logsumexp(scores, axis=-1) - of_label
 
@@ -92,9 +90,7 @@ def integral(v: Any, ts: Any) -> Float[Array, "*batch n"]:
     _require_saved(v)
     v, ts = jnp.asarray(v), as_array(ts, "ts")
     require(jnp.shape(ts) == v.shape[-2:-1], "ts", f"of shape ({v.shape[-2]},), the times of `v`", ts)
-    times = known(ts)
-    ascending = times is None or bool(np.all(np.diff(times) > 0))
-    require(ascending, "ts", "ascending", ts, "Give `saveat` in order.")
+    ts = checked(ts, lambda ts: ts[1:] > ts[:-1], "ts", "ascending", "Give `saveat` in order.")
     return jnp.trapezoid(v, jnp.asarray(ts, v.dtype), axis=-2)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import require_finite, require_instance, require_positive
+from .._checks import checked_finite, checked_positive, require_instance
 from .._spikes import Spikes
 from ._arguments import require_trains
 
@@ -31,14 +31,14 @@ def spike_times(spikes: Spikes, targets: Spikes, *, t_silent: Any) -> Float[Arra
 
     **Returns:** the losses, of shape `batch`, in ms².
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         S. M. Bohte, J. N. Kok, H. La Poutré, *Error-backpropagation in temporally encoded networks of spiking
         neurons*, Neurocomputing 48, 2002, for one spike per neuron.
     """
     require_trains(spikes, targets)
-    require_positive(t_silent, "t_silent")
+    t_silent = checked_positive(t_silent, "t_silent")
     both = [jnp.where(jnp.isfinite(times), times, t_silent) for times in (spikes.times, targets.times)]
     longest = max(times.shape[-1] for times in both)
     found, wanted = (_extended(times, longest, t_silent) for times in both)
@@ -74,15 +74,15 @@ def van_rossum(spikes: Spikes, targets: Spikes, *, tau: Any, t1: Any) -> Float[A
 
     **Returns:** the losses, of shape `batch`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         M. C. W. van Rossum, *A novel spike distance*, Neural Computation 13(4), 2001. C. Houghton, T. Kreuz, *On the
         efficient calculation of van Rossum distances*, Network: Computation in Neural Systems 23, 2012, for the sum.
     """
     require_trains(spikes, targets)
-    require_positive(tau, "tau")
-    require_finite(t1, "t1")
+    tau = checked_positive(tau, "tau")
+    t1 = checked_finite(t1, "t1")
     ages = jnp.concatenate([_age(spikes, t1), _age(targets, t1)], axis=-1) / tau
     signs = jnp.where(jnp.arange(ages.shape[-1]) < spikes.times.shape[-1], 1.0, -1.0).astype(ages.dtype)
     a, b = ages[..., :, None], ages[..., None, :]
@@ -112,14 +112,14 @@ def spike_count(spikes: Spikes, *, tau: Any, t1: Any) -> Float[Array, "*batch n"
 
     **Returns:** the counts, of shape `(*batch, n)`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
 
     ??? cite "Reference"
         For the filter: M. C. W. van Rossum, *A novel spike distance*, Neural Computation 13(4), 2001.
     """
     require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
-    require_positive(tau, "tau")
-    require_finite(t1, "t1")
+    tau = checked_positive(tau, "tau")
+    t1 = checked_finite(t1, "t1")
     return jnp.sum(-jnp.expm1(-_age(spikes, t1) / tau), axis=-1)
 
 

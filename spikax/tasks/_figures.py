@@ -71,7 +71,6 @@ def _sample(trained: Trained, inputs: Any, title: str) -> Any:
         return figure
     figure = _figure(7.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
-    assert solution.states is not None
     voltages = np.asarray(solution.states["output"].v[0])
     named = {"names": task.classes} if voltages.shape[1] == len(task.classes) else {}
     plot.traces(ts, voltages, above, **named).set_xlabel("")

@@ -43,7 +43,6 @@ class _Logits(AbstractReadout):
         return {"saveat": {"output": jnp.asarray(self.times)}}
 
     def judged(self, solution, labels, settings):
-        assert solution.states is not None
         logits = solution.states["output"].v
         codes = jnp.asarray(self.codes, logits.dtype)
         loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, codes[labels]), axis=(1, 2))

@@ -83,7 +83,6 @@ class Voltage(AbstractReadout):
         return {"saveat": {"output": jnp.linspace(0.0, settings.duration, round(settings.duration) + 1)}}
 
     def judged(self, solution, labels, settings):
-        assert solution.states is not None
         scores = self.scale * self.score(solution.states["output"].v)
         return losses.cross_entropy(scores, labels), losses.largest(scores)
 

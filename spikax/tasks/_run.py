@@ -18,6 +18,7 @@ from .._files import replacing
 from .._network import Network
 from .._saving import load, save
 from ..datasets import Loader
+from ..train._checkpoint import BEST, LAST
 from ._settings import Settings
 from ._task import AbstractTask, Samples
 
@@ -67,6 +68,10 @@ def train(
     """Trains a network; `directory` and `callbacks` are those of [`spikax.train.fit`][]."""
     split = task.split(settings)
     batches = Loader(*split.training, batch_size=settings.batch_size, seed=settings.seed)
+    if directory is not None and not (Path(directory) / LAST).exists():
+        # At first, so that `read` knows what a stopped run is of. Those beside a checkpoint are of the checkpoint.
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        _write_settings(Path(directory), task, settings)
     fit = training.fit(
         task.build(settings),
         objective(task, settings),
@@ -120,19 +125,37 @@ def _in_order(samples: Samples, settings: Settings) -> Loader:
 def write(directory: Path, trained: Trained) -> None:
     """Writes a network and the settings of its run into a directory, for `read`."""
     save(directory / "network.zip", trained.network, trained.task.options(trained.settings))
+    _write_settings(directory, trained.task, trained.settings)
+
+
+def _write_settings(directory: Path, task: AbstractTask, settings: Settings) -> None:
     with replacing(directory / "settings.json") as file:
-        text = json.dumps({"task": trained.task.name} | dataclasses.asdict(trained.settings), indent=2)
+        text = json.dumps({"task": task.name} | dataclasses.asdict(settings), indent=2)
         file.write((text + "\n").encode())
 
 
 def read(directory: Path, named: dict[str, AbstractTask]) -> Trained:
     """Reads the network of a run, its settings, and its epochs, as far as they are there."""
     path = directory / "settings.json"
-    hint = "It has to be the directory of a run that has ended: `--out` of `python -m spikax train`."
+    hint = "It has to be the directory of a run: `--out` of `python -m spikax train`."
     require(path.is_file(), "directory", "one with the file settings.json", str(directory), hint)
     given = json.loads(path.read_text())
     name = given.pop("task", None)
     require(name in named, "task", f"one of {list(named)}", name)
-    network, _ = load(directory / "network.zip")
+    task, settings = named[name], Settings(**given)
+    network = _read_network(directory, task, settings)
     history = training.read_history(directory) if (directory / "metrics.json").is_file() else []
-    return Trained(named[name], Settings(**given), network, history)
+    return Trained(task, settings, network, history)
+
+
+def _read_network(directory: Path, task: AbstractTask, settings: Settings) -> Network:
+    """The network of a run; of one that has not ended, the best so far."""
+    whole, best = directory / "network.zip", directory / BEST
+    if whole.is_file():
+        return load(whole)[0]
+    hint = "The first epoch of the run has not ended: call the command that began it again."
+    require(best.is_file(), "directory", f"one with the file {whole.name} or {BEST}", str(directory), hint)
+    try:
+        return eqx.tree_deserialise_leaves(best, task.build(settings))
+    except (ValueError, RuntimeError, EOFError) as error:
+        raise ValueError(f"`directory` must hold the network of its settings; {best} is damaged: {error}.") from error

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +93,9 @@ def fit(
     **Raises:** `TypeError` or `ValueError` for arguments that cannot be meant, and for a checkpoint of a training with
     another network, optimiser state, loaders, seed or settings. `FloatingPointError` at the end of an epoch with a
     loss or gradient that is not finite: it names the step and the parameter, and the checkpoint before it stays.
+
+    **Warns:** once, after an epoch in which all gradients were zero, or in which a measure whose name ends with
+    `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample.
     """
     require_instance(optimizer, optax.GradientTransformation, "optimizer", "an Optax optimiser")
     require_count(epochs, "epochs")
@@ -122,6 +126,7 @@ def fit(
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)
     while len(stand.history) < epochs and not _has_stalled(stand, patience):
         stand = _after_epoch(stand, plan, training, validation, watchers)
+        _warn_of_silence(stand.history)
         if directory is not None:
             checkpoint.write(directory, stand, own)
         for callback in callbacks:
@@ -260,6 +265,28 @@ def _require_finite(reports: list[_Report], network: Any, plan: _Plan, number: i
             f"In step {step} of epoch {number} the loss is {loss}, and the norm of its gradient with respect to "
             f"`network{paths[worst]}` is {norms[worst]}. {cause}"
         )
+
+
+def _warn_of_silence(history: list[Epoch]) -> None:
+    """Warns, once in a training, where nothing could be learned: of gradients of zero, and of a layer without a spike.
+
+    A layer is known by a measure of what is silent, as `sx.silence.activity` gives it.
+    """
+    idle, *before = (_idle(epoch) for epoch in reversed(history))
+    if idle and idle not in before:
+        warnings.warn(
+            f"In epoch {history[-1].number} {idle}. A neuron that does not spike has no gradient: `sx.silence` tells "
+            "what makes it spike. Times and time constants are in ms.",
+            stacklevel=3,
+        )
+
+
+def _idle(epoch: Epoch) -> str:
+    """What rules out that the network has learned in an epoch; empty where nothing does."""
+    silent = [name for name, value in epoch.training.items() if name.endswith("silent") and value == 1.0]
+    if silent:
+        return f"the measure `{silent[0]}` was 1 throughout: no neuron spiked"
+    return "all gradients were zero" if epoch.training["gradient_norm"] == 0.0 else ""
 
 
 def _require_finite_loss(loss: float, number: int) -> None:
