@@ -3,13 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/yin-yang
+SECONDS ?= 600
 
-.PHONY: help demo test test-float32 test-float64 test-mixed test-slow lint benchmark clean
+.PHONY: help demo test test-float32 test-float64 test-mixed test-slow fuzz lint benchmark clean
 
 help:
 	@echo 'make demo       train a network on the Yin-Yang task, into $(RUN)'
 	@echo 'make test       run the tests in float32, in float64, and in float32 with x64 enabled'
 	@echo 'make test-slow  run the long tests, which the others leave out'
+	@echo 'make fuzz       search for wrong spikes in random networks, for SECONDS (default 600) in each float type'
 	@echo 'make lint       check style and types'
 	@echo 'make benchmark  train with five seeds, into benchmarks/RESULTS.md'
 	@echo 'make clean      remove .venv and runs'
@@ -29,6 +31,11 @@ test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
 
 test-slow: .venv/test.stamp
 	SPIKAX_TEST_DTYPE=float64 $(BIN)/python -m pytest -n 2 --dist loadscope -m slow
+
+fuzz: export SPIKAX_FUZZ_SECONDS := $(SECONDS)
+fuzz: .venv/test.stamp
+	SPIKAX_TEST_DTYPE=float32 $(BIN)/python -m pytest tests/test_fuzz.py
+	SPIKAX_TEST_DTYPE=float64 $(BIN)/python -m pytest tests/test_fuzz.py
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

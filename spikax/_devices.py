@@ -30,10 +30,10 @@ def check_devices(tree: Any, throw: bool) -> None:
         if varying:
             raise ValueError(
                 "`jax.shard_map` must be called with `check_vma=False` around a simulation; got an array that varies "
-                f"over {sorted(varying)}. The loops of a simulation start from constants, which vary over no axis."
+                f"over {sorted(varying)}. Loops start from constants, which vary over no axis."
             )
         if throw and isinstance(leaf, Tracer):
             raise ValueError(
-                f"`throw` must be False under `jax.jit` with arrays on {mesh.size} devices; got True. An error that one "
-                "device raises would leave the others waiting. Look at `Solution.result` outside of `jax.jit`."
+                f"`throw` must be False under `jax.jit` with arrays on {mesh.size} devices; got True. An error of "
+                "one device would leave the others waiting. Look at `Solution.result` outside of `jax.jit`."
             )

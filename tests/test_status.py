@@ -118,7 +118,8 @@ def test_too_many_steps_in_one_sample(dtype, busy):
     stopped = hidden(busy, quiet)
     assert is_(stopped.result, sx.RESULTS.max_steps_reached) == [False, True, False]
     assert is_(stopped.results["hidden"], sx.RESULTS.max_steps_reached) == [False, True, False]
-    np.testing.assert_array_equal(stopped.spikes["hidden"].times[::2], full.spikes["hidden"].times[::2])
+    # Another limit is another program, and the compiler may round differently.
+    np.testing.assert_allclose(stopped.spikes["hidden"].times[::2], full.spikes["hidden"].times[::2], rtol=1e-6)
     assert int(stopped.stats["hidden"].iterations) == quiet
     with pytest.raises(RuntimeError, match="Layer `hidden` .*max_steps=.*Raise `max_steps`"):
         hidden(busy, quiet, throw=True)
