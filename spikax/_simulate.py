@@ -311,9 +311,9 @@ def _population(network: Network, name: str, batch: int, plan: _Plan) -> Populat
 
 
 class _Failure(eqx.Module):
-    """In which samples a layer failed before their end, and in which one that it receives from did."""
+    """How a layer failed in each sample, before its end, and whether one that it receives from did."""
 
-    own: Bool[Array, " batch"]
+    own: tuple[Bool[Array, " batch"], ...]  # in the order of `_CAUSES`
     of_source: Bool[Array, " batch"]
 
 
@@ -329,8 +329,11 @@ def _failures(
         together = jnp.min(jnp.stack([*own.values(), *(failed_at[source] for source in sources)]), axis=0)
         failed_at |= dict.fromkeys(group, together)
         for name in group:
-            failed = (own[name] <= end) & (own[name] < jnp.inf)
-            failures[name] = _Failure(failed, ~failed & (together <= end) & (together < jnp.inf))
+            tally = tallies[name]
+            too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
+            causes = (~tally.settled, too_many, ~tally.finished, tally.stuck, ~tally.finite)
+            causes = tuple(cause & (own[name] <= end) for cause in causes)
+            failures[name] = _Failure(causes, (together <= end) & (together < jnp.inf))
     return failures
 
 
@@ -360,11 +363,9 @@ def _report(
     batch: tuple[int, ...],
 ) -> tuple[RESULTS, Stats]:
     """How each sample ended in one layer, and what it took; `invalid` are input times and parameters."""
-    too_many = jnp.any(tally.count > plan.capacity[name], axis=1)
-    own = (~tally.settled, too_many, ~tally.finished, tally.stuck, ~tally.finite)
     times, parameters = invalid
     # Where one layer could not be simulated, none was.
-    causes = (failure.of_source | parameters.any(), *(failure.own & part for part in own), times, parameters.any(name))
+    causes = (failure.of_source | parameters.any(), *failure.own, times, parameters.any(name))
     result = jax.vmap(_ending)(tuple(jnp.broadcast_to(part, times.shape) for part in causes))
     result = jax.tree.map(lambda leaf: leaf.reshape(batch), result)
     stats = Stats(
