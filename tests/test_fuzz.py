@@ -142,7 +142,7 @@ def fuzz(test, strategy, examples):
 
 
 def test_neurons_by_themselves(dtype):
-    fuzz(lambda model: compare(model, dtype, ["closed form", "event loop"], False), models(False), 150)
+    fuzz(lambda model: compare(model, dtype, ["closed form", "event loop"], False), models(False), 100)
 
 
 def test_recurrent_neurons(dtype):
@@ -151,4 +151,4 @@ def test_recurrent_neurons(dtype):
     def test(model):
         compare(model, dtype, names if model.delay == 0 else names[1:], True)
 
-    fuzz(test, models(True), 80)
+    fuzz(test, models(True), 60)

@@ -16,6 +16,21 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
+def executed(code, name, names):
+    """Runs code, and tells how often it traces its loss: once, or each step of a training compiles anew."""
+    loss, traces = sx.losses.first_spike_cross_entropy, []
+
+    def counting(*arguments, **options):
+        traces.append(1)
+        return loss(*arguments, **options)
+
+    # Optax mixes dtypes, which strict promotion forbids.
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+        patch.setattr(sx.losses, "first_spike_cross_entropy", counting)
+        exec(compile(code, name, "exec"), names)
+    return len(traces)
+
+
 @pytest.fixture(scope="module")
 def scope():
     if MODE != "float32":
@@ -26,9 +41,7 @@ def scope():
     # Smaller numbers than a reader's, for the sake of time.
     code = "\n".join(blocks).replace("1000", "20").replace("50", "10").replace("121", "7")
     names: dict = {}
-    # Optax mixes dtypes, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
-        exec(compile(code, str(README), "exec"), names)
+    assert executed(code, str(README), names) == 1
     return names
 
 
@@ -62,8 +75,7 @@ def test_the_neurons_of_the_page_on_extending():
     names: dict = {"history": []}
     short = functions.replace("1000", "64").replace("range(100)", "range(25)").replace("50", "20")
     short = short.replace("    updates,", "    history.append(float(value))\n    updates,")
-    with jax.numpy_dtype_promotion("standard"):
-        exec(compile(short, "extending.md", "exec"), names)
+    assert executed(short, "extending.md", names) == 1
     assert len(names["history"]) == 25 and names["history"][-1] < 0.9 * names["history"][0]
     exec(compile(template, "template.py", "exec"), names)
     assert sx.check_neuron(names["Adapting"]()) == ()
