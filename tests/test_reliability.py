@@ -227,6 +227,32 @@ def test_a_sample_that_fails_leaves_the_others_as_they_are(name, failure, dtype)
 
 
 @pytest.mark.modes("float32")
+@pytest.mark.parametrize("name", ["closed form", "event loop", "windows"])
+def test_a_sample_that_overflows_leaves_the_gradients_of_the_others(name, dtype):
+    """Its infinities meet cotangents of zero, whose product would be NaN in the sums over samples."""
+    neuron, inner, options = METHODS[name]
+    network = wired(neuron, inner, dtype)
+    huge = jnp.full((1, 3), 0.6 * float(jnp.finfo(dtype).max), dtype)
+    first = sx.Dense("input", "a", jnp.concatenate([network.connections[0].weight, huge]))
+    network = sx.Network(network.layers, [first, *network.connections[1:]], 3, "a")
+    weights, static = eqx.partition(network, eqx.is_inexact_array)
+
+    @jax.jit
+    @jax.grad
+    def gradient(weights, times):
+        ts = {"saveat": jnp.asarray([10.0, 29.0], dtype), "max_steps": 200, "throw": False}
+        solution = sx.simulate(eqx.combine(weights, static), sx.Spikes(times), 30.0, **ts, **options)
+        return finite_sum(solution.spikes["a"].times[::2], 1.0) + jnp.sum(solution.states["a"].v[::2])
+
+    times = np.full((3, 3, 2), np.inf)
+    times[:, 0, 0], times[:, 1, 0] = 2.0, 4.0
+    expected = gradient(weights, jnp.asarray(times, dtype))
+    times[1, 2] = 3.0
+    found = gradient(weights, jnp.asarray(times, dtype))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("neuron, strength", [(sx.LIF(), 12.0), (sx.QIF(), 40.0)], ids=["closed form", "event loop"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_what_happens_after_the_first_spikes_is_no_failure(neuron, strength, recurrent, dtype):

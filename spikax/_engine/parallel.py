@@ -236,13 +236,15 @@ def _block_length(given: Given, arrivals: int, width: int) -> int:
     return min(arrivals, max(8, min(64, 2**19 // numbers)))
 
 
-def _block(motion: AbstractMotion, edge: Edge, weight: PyTree[Array], times: Array, source: Array) -> Block:
-    """The free motion in a block."""
+def _block(
+    motion: AbstractMotion, edge: Edge, weight: PyTree[Array], times: Array, source: Array, hears: Array | bool = True
+) -> Block:
+    """The free motion in a block; what arrives counts for the units that `hears` tells."""
 
     def arriving(weight):
         unit = () if source.shape[2] == 1 else (indices(weight.shape[1]),)
         which = source if unit else source[..., 0]
-        return weight.at[(which, *unit)].get(mode="fill", fill_value=0.0)
+        return jnp.where(hears, weight.at[(which, *unit)].get(mode="fill", fill_value=0.0), 0.0)
 
     return free_motion(motion, edge, jnp.concatenate([edge.t[None], times]), jax.tree.map(arriving, weight))
 
@@ -324,15 +326,20 @@ def _walk_back(
 ) -> tuple[Given, Float[Array, " ts"] | None]:
     """The cotangents of `given` and `ts`, from those of the spike times, of the end, and of the saved states."""
     (motion, edge), pull_start = eqx.filter_vjp(Given.begin, given)
+    # Those that are not finite in the end have failed. Zero times infinity would be NaN, and reach sums that all share:
+    # here they rest at zero, nothing arrives at them, and they have not spiked.
+    finite = end.found().finite
+    edges = jax.tree.map(lambda rows: jnp.where(finite, rows, 0.0), (end.edges.v, end.edges.x))
+    counts, count = (jnp.where(finite, part, 0) for part in (end.counts, end.count))
     floats, static = eqx.partition((motion, given.weight, ts), eqx.is_inexact_array)
 
     def one_block(walk: _Walk) -> _Walk:
         i = walk.block - 1
-        edge, first = jax.tree.map(lambda rows: rows[i], (end.edges, end.counts))
+        edge, first = Edge(end.edges.t[i], *(rows[i] for rows in edges)), counts[i]
 
         def block(floats, edge, times):
             motion, weight, ts = eqx.combine(floats, static)
-            knots = _block(motion, edge, weight, times, arrivals.source[i]).knots
+            knots = _block(motion, edge, weight, times, arrivals.source[i], finite).knots
             record = replay(motion, knots, end.record, first, walk.after)
             change = record.change(walk.after - 1, first, knots.start(first.shape))
             is_last = i == arrivals.needed - 1
@@ -345,8 +352,8 @@ def _walk_back(
         return _Walk(i, first, edge_bar, sums, walk.times.at[i].set(times_bar))
 
     floats_bar, times_bar = jax.tree.map(jnp.zeros_like, (floats, arrivals.times))
-    edge_bar = Edge(jnp.zeros_like(edge.t), *bar.end)
-    walk = _Walk(end.block, end.count, edge_bar, floats_bar, times_bar)
+    edge_bar = Edge(jnp.zeros_like(edge.t), *(jnp.where(finite, part, 0.0) for part in bar.end))
+    walk = _Walk(end.block, count, edge_bar, floats_bar, times_bar)
     walk = lax.while_loop(lambda walk: walk.block > 0, one_block, walk)
     motion_bar, weight_bar, ts_bar = walk.floats
     (start_bar,) = pull_start((motion_bar, walk.edge))
