@@ -27,7 +27,7 @@ METHODS = {
     "closed form": {"method": sx.ParallelInTime(), "max_steps": 32},
     "event loop": {"method": sx.EventLoop(), "max_steps": 4096},
     "one clock": {"method": sx.OneClock(), "max_steps": 32},
-    "windows, closed form": {"method": sx.ParallelInTime(), "windows": 5, "max_steps": 64},
+    "windows, closed form": {"method": sx.ParallelInTime(), "windows": 5, "max_steps": 512},
     "windows, event loop": {"method": sx.EventLoop(), "windows": 5, "max_steps": 4096},
 }
 
@@ -105,6 +105,9 @@ def compare(model, dtype, names, recurrent):
         if is_loop and (model.t1 > 100.0 * tau or run.margin < 1e-3 * size or run.margin > 1e3):
             continue
         times, result = simulated(rounded, dtype, METHODS[name], recurrent)
+        if bool(result == sx.RESULTS.unsettled):
+            # Said aloud: a runaway group needs more sweeps than it may have.
+            continue
         tolerance = (3e-3 if is_loop else 2e3 * eps) * size**2 * tau
         if is_loop and dtype == jnp.float64:
             tolerance *= 1e-3
