@@ -80,7 +80,7 @@ def timed(function, *arguments, repeats: int = 9) -> tuple[float, float]:
     return once(), statistics.median(once() for _ in range(repeats))
 
 
-METHODS = {"loop": sx.EventLoop(), "parallel": sx.ParallelInTime()}
+METHODS = {"closed form": sx.ClosedForm(), "event loop": sx.EventLoop()}
 
 
 def measure(model: str, method: str, file: str) -> dict:
@@ -107,7 +107,7 @@ def reference(model: str, file: str) -> dict:
     saved = np.load(file)
     inputs = listed(saved["times"], jnp.float64)
     network = build(model, saved, jnp.float64)
-    exact = eqx.filter_jit(first_spikes)(network, inputs, rtol=1e-12, atol=1e-12, max_steps=50_000)
+    exact = eqx.filter_jit(first_spikes)(network, inputs, method=sx.EventLoop(rtol=1e-12, atol=1e-12, max_steps=50_000))
     np.save(file + ".reference.npy", checked(*exact))
     return {}
 
@@ -120,16 +120,16 @@ def compare(python: str, model: str, sizes: str, batch: int) -> list[str]:
         run(sys.executable, __file__, "--reference", model, file)
         exact = np.minimum(np.load(file + ".reference.npy"), T1)
         rows = []
-        for method in ("parallel", "loop") if model == "LIF" else ("loop",):
+        for method in METHODS if model == "LIF" else ("event loop",):
             own = run(sys.executable, __file__, "--measure", model, method, file)
             found = (np.load(file)["first_spikes"], np.load(file + ".spikes.npy"))
             errors = [np.abs(np.minimum(times, T1) - exact) for times in found]
-            cells = [f"{model} {sizes}, batch {batch}", method]
+            row = [f"{model} {sizes}, batch {batch}", method]
             for what in ("gradient", "forward", "first"):
-                cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
-            cells.append(f"{own['gradient'] / own['forward']:.1f}")
-            cells.append(" / ".join(f"{np.max(error):.0e}, {np.median(error):.0e}" for error in errors))
-            rows.append("| " + " | ".join(cells) + " |")
+                row.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
+            row.append(f"{own['gradient'] / own['forward']:.1f}")
+            row.append(" / ".join(f"{np.max(error):.0e}, {np.median(error):.0e}" for error in errors))
+            rows.append("| " + " | ".join(row) + " |")
     return rows
 
 

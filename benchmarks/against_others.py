@@ -69,10 +69,10 @@ def against_spyx(python: str, batch: int) -> str:
 
 
 def _pair(peer: dict, own: dict) -> str:
-    cells = []
+    ratios = []
     for what in ("gradient", "first"):
-        cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.2f}**")
-    return " | ".join(cells)
+        ratios.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.2f}**")
+    return " | ".join(ratios)
 
 
 def main() -> None:

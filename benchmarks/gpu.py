@@ -117,8 +117,8 @@ def main() -> None:
     print("|---" * (2 + len(options.devices)) + "|")
     for case in (case for case in CASES if case.name in options.only):
         for batch in options.batches or case.batches:
-            cells = [f"{1e3 * seconds(case, batch, device):.1f}" for device in options.devices]
-            print("| " + " | ".join([case.name, str(batch), *cells]) + " |", flush=True)
+            times = [f"{1e3 * seconds(case, batch, device):.1f}" for device in options.devices]
+            print("| " + " | ".join([case.name, str(batch), *times]) + " |", flush=True)
 
 
 if __name__ == "__main__":

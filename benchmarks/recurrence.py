@@ -1,4 +1,4 @@
-"""A recurrent network: 100 LIF neurons that listen to 20 inputs and to each other, float32, batch 64.
+"""A recurrent network: 100 LIF neurons that receive from 20 inputs and from each other, float32, batch 64.
 
     python benchmarks/recurrence.py [--eventax PATH/TO/PYTHON]
 
@@ -84,29 +84,30 @@ def against_eventax(python: str, has_delays: bool) -> str:
     own, solution = measure(*build(given), until=sx.FirstSpikes())
     times = np.asarray(sx.first_spike(solution.spikes["layer"]))
     difference = np.abs(np.minimum(times, T1) - np.minimum(first_spikes, T1))
-    cells = ["delays of 1 to 4 ms, batch 16" if has_delays else "no delays, batch 64"]
+    row = ["delays of 1 to 4 ms, batch 16" if has_delays else "no delays, batch 64"]
     for what in ("gradient", "forward", "first"):
-        cells.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
-    return "| " + " | ".join([*cells, f"{np.max(difference):.0e}, {np.median(difference):.0e}"]) + " |"
+        row.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
+    return "| " + " | ".join([*row, f"{np.max(difference):.0e}, {np.median(difference):.0e}"]) + " |"
 
 
 def against_size() -> None:
-    """The time over the size of the network, and by each way to simulate it, to `T1`."""
-    print("| neurons | delays | way | first gradient call | forward | gradient | spikes per neuron |")
+    """Prints the times of a simulation to `T1`, for several sizes of the network and several methods."""
+    print("| neurons | delays | method | first gradient call | forward | gradient | spikes per neuron |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for neurons, has_delays, options in (
         (100, False, {}),
-        (100, False, {"windows": 6}),
+        (100, False, {"method": sx.Windows(6)}),
         (100, True, {}),
         (1000, False, {}),
     ):
         seconds, solution = measure(*build(drawn(has_delays, neurons)), **options)
         stats = solution.stats["layer"]
-        way = "one clock" if stats.method == "OneClock" else f"{stats.windows} windows, {int(stats.sweeps)} sweeps"
-        cells = [str(neurons), "1 to 4 ms" if has_delays else "none", way]
-        cells += [f"{seconds[what]:.3g} s" for what in ("first", "forward", "gradient")]
-        cells.append(f"{float(jnp.mean(stats.spikes)) / neurons:.1f}")
-        print("| " + " | ".join(cells) + " |", flush=True)
+        is_queue = stats.method == "EventQueue"
+        method = "event queue" if is_queue else f"{stats.windows} windows, {int(stats.sweeps)} sweeps"
+        row = [str(neurons), "1 to 4 ms" if has_delays else "none", method]
+        row += [f"{seconds[what]:.3g} s" for what in ("first", "forward", "gradient")]
+        row.append(f"{float(jnp.mean(stats.spikes)) / neurons:.1f}")
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
 
-class Cell(NamedTuple):
+class Entry(NamedTuple):
     """A row of the table: what is trained, with how many seeds, and what is known of it."""
 
     task: str
@@ -44,16 +44,16 @@ class Cell(NamedTuple):
 
 
 YIN_YANG = "98.10 ± 0.18 % (EventProp, 5-200-3, 10 seeds)"
-CELLS = [
-    Cell("yin-yang", "lif", "first-spike", 5, YIN_YANG),
-    *(Cell("yin-yang", neuron, "first-spike", 3) for neuron in ("qif", "eif", "izhikevich", "egru", "dendritic")),
-    *(Cell("yin-yang", neuron, "mean-voltage", 3) for neuron in ("lif", "qif", "eif", "izhikevich", "egru")),
-    Cell("digits", "lif", "mean-voltage", 3),
-    Cell("delay-copy", "egru", "last-voltage", 3, "100 % bitwise (EGRU, 2 units)"),
-    Cell("delayed-xor", "egru", "last-voltage", 3),
-    Cell("mnist", "lif", "mean-voltage", 1, "97.58 ± 0.12 % (EventProp, largest voltage, 10 seeds)"),
-    Cell("mnist", "lif", "first-spike", 1, "97.0 % (one hidden layer of 350)"),
-    *(Cell("mnist", neuron, "mean-voltage", 1) for neuron in ("qif", "eif", "izhikevich", "egru")),
+ENTRIES = [
+    Entry("yin-yang", "lif", "first-spike", 5, YIN_YANG),
+    *(Entry("yin-yang", neuron, "first-spike", 3) for neuron in ("qif", "eif", "izhikevich", "egru", "dendritic")),
+    *(Entry("yin-yang", neuron, "mean-voltage", 3) for neuron in ("lif", "qif", "eif", "izhikevich", "egru")),
+    Entry("digits", "lif", "mean-voltage", 3),
+    Entry("delay-copy", "egru", "last-voltage", 3, "100 % bitwise (EGRU, 2 units)"),
+    Entry("delayed-xor", "egru", "last-voltage", 3),
+    Entry("mnist", "lif", "mean-voltage", 1, "97.58 ± 0.12 % (EventProp, largest voltage, 10 seeds)"),
+    Entry("mnist", "lif", "first-spike", 1, "97.0 % (one hidden layer of 350)"),
+    *(Entry("mnist", neuron, "mean-voltage", 1) for neuron in ("qif", "eif", "izhikevich", "egru")),
 ]
 
 
@@ -64,28 +64,29 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where the runs go")
     parser.add_argument("--write", action="store_true", help="train nothing")
     options = parser.parse_args()
-    wanted = [(cell, seed) for cell in CELLS for seed in range(cell.seeds)]
+    wanted = [(entry, seed) for entry in ENTRIES for seed in range(entry.seeds)]
     # First a seed of each, then another one.
-    for cell, seed in sorted(wanted, key=lambda pair: pair[1]):
-        name = f"{cell.name}-{seed}"
+    for entry, seed in sorted(wanted, key=lambda pair: pair[1]):
+        name = f"{entry.name}-{seed}"
         is_asked = name.startswith(tuple(options.only)) and not options.write
-        has_data = options.data is not None or not TASKS[cell.task].needs_data
+        has_data = options.data is not None or not TASKS[entry.task].needs_data
         if is_asked and has_data and not (RESULTS / f"{name}.json").exists():
-            run(cell, seed, options.runs / name, options.data)
+            run(entry, seed, options.runs / name, options.data)
             write()
     write()
 
 
-def run(cell: Cell, seed: int, directory: Path, data: str | None) -> None:
+def run(entry: Entry, seed: int, directory: Path, data: str | None) -> None:
     """Trains a network, and keeps its result."""
-    command = [sys.executable, "-m", "spikax", "train", cell.task, "--neuron", cell.neuron, "--readout", cell.readout]
-    command += ["--data", data] if TASKS[cell.task].needs_data else []
+    command = [sys.executable, "-m", "spikax", "train", entry.task]
+    command += ["--neuron", entry.neuron, "--readout", entry.readout]
+    command += ["--data", data] if TASKS[entry.task].needs_data else []
     subprocess.run([*command, "--seed", str(seed), "--out", str(directory)], check=True)
     result = json.loads((directory / "result.json").read_text())
     result["settings"].pop("data")
     RESULTS.mkdir(exist_ok=True)
     result["machine"] = machine()
-    (RESULTS / f"{cell.name}-{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"{entry.name}-{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def write() -> None:
@@ -104,27 +105,27 @@ def write() -> None:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     machines = set()
-    for cell in CELLS:
-        results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{cell.name}-[0-9]*.json"))]
+    for entry in ENTRIES:
+        results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{entry.name}-[0-9]*.json"))]
         if results:
-            lines.append(row(cell, results))
+            lines.append(row(entry, results))
             machines |= {result["machine"] for result in results}
     lines += ["", *(f"Machine: {name}." for name in sorted(machines))]
     (HERE / "RESULTS.md").write_text("\n".join(lines) + "\n")
 
 
-def row(cell: Cell, results: list[dict]) -> str:
+def row(entry: Entry, results: list[dict]) -> str:
     accuracy = np.array([100.0 * result["test_accuracy"] for result in results])
     spread = f" ± {accuracy.std(ddof=1):.2f}" if len(results) > 1 else ""
-    task = TASKS[cell.task]
+    task = TASKS[entry.task]
     settings = results[0]["settings"]
     # Networks of other settings are not of one mean.
     for one, other in itertools.pairwise(results):
-        assert {**one["settings"], "seed": 0} == {**other["settings"], "seed": 0}, cell.name
-    cells = [
-        cell.task,
-        cell.neuron,
-        cell.readout,
+        assert {**one["settings"], "seed": 0} == {**other["settings"], "seed": 0}, entry.name
+    columns = [
+        entry.task,
+        entry.neuron,
+        entry.readout,
         f"{task.channels}-{settings['hidden']}-{len(task.classes)}",
         str(settings["epochs"]),
         ", ".join(str(result["seed"]) for result in results),
@@ -132,9 +133,9 @@ def row(cell: Cell, results: list[dict]) -> str:
         ", ".join(f"{value:.1f}" for value in accuracy),
         f"{np.mean([result['hidden_spikes'] for result in results]):.2f}",
         f"{np.median([result['training_seconds'] for result in results]):.0f}",
-        cell.published,
+        entry.published,
     ]
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(columns) + " |"
 
 
 def machine() -> str:

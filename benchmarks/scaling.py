@@ -47,7 +47,7 @@ def seconds(batch: int, hidden: int, spikes: int, repeats: int = 9) -> float:
     @eqx.filter_jit
     @eqx.filter_grad
     def gradient(network):
-        spikes = network(inputs, T1, max_spikes={"hidden": 8, "output": 16}, max_steps=4096)
+        spikes = network(inputs, T1, max_spikes={"hidden": 8, "output": 16})
         return jnp.mean(jnp.minimum(sx.first_spike(spikes), T1))
 
     return median(lambda: gradient(network), repeats)
@@ -75,7 +75,7 @@ def qif_seconds(arrivals: int, repeats: int = 9) -> float:
     @eqx.filter_jit
     @eqx.filter_grad
     def gradient(network):
-        return jnp.mean(jnp.minimum(sx.first_spike(network(inputs, T1, max_steps=4096)), T1))
+        return jnp.mean(jnp.minimum(sx.first_spike(network(inputs, T1)), T1))
 
     return median(lambda: gradient(network), repeats)
 

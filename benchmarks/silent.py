@@ -18,7 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 import spikax as sx
-from spikax import losses, silence, tasks, train
+from spikax import decode, losses, silence, tasks, train
 from spikax.datasets import Loader, Split
 
 
@@ -105,7 +105,7 @@ def objective(weights: dict[str, float], settings: tasks.Settings) -> train.Obje
             loss += weight * losses.silent_peak(conditions, solution.spikes[name])
         activity = silence.activity(solution)
         silent = {f"{name}_silent": activity[name].silent for name in activity}
-        return loss, {"accuracy": (losses.earliest(times) == labels).astype(times.dtype)} | silent
+        return loss, {"accuracy": (decode.earliest(times) == labels).astype(times.dtype)} | silent
 
     return measure
 

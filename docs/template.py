@@ -15,9 +15,9 @@ class AdaptingState(eqx.Module):
 
 
 class Adapting(sx.AbstractNeuron):
-    """tau_mem v' = I - v - w, tau_w w' = -w; v <- 0 and w <- w + step as v rises through 1."""
+    """tau_mem v' = I - v - w, tau_w w' = -w; v <- 0 and w <- w + step when v rises through 1."""
 
-    # A number is a constant; an array, () or one value per neuron, learns.
+    # A number is a constant. An array, of shape () or with one value per neuron, is trained.
     tau_mem: sx.Scalar = sx.parameter(20.0, sx.constraints.positive)
     tau_w: sx.Scalar = sx.parameter(100.0, sx.constraints.positive)
     step: sx.Scalar = sx.parameter(0.2)

@@ -1,8 +1,8 @@
-"""A convolutional spiking network learns to read digits, from one spike per bright pixel.
+"""A convolutional spiking network learns to classify digits, from one spike per bright pixel.
 
-The digits are those of scikit-learn: 1797 images of 8 x 8 pixels. A pixel spikes the earlier the brighter it is, a
-black one not at all. Two layers of LIF neurons share their weights over all places of the image; the ten outputs listen
-to all neurons of the second. The digit is that of the output that spikes first.
+The data are the digits of scikit-learn: 1797 images of 8 x 8 pixels. Bright pixels spike earlier, and black pixels are
+silent. The network has two convolutional layers of LIF neurons and ten outputs, which receive from all neurons of the
+second layer. The prediction is the output that spikes first.
 
     python examples/convolution.py
 """
@@ -24,20 +24,20 @@ import spikax as sx
 LATEST_INPUT, T1 = 20.0, 60.0
 TEST_SAMPLES = 360
 FILTERS = 12, 16
-MAX_SPIKES = {"edges": 12, "shapes": 24, "output": 1}  # one more of a neuron is an error
+MAX_SPIKES = {"edges": 12, "shapes": 24, "output": 1}  # more spikes of a neuron are an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
 
 class Digits(NamedTuple):
-    """Images of shape `(n, 8, 8)`, from 0 to 1, and the digits that they show."""
+    """Images of shape `(n, 8, 8)`, from 0 to 1, and their labels."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 def digits(seed: int) -> tuple[Digits, Digits]:
-    """The images to train with, and those to test with, chosen at random."""
+    """The training and the test set, split at random."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -48,14 +48,14 @@ def digits(seed: int) -> tuple[Digits, Digits]:
 
 
 def encoded(images: Any) -> sx.Spikes:
-    """One spike per pixel, the earlier the brighter; none of a black pixel."""
+    """One spike per pixel, earlier for brighter pixels. Black pixels are silent."""
     brightness = jnp.asarray(images).reshape(len(images), 64)
     times = sx.encode.latency(1.0 - brightness, 0.0, LATEST_INPUT).times
     return sx.Spikes(jnp.where(brightness[..., None] > 0.0, times, jnp.inf))
 
 
 def build(seed: int) -> sx.Network:
-    """The network before its training: 12 maps of 4 x 4 neurons, 16 maps of 3 x 3, and the outputs."""
+    """The initial network: 12 feature maps of 4 x 4 neurons, 16 feature maps of 3 x 3 neurons, and the outputs."""
     keys = jax.random.split(jax.random.key(seed), 3)
     filters = sx.init.normal(0.8, 1.2)(keys[0], (FILTERS[0], 1, 4, 4))
     edges = sx.Conv("input", "edges", filters, image=(8, 8), stride=2, padding=1)
@@ -65,7 +65,7 @@ def build(seed: int) -> sx.Network:
     layers = {
         "edges": sx.Layer(sx.LIF(), edges.shape[1]),
         "shapes": sx.Layer(sx.LIF(), shapes.shape[1]),
-        # The bias brings every output across its threshold in the end: a silent one would have no gradient.
+        # The bias makes every output spike eventually: a silent output would have no gradient.
         "output": sx.Layer(sx.LIF(bias=1.5), 10),
     }
     return sx.Network(layers, [edges, shapes, read], 64, "output")
@@ -76,21 +76,21 @@ def respond(network: sx.Network, images: Any) -> sx.Solution:
 
 
 def loss_and_accuracy(network: sx.Network, images: Any, labels: Any) -> tuple[jax.Array, jax.Array]:
-    """The means over a batch."""
+    """The mean loss and accuracy of a batch."""
     times = sx.first_spike(respond(network, images).spikes["output"])
     loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=T1, tau0=1.0)
-    return jnp.mean(loss), jnp.mean(sx.losses.earliest(times) == labels)
+    return jnp.mean(loss), jnp.mean(sx.decode.earliest(times) == labels)
 
 
 class Training(NamedTuple):
-    """The network, and the accuracies of every epoch, in training and in the test."""
+    """The network, and the training and test accuracies of every epoch."""
 
     network: sx.Network
     accuracies: list[tuple[float, float]]
 
 
 def train(training: Digits, test: Digits, seed: int, epochs: int, batch_size: int = 50) -> Training:
-    """Trains with Adam, whose rate falls to zero along a cosine."""
+    """Trains with Adam and a cosine decay of the learning rate to zero."""
     steps = epochs * (len(training.labels) // batch_size)
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(5e-3, steps)))
 
@@ -117,19 +117,19 @@ def train(training: Digits, test: Digits, seed: int, epochs: int, batch_size: in
 
 @eqx.filter_jit
 def answers(network: sx.Network, images: Any) -> jax.Array:
-    """The digit that the network reads in each image."""
-    return sx.losses.earliest(sx.first_spike(respond(network, images).spikes["output"]))
+    """The predicted digit of each image."""
+    return sx.decode.earliest(sx.first_spike(respond(network, images).spikes["output"]))
 
 
 def confusion(network: sx.Network, test: Digits) -> np.ndarray:
-    """How often each digit, by row, is read as each, by column; in the last column, how often as none."""
+    """The number of images by digit (rows) and prediction (columns). The last column counts missing predictions."""
     counts = np.zeros((10, 11), int)
     np.add.at(counts, (test.labels, np.asarray(answers(network, test.images))), 1)
     return counts
 
 
 def draw(training: Training, test: Digits, number: int, path: Path) -> None:
-    """The filters, the spikes that one image sets off, the accuracy while learning, and what is mistaken for what."""
+    """Plots the filters, the spikes of one image, the learning curve and the confusion matrix."""
     from matplotlib import pyplot
 
     figure = pyplot.figure(figsize=(12, 6.4), layout="constrained")
@@ -163,7 +163,7 @@ def draw(training: Training, test: Digits, number: int, path: Path) -> None:
 
 
 def draw_filters(figure: Any, network: sx.Network) -> None:
-    """The kernels of the first layer: blue inhibits, red excites."""
+    """Plots the kernels of the first layer: blue weights are inhibitory, red weights excitatory."""
     kernels = np.asarray(network.connections[0].weight)[:, 0]
     figure.suptitle("the filters of the first layer", fontsize=10)
     largest = np.abs(kernels).max()
@@ -174,7 +174,7 @@ def draw_filters(figure: Any, network: sx.Network) -> None:
 
 
 def draw_spikes(figure: Any, network: sx.Network, image: np.ndarray) -> None:
-    """When the neurons of every layer spike first, those of a layer with convolution by their places."""
+    """Plots the first spike times of all layers. Those of convolutional layers are shown as images."""
     spikes = respond(network, image[None]).spikes
     pixels = encoded(image[None]).times.reshape(1, 8, 8)
     sides = [int(np.sqrt(spikes[name].times.shape[1] / n)) for name, n in zip(MAPS, FILTERS, strict=True)]

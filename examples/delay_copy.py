@@ -1,20 +1,23 @@
-"""Two gated units remember a pattern, and report it after a cue.
+"""Two gated recurrent units store a pattern and report it after a cue.
 
-A sample shows the pattern (1, 0) or (0, 1), as one spike in the first or in the second channel. After a delay of 50 to
-150 ms the third channel, the cue, spikes; 30 ms later the answer is read. Two event-based gated recurrent units (EGRU)
-listen to the channels and, after a travel of 5 ms, to each other. Two leaky integrators read their spikes: the voltage
-of each is the logit of one bit. Both bits shall be 0 when the cue comes, and the pattern when the answer is read.
+A sample presents the pattern (1, 0) or (0, 1), as one spike in the first or second channel. After a delay of 50 to
+150 ms the third channel, the cue, spikes. The output is read 30 ms later. Two event-based gated recurrent units (EGRU)
+receive from the channels and, with a delay of 5 ms, from each other. Two leaky integrators receive their spikes. The
+voltage of each is the logit of one bit. The targets are zero for both bits at the time of the cue, and the pattern at
+the time of the readout.
 
-A unit keeps what its cell holds while its update gate is closed, as it nearly is at rest: no spike is needed to
-remember. A spike of the input opens the gate for some 10 ms. The first weights are such that a pattern moves the cells,
-each in a random direction, and that the cue makes both units spike, the earlier and the more often the higher the cell.
+A unit keeps its cell value while its update gate is closed, which is nearly so at rest. Therefore it needs no spikes to
+store the pattern. An input spike opens the gate for about 10 ms. With the initial weights, a pattern moves each cell
+value in a random direction, and the cue makes both units spike. They spike earlier and more often for higher cell
+values.
 
-Network and recipe are those of `python -m spikax train delay-copy`.
+Network and training are those of `python -m spikax train delay-copy`.
 
-The readout rises for some 60 ms after a spike and then hardly falls. So an earlier spike counts more, as one more spike
-does, and the derivative with respect to spike times also tells what a change of their number would do. With a readout
-that forgets within the trial an earlier spike counts less, and training can drive the units to spike without end. For
-the same reason the price of activity is the time since each spike: the number of spikes has no derivative.
+The voltage of the readout rises for about 60 ms after a spike and then decays very slowly. Earlier spikes therefore
+count more, as additional spikes do, so the derivative with respect to spike times indicates the effect of a change of
+their number. With a faster readout, earlier spikes would count less, and training could increase the number of spikes
+without bound. For the same reason, the activity is penalised by the time since each spike: the number of spikes has no
+derivative.
 
     python examples/delay_copy.py
 """
@@ -35,7 +38,7 @@ MAX_SPIKES = {"hidden": TASK.settings().max_spikes, "output": 1}
 
 
 def draw(trained: tasks.Trained, path: Path) -> None:
-    """What the trained network does with each pattern, 120 ms before the cue."""
+    """Plots the response of the trained network to both patterns, 120 ms before the cue."""
     from matplotlib import pyplot
 
     ts = jnp.linspace(0.0, T1, 721)
@@ -59,7 +62,7 @@ def draw(trained: tasks.Trained, path: Path) -> None:
             readout.plot([T_CUE, T1], voltages[pattern, np.array([600, 720]), i], "o", color=colour, markersize=4)
     axes[0, 0].set_yticks([2, 1, 0], ["bit 0", "bit 1", "cue"])
     axes[0, 0].set_ylim(-0.6, 2.6)
-    axes[1, 0].set_ylabel("cell, and spikes")
+    axes[1, 0].set_ylabel("cell value, spikes")
     axes[2, 0].set_ylabel("logit")
     for row, place in zip(axes[1:], ("lower left", "upper left"), strict=True):
         row[0].legend(frameon=False, loc=place, fontsize=9, ncols=2)

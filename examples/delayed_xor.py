@@ -1,16 +1,15 @@
-"""Gated units remember a bit until a second one comes, and report after a cue whether they differ.
+"""Gated recurrent units store two bits and report their exclusive or after a cue.
 
-A sample shows two bits, each as a pulse of spikes of 30 to 50 ms in the first or in the second channel. A delay of 100
-to 150 ms follows each. Then the third channel, the cue, has a pulse; 30 ms after its start the answer is read: the
-exclusive or of the bits (delayed-memory XOR, Huh and Sejnowski 2018). Event-based gated recurrent units (EGRU) listen
-to the channels and, after a travel of 10 ms, to each other. A leaky integrator reads their spikes: its voltage is the
-logit of the answer.
+This is the delayed-memory XOR task (Huh and Sejnowski 2018). A sample presents two bits, each as a pulse of spikes of
+30 to 50 ms in the first or second channel, followed by a delay of 100 to 150 ms. Then the third channel, the cue, has a
+pulse. The output is read 30 ms after its start. Event-based gated recurrent units (EGRU) receive from the channels and,
+with a delay of 10 ms, from each other. A leaky integrator receives their spikes. Its voltage is the logit of the
+exclusive or.
 
-A unit keeps what its cell holds while its update gate is closed, as it nearly is at rest; a pulse of the input opens
-it. The first weights are such that a bit moves the cells a little, each in a random direction, and that the cue makes
-all units spike. Readout and price of activity are those of `delay_copy.py`, for the reasons given there.
-Network and recipe are those of `python -m spikax train delayed-xor`. Units lower
-the target z of each other and never raise it, so that no activity sustains itself.
+A unit keeps its cell value while its update gate is closed, which is nearly so at rest. An input pulse opens the gate.
+With the initial weights, a bit moves each cell value a little in a random direction, and the cue makes all units spike.
+Recurrent weights only lower the target z, so no activity sustains itself. Readout and penalty of activity are those of
+`delay_copy.py`, for the reasons given there. Network and training are those of `python -m spikax train delayed-xor`.
 
     python examples/delayed_xor.py
 """
@@ -31,7 +30,7 @@ MAX_SPIKES = {"hidden": TASK.settings().max_spikes, "output": 1}
 
 
 def draw(trained: tasks.Trained, path: Path) -> None:
-    """What the trained network does with one fresh sample of every pair of bits."""
+    """Plots the response of the trained network to one new sample of every pair of bits."""
     from matplotlib import pyplot
 
     inputs, targets = TASK.part(64, 2_000_000)
@@ -59,7 +58,7 @@ def draw(trained: tasks.Trained, path: Path) -> None:
         readout.plot(T1, logits[pair, -1], "o", color=ink, markersize=4, clip_on=False)
     axes[0, 0].set_yticks([2, 1, 0], ["bit 0", "bit 1", "cue"])
     axes[0, 0].set_ylim(-0.6, 2.6)
-    for row, name in zip(axes[1:], ("cells", "spikes", "logit"), strict=True):
+    for row, name in zip(axes[1:], ("cell value", "spikes", "logit"), strict=True):
         row[0].set_ylabel(name)
     axes[2, 0].set_yticks([])
     for ax in axes.flat:

@@ -1,15 +1,15 @@
 """One neuron learns XOR, with two positive weights.
 
-Two inputs reach the dendrite of one neuron. Each is silent, or sends one spike at 5 ms. The neuron shall spike if and
-only if exactly one of them does. No neuron that sums its inputs can: it is right in three cases of four at best.
+The dendrite of a neuron receives two inputs. Each input is silent or spikes once at 5 ms. The neuron should spike if
+and only if exactly one of them spikes. A neuron that sums its inputs can be correct in at most three of the four cases.
 
-The dendrite here has the calcium action potential of human cortical neurons (Gidon et al., Science 367, 2020). It is
-strongest right above its threshold: one input alone sets off a strong one, both together a weak one. The two weights
-that make it so are found by gradient descent, with exact gradients through the events in the dendrite.
+The dendrite has the calcium action potential of human cortical neurons (Gidon et al., Science 367, 2020). Its strength
+is largest right above its threshold: one input triggers a strong action potential, both inputs a weak one. Gradient
+descent finds the two weights, with exact gradients through the events in the dendrite.
 
-The soma spikes if and only if its voltage, with the spike left out, rises above the threshold. So it is trained
-without its spike: the loss is the cross entropy of the highest voltage in place of a logit. Whether the trained
-neuron is right is decided by its spikes. Every neuron of the layer is a run of its own, from its own first weights.
+The soma spikes if and only if its voltage, simulated without spikes, rises above the threshold. The neuron is therefore
+trained without spikes: the loss is the cross entropy with the maximal voltage as the logit. The accuracy is measured
+with spikes. The neurons of the layer are independent runs with different initial weights.
 
     python examples/dendritic_xor.py
 """
@@ -33,27 +33,27 @@ INPUTS = sx.Spikes(jnp.array([[[t1], [t2]] for t1 in (jnp.inf, 5.0) for t2 in (j
 TARGETS = jnp.array([False, True, True, False])
 CASES = ("neither", "second", "first", "both")
 
-# One input sets off the dendrite with a weight of 224. Far above, the calcium action potential is so weak that the
-# loss falls fastest by raising one weight and lowering the other: such runs end with a neuron that is always silent.
+# With a weight of 224, one input triggers an action potential. Far above, it is so weak that gradient descent raises
+# one weight and lowers the other: such runs end with a neuron that is always silent.
 NEAR = 300.0
 
-# With the spike, and without it.
+# With and without spikes.
 SOMA = sx.LIF(15.0, V_REST, V_THRESHOLD, V_REST), sx.LI(15.0, V_REST)
 
 
 def dendritic(weight: jax.Array, spikes: bool = True) -> sx.Network:
-    """Neurons with a calcium dendrite, which receives the inputs."""
+    """Neurons with a calcium dendrite that receives the inputs."""
     dendrite = sx.CalciumDendrite(amplitude=600.0, t_read=2.0, t_fall=23.0)
-    cell = sx.MultiCompartment(
+    neuron = sx.MultiCompartment(
         SOMA[0] if spikes else SOMA[1],
-        {"dendrite": sx.Dendrite(dendrite, coupling=0.1, pull=0.5)},
+        {"dendrite": sx.Dendrite(dendrite, coupling=0.1, parent_coupling=0.5)},
         synapse={"dendrite": sx.ExpSynapse(3.0)},
     )
-    return _network(cell, {"dendrite": weight})
+    return _network(neuron, {"dendrite": weight})
 
 
 def point(weight: jax.Array, spikes: bool = True) -> sx.Network:
-    """Neurons without a dendrite: the soma receives the inputs."""
+    """Neurons without a dendrite. The soma receives the inputs."""
     return _network(SOMA[0] if spikes else SOMA[1], weight)
 
 
@@ -63,8 +63,8 @@ def _network(neuron: sx.AbstractNeuron, weight: Any) -> sx.Network:
 
 
 def voltages(network: sx.Network, ts: jax.Array) -> Any:
-    """The states at the times `ts`, `(cases, times, neurons)`."""
-    return sx.simulate(network, INPUTS, T1, saveat=ts, dt0=1.0).states["output"]
+    """The states at the times `ts`, of shape `(cases, times, neurons)`."""
+    return sx.simulate(network, INPUTS, T1, saveat=ts, method=sx.EventLoop(dt0=1.0)).states["output"]
 
 
 def soma_of(state: Any) -> jax.Array:
@@ -73,13 +73,13 @@ def soma_of(state: Any) -> jax.Array:
 
 
 def accuracy(make: Callable, weight: jax.Array) -> np.ndarray:
-    """The share of the four cases in which each neuron is right, by its spikes."""
-    count = sx.simulate(make(weight), INPUTS, T1, dt0=1.0, max_spikes=64).spikes["output"].count
+    """The fraction of the four cases in which each neuron spikes correctly."""
+    count = sx.simulate(make(weight), INPUTS, T1, method=sx.EventLoop(dt0=1.0), max_spikes=64).spikes["output"].count
     return np.asarray(jnp.mean((count > 0) == TARGETS[:, None], axis=0))
 
 
 class Training(NamedTuple):
-    """The weights before and after, `(2, neurons)`, and the loss of every neuron at every step."""
+    """The initial and final weights, of shape `(2, neurons)`, and the loss of every neuron at every step."""
 
     first: jax.Array
     last: jax.Array
@@ -87,7 +87,7 @@ class Training(NamedTuple):
 
 
 def train(make: Callable, first: jax.Array, steps: int, rate: float = 0.1) -> Training:
-    """Trains all neurons at once, each by itself: the logarithms of their weights, which so stay positive."""
+    """Trains all neurons independently. The logarithms of their weights are trained, so weights stay positive."""
     ts = jnp.arange(5.0, T1, 1.0)
 
     def loss(logarithms):
@@ -112,7 +112,7 @@ def train(make: Callable, first: jax.Array, steps: int, rate: float = 0.1) -> Tr
 
 
 def report(name: str, make: Callable, training: Training) -> np.ndarray:
-    """Prints what the training has changed; gives the accuracies after it."""
+    """Prints losses and accuracies before and after training. Returns the accuracies after training."""
     before, after = accuracy(make, training.first), accuracy(make, training.last)
     print(f"{name}: loss {np.median(training.losses[0]):.2f} -> {np.median(training.losses[-1]):.3f} (medians)")
     for when, found in (("before", before), ("after", after)):
@@ -122,7 +122,7 @@ def report(name: str, make: Callable, training: Training) -> np.ndarray:
 
 
 def draw(training: Training, neuron: int, path: Path) -> None:
-    """The voltages of one neuron in all four cases, before and after the training."""
+    """Plots the voltages of one neuron in all four cases, before and after training."""
     from matplotlib import pyplot
 
     ts = jnp.linspace(0.0, T1, 481)
@@ -130,7 +130,9 @@ def draw(training: Training, neuron: int, path: Path) -> None:
     figure, axes = pyplot.subplots(2, 4, figsize=(10, 4.6), sharex=True, sharey=True, layout="constrained")
     for row, (when, weight) in enumerate((("before", training.first), ("after", training.last))):
         state = voltages(dendritic(weight[:, one]), ts)
-        spikes = np.asarray(dendritic(weight[:, one])(INPUTS, T1, dt0=1.0, max_spikes=64).times)[:, 0]
+        spikes = np.asarray(dendritic(weight[:, one])(INPUTS, T1, method=sx.EventLoop(dt0=1.0), max_spikes=64).times)[
+            :, 0
+        ]
         for case, (ax, name) in enumerate(zip(axes[row], CASES, strict=True)):
             times = spikes[case][np.isfinite(spikes[case])]
             ax.axhline(V_THRESHOLD, color="#9aa5b1", linewidth=0.8, linestyle="--", label="threshold of the soma")
@@ -144,7 +146,7 @@ def draw(training: Training, neuron: int, path: Path) -> None:
             if row == 0:
                 ax.set_title("neither input" if case == 0 else f"{name} input{'s' if case == 3 else ''}", fontsize=10)
         axes[row, 0].set_ylabel(f"{when} training\nvoltage (mV)")
-    axes[0, 0].set_ylim(top=100.0)  # room for what is written
+    axes[0, 0].set_ylim(top=100.0)  # room for text
     axes[0, 0].legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, 0.86), fontsize=9)
     figure.supxlabel("time (ms)", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def draw(training: Training, neuron: int, path: Path) -> None:
 
 
 def first_weights(seed: int, runs: int, low: float, high: float) -> jax.Array:
-    """Random first weights, `(2, runs)`."""
+    """Random initial weights, of shape `(2, runs)`."""
     return jax.random.uniform(jax.random.key(seed), (2, runs), minval=low, maxval=high)
 
 
@@ -165,13 +167,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/dendritic-xor.png"), help="where to put the figure")
     options = parser.parse_args()
 
-    # From weights with which one input leaves the dendrite below its threshold, to those far beyond it.
+    # From weights with which one input stays below the threshold of the dendrite, to weights far above.
     training = train(dendritic, first_weights(options.seed, options.runs, 100.0, 400.0), options.steps)
     after = report("calcium dendrite", dendritic, training)
     near = np.asarray(jnp.max(training.first, axis=0)) < NEAR
     for where, chosen in ((f"both first weights below {NEAR:g}", near), ("others", ~near)):
         print(f"  learned, {where}: {np.sum(after[chosen] == 1.0)} of {np.sum(chosen)} runs")
-    # The soma reaches its threshold by one input, by both, or by neither.
+    # The range contains weights with which one input, both inputs, or neither reach the threshold of the soma.
     report("no dendrite", point, train(point, first_weights(options.seed, options.runs, 20.0, 200.0), options.steps))
     before = accuracy(dendritic, training.first)
     shown = np.flatnonzero((after == 1.0) & (before < 1.0))

@@ -1,14 +1,14 @@
-"""One population of neurons learns a function of time: when to spike, after two input spikes.
+"""A recurrent population learns a function: the time of an output spike, given the times of two input spikes.
 
-The inputs spike at 0 ms and at x, anywhere from 0 to 30 ms. The output shall spike first at
+The inputs spike at 0 ms and at x, between 0 and 30 ms. The target of the first output spike is
 
     t(x) = 5 sin(2 pi x / 10) + x + 30,
 
-all in ms: late after x, and with an offset that goes up and down three times over the range of x. Twenty recurrent QIF
-neurons make it so. Constant currents let them oscillate, each at its own pace, so that the second input meets each in
-another phase. Weights and currents are found by gradient descent on the squared error of the output's first spike. A
-QIF neuron loses or gains spikes only at the end of the simulation (C. Klos, R.-M. Memmesheimer, Smooth exact gradient
-descent learning in spiking neural networks, 2023), so the error has no jumps as long as the output spikes before.
+with all times in ms. The network has twenty recurrent QIF neurons. Constant currents make them oscillate at different
+frequencies, so the second input arrives at a different phase of each. Weights and currents are trained by gradient
+descent on the squared error of the first output spike. Spikes of QIF neurons appear and disappear only at the end of
+the simulation (C. Klos, R.-M. Memmesheimer, Smooth exact gradient descent learning in spiking neural networks, 2023).
+Therefore the error is continuous as long as the output spikes before the end.
 
     python examples/temporal_regression.py
 """
@@ -27,26 +27,26 @@ import spikax as sx
 from spikax import plot
 
 
-# All times in ms. Spikes within the population travel for 3 ms, so that a window of this length takes one sweep.
+# All times in ms. Recurrent delays are 3 ms, so waveform relaxation over windows of this length needs one sweep.
 LATEST, T1, DELAY, STEP = 30.0, 90.0, 3.0, 1.0
 NEURONS = 20
 INK, PALE, BLUE, ORANGE = "#26303b", "#9aa5b1", "#3b6fb6", "#e07b39"
 
 
 def target(x: jax.Array) -> jax.Array:
-    """When the output shall spike."""
+    """The target of the first output spike."""
     return 5.0 * jnp.sin(2.0 * jnp.pi * x / 10.0) + x + 30.0
 
 
 def build(seed: int) -> sx.Network:
-    """The network before its training."""
+    """The initial network."""
     for_currents, key = jax.random.split(jax.random.key(seed))
-    # Above 1/4 a neuron oscillates by itself: here with periods of 9 ms and more.
+    # Above 1/4 a neuron spikes periodically without input, here with periods of 9 ms and more.
     currents = jax.random.uniform(for_currents, (NEURONS,), minval=0.5, maxval=12.0)
     return sx.recurrent(
         2,
         sx.Layer(sx.QIF(tau_mem=10.0, bias=currents), NEURONS, weights=sx.init.normal(3.0, 3.0)),
-        # The output spikes without any input too, but late.
+        # The output also spikes without any input, but late.
         sx.Layer(sx.QIF(bias=jnp.array([0.6])), 1, weights=sx.init.normal(0.0, 1.0)),
         key=key,
         weights=sx.init.normal(0.0, 2.0),
@@ -55,31 +55,33 @@ def build(seed: int) -> sx.Network:
 
 
 def encoded(x: jax.Array) -> sx.Spikes:
-    """The input spikes, one of each channel: at 0 and at x."""
+    """The input spikes, one per channel, at 0 and x."""
     return sx.Spikes(jnp.stack([jnp.zeros_like(x), x], axis=-1)[..., None])
 
 
 def respond(network: sx.Network, x: jax.Array) -> sx.Solution:
-    """The simulation, in steps of fixed length, for every x."""
+    """The simulation for every x, with fixed steps."""
     capacity = {"hidden": 32, "output": 1}
-    return sx.simulate(network, encoded(x), T1, dt0=STEP, max_spikes=capacity, until=sx.FirstSpikes())
+    return sx.simulate(
+        network, encoded(x), T1, method=sx.EventLoop(dt0=STEP), max_spikes=capacity, until=sx.FirstSpikes()
+    )
 
 
 @eqx.filter_jit
 def response(network: sx.Network, x: jax.Array) -> jax.Array:
-    """When the output spikes first, for every x."""
+    """The first output spike, for every x."""
     return sx.first_spike(respond(network, x).spikes["output"])[..., 0]
 
 
 def loss(network: sx.Network, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mean squared error, and the mean absolute error. A silent output counts as a spike at the end."""
+    """The mean squared and the mean absolute error. A silent output is treated as a spike at the end."""
     times = response(network, x)
     error = jnp.where(jnp.isfinite(times), times, T1) - target(x)
     return jnp.mean(error**2), jnp.mean(jnp.abs(error))
 
 
 class Training(NamedTuple):
-    """The network before and after, and the mean absolute error at every step, in ms."""
+    """The initial and the trained network, and the mean absolute error at every step, in ms."""
 
     first: sx.Network
     last: sx.Network
@@ -87,7 +89,7 @@ class Training(NamedTuple):
 
 
 def train(seed: int, steps: int, samples: int = 40) -> Training:
-    """Trains with Adam, whose rate falls to zero along a cosine, on other x in each step."""
+    """Trains with Adam and a cosine decay of the learning rate to zero, with new samples of x in each step."""
     optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(optax.cosine_decay_schedule(0.1, steps)))
 
     @eqx.filter_jit
@@ -101,7 +103,7 @@ def train(seed: int, steps: int, samples: int = 40) -> Training:
     rng = np.random.default_rng(seed)
     errors = []
     for number in range(1, steps + 1):
-        # One in each of as many equal parts of the range.
+        # Stratified sampling: one x in each of `samples` equal parts of the range.
         x = (np.arange(samples) + rng.uniform(size=samples)) * (LATEST / samples)
         network, state, error = step(network, state, jnp.asarray(x, jnp.float32))
         errors.append(float(error))
@@ -115,12 +117,12 @@ def grid() -> jax.Array:
 
 
 def mean_absolute_error(network: sx.Network) -> float:
-    """On a fine grid of x, in ms; infinite if the output is silent for some x."""
+    """The mean absolute error on a fine grid of x, in ms. It is infinite if the output is silent for some x."""
     return float(jnp.mean(jnp.abs(response(network, grid()) - target(grid()))))
 
 
 def draw(training: Training, path: Path) -> None:
-    """Target and response, the error while learning, and the spikes for two x that are half a period apart."""
+    """Plots target and response, the error during training, and the spikes for two x half a period apart."""
     from matplotlib import pyplot
 
     figure = pyplot.figure(figsize=(11, 6), layout="constrained")

@@ -1,16 +1,16 @@
-"""A small network learns Yin-Yang, and with it how long each spike travels.
+"""A small network learns weights and delays for the Yin-Yang task.
 
-Four input spikes, at times that stand for x, y, 1 - x and 1 - y, reach 30 hidden LIF neurons, and their spikes three
-outputs. Of all synapses, weight and delay are learned, with exact gradients. No input tells when a sample begins. The
-class is that of the output that spikes first.
+Four input spikes encode x, y, 1 - x and 1 - y by their times. They are received by 30 hidden LIF neurons, which project
+to three outputs. Weights and delays of all synapses are trained with exact gradients. No input marks the start of a
+sample. The prediction is the output that spikes first.
 
     python examples/yin_yang_delays.py             # one network, and a figure of it
     python examples/yin_yang_delays.py --table     # five seeds of several networks, into benchmarks/yin-yang-delays.md
 
-A run that is found in the folder of the runs is not made again.
+Results of earlier runs are read from the directory of runs.
 
-The task is that of L. Kriener, J. Göltz, M. A. Petrovici, The Yin-Yang dataset, 2022; the size of the network, and the
-range of the input times, are those of J. Göltz et al., DelGrad, Nature Communications 16, 2025.
+The task is that of L. Kriener, J. Göltz, M. A. Petrovici, The Yin-Yang dataset, 2022. The size of the network and the
+range of the input times are those of J. Göltz et al., DelGrad, Nature Communications 16, 2025.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from spikax import plot
 
 TAU_SYN = 5.0  # in ms, as all times
 SAMPLES = {"training": 5000, "validation": 1000, "test": 1000}
-MAX_SPIKES = 16  # of a hidden neuron; one more is an error
+MAX_SPIKES = 16  # of a hidden neuron; more are an error
 CLASSES = ("yin", "yang", "dot")
 
 INK, PALE = "#26303b", "#9aa5b1"
@@ -64,18 +64,18 @@ Published results, of one run each, for comparison: DelGrad with learned delays,
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run depends on, but for its seed.
+    """The hyperparameters of a run, except for its seed.
 
     - `hidden`: the number of hidden neurons.
-    - `tau_mem`: the time constant of the membranes, in ms; the inputs come within as long.
-    - `duration`: how long a sample is simulated, in ms.
-    - `epochs`: how often to go through the training samples.
-    - `batch_size`: the number of samples in a step.
-    - `rate`: of Adam, at the start, for the weights; it falls to zero along a cosine.
-    - `delay_rate`: the same for the logarithms of the delays. With 0 the delays stay as they were drawn.
-    - `mean`, `std`: of the first weights into the hidden layer.
-    - `first_delay`: the median of the first delays, in ms; their logarithms have the standard deviation 0.5.
-    - `clip`: the largest norm of a gradient; longer ones are shortened to it.
+    - `tau_mem`: the membrane time constant, in ms. It is also the range of the input times.
+    - `duration`: the simulated time of a sample, in ms.
+    - `epochs`: the number of epochs.
+    - `batch_size`: the number of samples per step.
+    - `rate`: the initial learning rate of Adam for the weights, with a cosine decay to zero.
+    - `delay_rate`: the same for the logarithms of the delays. With 0, delays are not trained.
+    - `mean`, `std`: mean and standard deviation of the initial weights into the hidden layer.
+    - `first_delay`: the median of the initial delays, in ms. Their logarithms have the standard deviation 0.5.
+    - `clip`: the norm to which gradients are clipped.
     """
 
     hidden: int = 30
@@ -91,7 +91,7 @@ class Settings:
     clip: float = 0.5
 
 
-# Five neurons need more time, and larger first weights: each of them has to spike.
+# A network of five hidden neurons needs more time and larger initial weights: each of them has to spike.
 NETWORKS = {
     "4-30-3": Settings(),
     "4-5-3": Settings(hidden=5, tau_mem=20.0, duration=60.0, mean=4.0, std=2.0, delay_rate=1e-2),
@@ -99,7 +99,7 @@ NETWORKS = {
 
 
 def build(settings: Settings, seed: int) -> sx.Network:
-    """The network before its training."""
+    """The initial network."""
 
     def dense(source, target, shape, mean, std, key):
         for_weight, for_delay = jax.random.split(key)
@@ -110,7 +110,7 @@ def build(settings: Settings, seed: int) -> sx.Network:
     synapse = sx.ExpSynapse(TAU_SYN)
     layers = {
         "hidden": sx.Layer(sx.LIF(settings.tau_mem, synapse=synapse), settings.hidden),
-        # The bias brings every output across its threshold in the end: a silent one would have no gradient.
+        # The bias makes every output spike eventually: a silent output would have no gradient.
         "output": sx.Layer(sx.LIF(settings.tau_mem, bias=1.5, synapse=synapse), 3),
     }
     first, second = jax.random.split(jax.random.key(seed))
@@ -122,13 +122,13 @@ def build(settings: Settings, seed: int) -> sx.Network:
 
 
 def encoded(points: Any, settings: Settings) -> sx.Spikes:
-    """The input spikes that stand for points of the plane, of shape `(n, 2)`."""
+    """The input spikes of points of the plane, of shape `(n, 2)`."""
     points = jnp.asarray(points, jnp.float32)
     return sx.encode.latency(jnp.concatenate([points, 1 - points], axis=-1), 0.0, settings.tau_mem)
 
 
 def points_of(part: str, seed: int) -> sx.datasets.YinYang:
-    """The points and labels; each part of each run has a seed of its own."""
+    """Points and labels. Each part of each run has its own seed."""
     return sx.datasets.yin_yang(SAMPLES[part], len(SAMPLES) * seed + list(SAMPLES).index(part))
 
 
@@ -146,10 +146,10 @@ def respond(network: sx.Network, inputs: sx.Spikes, settings: Settings) -> sx.So
 def loss_and_accuracy(
     network: sx.Network, inputs: sx.Spikes, labels: jax.Array, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """The means over a batch."""
+    """The mean loss and accuracy of a batch."""
     times = sx.first_spike(respond(network, inputs, settings).spikes["output"])
     loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=settings.duration)
-    return jnp.mean(loss), jnp.mean(sx.losses.earliest(times) == labels)
+    return jnp.mean(loss), jnp.mean(sx.decode.earliest(times) == labels)
 
 
 evaluate = eqx.filter_jit(loss_and_accuracy)
@@ -157,12 +157,12 @@ evaluate = eqx.filter_jit(loss_and_accuracy)
 
 @eqx.filter_jit
 def answer(network: sx.Network, inputs: sx.Spikes, settings: Settings) -> jax.Array:
-    """The class that the network gives to each sample."""
-    return sx.losses.earliest(sx.first_spike(respond(network, inputs, settings).spikes["output"]))
+    """The predicted class of each sample."""
+    return sx.decode.earliest(sx.first_spike(respond(network, inputs, settings).spikes["output"]))
 
 
 def optimizer(settings: Settings) -> optax.GradientTransformation:
-    """Adam, with one rate for the weights and another for the delays."""
+    """Adam with separate learning rates for weights and delays."""
     steps = settings.epochs * (SAMPLES["training"] // settings.batch_size)
 
     def adam(rate):
@@ -181,21 +181,21 @@ def optimizer(settings: Settings) -> optax.GradientTransformation:
 
 @eqx.filter_jit
 def step(network: sx.Network, state: Any, inputs: sx.Spikes, labels: jax.Array, settings: Settings) -> tuple:
-    """The network and the optimiser's state after a step, and the accuracy before it."""
+    """Network and optimiser state after a step, and the accuracy before it."""
     gradient, accuracy = eqx.filter_grad(loss_and_accuracy, has_aux=True)(network, inputs, labels, settings)
     updates, state = optimizer(settings).update(gradient, state)
     return eqx.apply_updates(network, updates), state, accuracy
 
 
 class Epoch(NamedTuple):
-    """The accuracies of an epoch: while learning, and after it."""
+    """The accuracies of an epoch: during training, and in validation after it."""
 
     training: float
     validation: float
 
 
 def train(settings: Settings, seed: int, on_epoch: Callable | None = None) -> tuple[sx.Network, list[Epoch]]:
-    """The network of the epoch with the highest validation accuracy, and all epochs."""
+    """The network after the epoch with the highest validation accuracy, and all epochs."""
     network = build(settings, seed)
     state = optimizer(settings).init(eqx.filter(network, eqx.is_inexact_array))
     (inputs, labels), validation = samples("training", settings, seed), samples("validation", settings, seed)
@@ -217,7 +217,7 @@ def train(settings: Settings, seed: int, on_epoch: Callable | None = None) -> tu
 
 
 def result_of(settings: Settings, seed: int, runs: Path) -> dict[str, Any]:
-    """The result of a run: the one in its folder if it has these settings, else a new one."""
+    """The result of a run. It is read from its directory if the settings agree, otherwise computed."""
     folder = folder_of(settings, seed, runs)
     if (folder / "result.json").exists():
         result = json.loads((folder / "result.json").read_text())
@@ -248,7 +248,7 @@ def progress(number: int, epoch: Epoch) -> None:
 
 
 def draw(settings: Settings, seed: int, runs: Path, path: Path) -> None:
-    """What a trained network answers, how it learned, its delays, and the spikes of one sample."""
+    """Plots the decision map, the learning curve, the delays, and the spikes of one sample."""
     from matplotlib import pyplot
 
     network = eqx.tree_deserialise_leaves(folder_of(settings, seed, runs) / "network.eqx", build(settings, seed))
@@ -288,7 +288,7 @@ def draw(settings: Settings, seed: int, runs: Path, path: Path) -> None:
 
 
 def page(results: list[list[dict[str, Any]]]) -> str:
-    """The results so far, those of each network by themselves, as Markdown."""
+    """The results so far as a Markdown page, one row per network."""
     rows = []
     for runs in results:
         settings, test = runs[0]["settings"], 100 * np.array([run["test"] for run in runs])
@@ -305,7 +305,7 @@ def page(results: list[list[dict[str, Any]]]) -> str:
 
 
 def write_table(seeds: int, runs: Path) -> None:
-    """Runs all networks, with delays that learn and with delays that stay, and writes the page anew after each run."""
+    """Runs all networks, with trained and with fixed delays. Writes the page again after each run."""
     learned = list(NETWORKS.values())
     results = []
     for settings in [*learned, *(dataclasses.replace(settings, delay_rate=0.0) for settings in reversed(learned))]:

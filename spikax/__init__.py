@@ -1,12 +1,13 @@
 """Event-based spiking neural networks in continuous time, with exact gradients."""
 
-from . import _interrupted as _interrupted  # before all that takes time
+from . import _interrupted as _interrupted
 
 
 # isort: split
 from . import (
     constraints as constraints,
     datasets as datasets,
+    decode as decode,
     encode as encode,
     init as init,
     losses as losses,
@@ -14,7 +15,7 @@ from . import (
     silence as silence,
     train as train,
 )
-from ._check_neuron import check_neuron as check_neuron
+from ._check_neuron import check_neuron as check_neuron, NeuronReport as NeuronReport
 from ._connection import (
     AbstractConnection as AbstractConnection,
     Conv as Conv,
@@ -23,20 +24,27 @@ from ._connection import (
     Sparse as Sparse,
     Synapses as Synapses,
 )
-from ._engine.adjoint import AbstractAdjoint as AbstractAdjoint, DiscreteAdjoint as DiscreteAdjoint
-from ._method import (
+from ._methods import (
+    AbstractAdjoint as AbstractAdjoint,
     AbstractMethod as AbstractMethod,
+    ClosedForm as ClosedForm,
+    DiscreteAdjoint as DiscreteAdjoint,
     EventLoop as EventLoop,
-    OneClock as OneClock,
-    ParallelInTime as ParallelInTime,
+    EventQueue as EventQueue,
+    Windows as Windows,
 )
 from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
-from ._parameters import Masked as Masked, Positive as Positive, Signed as Signed
-from ._results import RESULTS as RESULTS
+from ._parameters import Fixed as Fixed, Masked as Masked, Positive as Positive, Signed as Signed
 from ._saving import load as load, save as save
-from ._simulate import simulate as simulate
-from ._solution import Solution as Solution, Stats as Stats
+from ._simulate import (
+    FirstSpikes as FirstSpikes,
+    RESULTS as RESULTS,
+    simulate as simulate,
+    Snapshot as Snapshot,
+    Solution as Solution,
+    Stats as Stats,
+)
 from ._spikes import Events as Events, first_spike as first_spike, Spikes as Spikes
 from ._synapse import (
     AbstractSynapse as AbstractSynapse,
@@ -47,9 +55,7 @@ from ._synapse import (
     Synapse as Synapse,
 )
 from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar
-from ._until import FirstSpikes as FirstSpikes
 from ._version import __version__ as __version__
-from ._written import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
 from .constraints import parameter as parameter
 from .neurons import (
     AdEx as AdEx,
@@ -86,3 +92,4 @@ from .neurons import (
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
 )
+from .neurons._function import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from

@@ -40,20 +40,20 @@ The directory --out then holds
   metrics.csv, .json    loss and accuracy of every epoch
   *.png                 the error over the epochs, the answers, and a sample
   network.zip           the trained network, for `spikax.load`
-  last.eqx, best.eqx    checkpoints: the same command goes on where it was stopped"""
+  last.eqx, best.eqx    checkpoints: the same command continues an interrupted run"""
 
 _NUMBERS = {
     "hidden": "hidden neurons",
-    "epochs": "times through the training data",
-    "seed": "seed of samples, first weights, and shuffling",
-    "batch-size": "samples in a step",
-    "learning-rate": "of Adam, at the start; it falls to zero along a cosine",
-    "clip": "the largest norm of a gradient; longer ones are shortened",
+    "epochs": "passes over the training data",
+    "seed": "random seed of samples, initial weights, and shuffling",
+    "batch-size": "samples per step",
+    "learning-rate": "initial learning rate of Adam, with cosine decay to zero",
+    "clip": "maximal norm of a gradient; larger gradients are scaled down",
     "duration": "of a sample, in ms",
-    "max-spikes": "of a hidden neuron in a sample; one more is an error",
-    "drop": "share of the input spikes that are lost at random in training",
-    "jitter": "the standard deviation by which input spikes move, at random in training, in ms",
-    "shift": "pixels by which images move at most along either axis, at random in training",
+    "max-spikes": "maximal number of spikes of a hidden neuron in a sample; one more is an error",
+    "drop": "fraction of input spikes dropped at random in training",
+    "jitter": "standard deviation of the random jitter of input spikes in training, in ms",
+    "shift": "maximal random shift of images along each axis in training, in pixels",
 }
 
 
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            # On a line of its own: the progress bar may be on this one.
+            # On its own line, since the progress bar may be on the current one.
             warnings.showwarning = lambda message, *_, **__: print(f"\npython -m spikax: {message}", file=sys.stderr)
             return options.run(options)
     except KeyboardInterrupt:
-        return _complain("stopped before the end; the same command goes on from the last epoch.", 130)
+        return _complain("stopped before the end; the same command continues from the last epoch.", 130)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         return _complain(str(error), 2)
     except eqx.EquinoxRuntimeError as error:
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type) -> None:
-    """The options of a task. Of those that are not given, the task knows what suits neuron and readout."""
+    """Adds the options of a task. Defaults depend on the task, the neuron and the readout."""
     story = _TRAIN.format(story=task.story)
     parser = named.add_parser(task.name, help=task.summary, description=story, formatter_class=shape)
     parser.set_defaults(run=_train, task=task)
@@ -124,7 +124,7 @@ def _train(options: argparse.Namespace) -> int:
     with ProgressBar(settings.epochs) as bar:
         trained = tasks.train(options.task, settings, directory=options.out, callbacks=(bar,))
     tasks.write(options.out, trained)
-    best = max(trained.history, key=lambda epoch: epoch.merit)
+    best = max(trained.history, key=lambda epoch: epoch.score)
     result = _tested(options.out, trained) | {
         "validation_accuracy": best.validation["accuracy"],
         "best_epoch": best.number,
@@ -149,7 +149,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _tested(out: Path, trained: tasks.Trained) -> dict[str, float]:
-    """How the network does on the test data; draws the pictures."""
+    """The accuracy and the activity on the test data. Also draws the figures."""
     tested = tasks.test(trained)
     for name, figure in tasks.figures(trained, tested["accuracy"]):
         figure.savefig(out / f"{name}.png", dpi=150)
@@ -175,7 +175,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _require_extra() -> None:
-    """Raises `ImportError` before the training rather than after it."""
+    """Raises `ImportError` before the training instead of after it."""
     for name in ("matplotlib", "tqdm"):
         try:
             importlib.import_module(name)
@@ -189,6 +189,6 @@ def _complain(message: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    # From here on an interruption is an exception, which closes what is open.
+    # From here on an interrupt raises an exception, so that open files are closed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -1,5 +1,6 @@
-"""What is wrong with a neuron, in plain words."""
+"""Checks of neurons, with readable messages."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,44 +12,91 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ._checks import known, require, require_instance
-from ._neuron import AbstractNeuron, events_of, stops_at_arrivals
-from ._synapse import drive_of, initial_filters, is_synapse
+from ._neuron import AbstractNeuron, events_of, require_linear, stops_at_arrivals
+from ._synapse import drive_of, for_each_port, initial_filters
 from ._types import resolved, State
 
 
-def check_neuron(neuron: AbstractNeuron) -> tuple[str, ...]:
-    """Tries a neuron out, and tells in plain words what does not fit together.
+@dataclasses.dataclass(frozen=True, repr=False)
+class NeuronReport:
+    """The result of [`spikax.check_neuron`][]. It prints as a summary line and one line per remark.
 
-    Raises `TypeError` or `ValueError` if a method does not give what it has to: the derivative, the reset, and every
-    other jump in the structure of the state, and one number from every condition; or if a value is not finite at the
-    initial state; or if the reset leaves the condition above zero, so that a spike would set off another.
+    - `neuron`: the name of the class.
+    - `state`: the names of the state variables.
+    - `events`: the number of events; the first is the spike.
+    - `is_linear`: whether the neuron declares itself linear.
+    - `checked`: the checks that were made.
+    - `remarks`: properties that are allowed but probably not intended, one sentence each.
+    """
 
-    Returns remarks about what is allowed, but seldom meant, each a sentence: that the neuron can never spike, that it
-    spikes at once, or that its drive does not reach it. A `Layer` checks the structures by itself.
+    neuron: str
+    state: tuple[str, ...]
+    events: int
+    is_linear: bool
+    checked: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        verdict = "is fine" if not self.remarks else "can be simulated, but see the remarks"
+        events = f"{self.events} event" + "s" * (self.events != 1)
+        linear = "linear" if self.is_linear else "not linear"
+        line = f"{self.neuron} {verdict}: state {', '.join(self.state)}; {events}; {linear}."
+        return "\n".join([f"{line} Checked: {', '.join(self.checked)}.", *(f"- {remark}" for remark in self.remarks)])
+
+
+def check_neuron(neuron: AbstractNeuron) -> NeuronReport:
+    """Checks a neuron: its structures, values, reset and linearity.
+
+    ```python
+    >>> sx.check_neuron(sx.QIF())
+    QIF is fine: state phi; 1 event; not linear. Checked: structures, initial values, drive, spike condition, reset.
+    ```
+
+    A `Layer` checks structures and linearity automatically. Under `jax.jit` only the structures can be checked.
 
     **Arguments:**
 
-    - `neuron`: the neuron. Of parameters with one value per neuron, the first is taken.
+    - `neuron`: the neuron. Of parameters with one value per neuron, the first value is used.
+
+    **Returns:** a [`spikax.NeuronReport`][]. Its `remarks` name properties that are allowed but probably not intended:
+    the neuron can never spike, it spikes immediately, or the drive has no effect on it.
+
+    **Raises:** `TypeError` or `ValueError` if the derivative, the reset or another jump does not have the structure of
+    the state; if a condition is not a single number; if a value is not finite at the initial state; if the condition is
+    above zero after the reset, so that each spike would cause another; or if the neuron declares itself linear, but is
+    not.
     """
     require_instance(neuron, AbstractNeuron, "neuron", "a neuron", "Write an instance, for example `sx.LIF()`.")
     neuron = resolved(neuron)
-    check_structures(neuron)
+    state = _names(check_structures(neuron))
     arrays, rest = eqx.partition(neuron, eqx.is_array)
-    if any(known(leaf) is None for leaf in jax.tree.leaves(arrays)):
-        return ()
-    with jax.ensure_compile_time_eval():
-        return _remarks(eqx.combine(_first_of(arrays), rest))
+    checked, remarks = ["structures"], []
+    if all(known(leaf) is not None for leaf in jax.tree.leaves(arrays)):
+        with jax.ensure_compile_time_eval():
+            more, remarks = _tried(eqx.combine(_first_of(arrays), rest))
+        checked += more
+        if neuron.is_linear:
+            require_linear(neuron)
+            checked.append("linearity")
+    kind, events = type(neuron).__name__, len(events_of(neuron))
+    return NeuronReport(kind, state, events, neuron.is_linear, tuple(checked), tuple(remarks))
 
 
-def check_structures(neuron: AbstractNeuron) -> None:
-    """Raises unless all methods of a neuron fit together; without computing anything."""
+def _names(state: PyTree) -> tuple[str, ...]:
+    """The names of the variables of a state; "a number" for a state that is a single number."""
+    paths = [path for path, _ in jax.tree.leaves_with_path(state)]
+    return tuple(jax.tree_util.keystr(path, simple=True, separator=".") or "a number" for path in paths)
+
+
+def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
+    """The structure of the state. Raises unless the methods of a neuron fit together. Computes no values."""
     kind = type(neuron).__name__
     t = jax.ShapeDtypeStruct((), jnp.result_type(float))
     arrays, rest = eqx.partition(neuron, eqx.is_array)
     arrays = jax.eval_shape(_first_of, arrays)
 
     def shapes(method: Callable, *arguments: Any) -> Any:
-        """What a method of the neuron gives, as arrays of which only the shape is known."""
+        """The shapes of the arrays that a method of the neuron returns."""
 
         def given(arrays, *arguments):
             return jax.tree.map(jnp.asarray, method(eqx.combine(arrays, rest), *arguments))
@@ -56,15 +104,15 @@ def check_structures(neuron: AbstractNeuron) -> None:
         try:
             return jax.eval_shape(given, arrays, *arguments)
         except Exception as error:
-            error.add_note(f"A method of {kind} was tried with {', '.join(map(_shown, arguments)) or 'nothing'}.")
+            error.add_note(f"A method of {kind} was called with {', '.join(map(_shown, arguments)) or 'no arguments'}.")
             raise
 
     state = shapes(lambda neuron: neuron.initial_state())
     leaves = jax.tree.leaves(state)
-    hint = f"`initial_state` of {kind} gives the state at `t0`, for example `LIFState(v=jnp.asarray(0.0))`."
+    hint = f"`initial_state` of {kind} returns the state at `t0`, for example `LIFState(v=jnp.asarray(0.0))`."
     require(len(leaves) > 0, "initial_state()", "at least one number", state, hint, TypeError)
-    weight = jax.tree.map(lambda _: t, neuron.synapse, is_leaf=is_synapse)
-    drive = shapes(lambda neuron, w: drive_of(neuron.synapse, initial_filters(neuron.synapse, w)), weight)
+    weight = for_each_port(neuron.synapse, t)
+    drive = shapes(lambda neuron, t: drive_of(neuron.synapse, initial_filters(neuron.synapse, t)), t)
 
     found = {
         "dynamics(t, state, drive)": shapes(lambda neuron, *args: neuron.dynamics(*args), t, state, drive),
@@ -79,11 +127,12 @@ def check_structures(neuron: AbstractNeuron) -> None:
         condition = shapes(lambda n, *args, i=i: events_of(n)[i + 1].condition(*args), t, state)
         conditions[f"{name}.condition(t, state)"] = condition
     for name, value in found.items():
-        hint = f"In {kind} it has to have the structure and the shapes of `initial_state()`."
+        hint = f"In {kind} it must have the structure and the shapes of `initial_state()`."
         require(_form(value) == _form(state), name, _shown(state), _Shown(_shown(value)), hint)
     for name, value in conditions.items():
-        hint = f"The event of {kind} happens as this number rises through zero."
+        hint = f"The event of {kind} happens when this number rises through zero."
         require(_form(value) == _form(t), name, "one number", _Shown(_shown(value)), hint)
+    return state
 
 
 def _form(tree: PyTree) -> Any:
@@ -106,7 +155,7 @@ class _Shown:
 
 
 def _first_of(arrays: PyTree) -> PyTree:
-    """The parameters of the first neuron, in the default float type, as the time and the states are."""
+    """The parameters of the first neuron, in the default float type, like the time and the states."""
 
     def leaf(x):
         first = x[(0,) * min(x.ndim, 1)]
@@ -115,11 +164,11 @@ def _first_of(arrays: PyTree) -> PyTree:
     return jax.tree.map(leaf, arrays)
 
 
-def _remarks(neuron: AbstractNeuron) -> tuple[str, ...]:
+def _tried(neuron: AbstractNeuron) -> tuple[list[str], list[str]]:
+    """The checks and the remarks for a neuron whose parameters are known."""
     kind, t = type(neuron).__name__, jnp.asarray(0.0)
     state = jax.tree.map(lambda x: jnp.asarray(x, t.dtype), neuron.initial_state())
-    weight = jax.tree.map(lambda _: jnp.zeros(()), neuron.synapse, is_leaf=is_synapse)
-    drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, weight))
+    drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, t))
     for name, value in (
         ("initial_state()", state),
         ("dynamics(t, state, drive)", neuron.dynamics(t, state, drive)),
@@ -131,29 +180,41 @@ def _remarks(neuron: AbstractNeuron) -> tuple[str, ...]:
     def condition(state):
         return jnp.asarray(neuron.spike_condition(t, state), t.dtype)
 
-    remarks = []
+    checked, remarks = ["initial values", "drive", "spike condition"], []
     at_start, slope = jax.value_and_grad(condition)(state)
     moves = jax.jvp(lambda drive: neuron.dynamics(t, state, drive), (drive,), (jax.tree.map(jnp.ones_like, drive),))[1]
-    if not stops_at_arrivals(neuron) and not any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(moves)):
+    if not stops_at_arrivals(neuron) and not _some(moves):
         remarks.append(f"The drive does not reach {kind} at its initial state: `dynamics` does not depend on it there.")
     if at_start > 0:
         remarks.append(f"{kind} spikes at `t0`: its `spike_condition` is {float(at_start):.3g} at the initial state.")
-    if not any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(slope)):
+    if not _some(slope):
         remarks.append(f"{kind} does not spike: its `spike_condition` does not depend on the state where it starts.")
-        return tuple(remarks)
+        return checked, remarks
     threshold = _on_threshold(condition, state)
-    if threshold is None:
-        return tuple(remarks)
+    if threshold is not None:
+        _check_reset(neuron, condition, threshold)
+        checked.append("reset")
+    return checked, remarks
+
+
+def _some(tree: PyTree) -> bool:
+    """Whether any number in a tree is nonzero."""
+    return any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(tree))
+
+
+def _check_reset(neuron: AbstractNeuron, condition: Callable, threshold: State) -> None:
+    """Raises if the condition is above zero after a reset at the threshold that changes the state."""
+    t = jnp.asarray(0.0)
     after = neuron.reset(t, threshold)
     same = all(bool(jnp.all(a == b)) for a, b in zip(*map(jax.tree.leaves, (after, threshold)), strict=True))
     left = float(condition(jax.tree.map(lambda x: jnp.asarray(x, t.dtype), after)))
-    hint = f"Else a spike of {kind} would set off another at once. Where nothing resets, give the state back as it is."
+    kind = type(neuron).__name__
+    hint = f"Otherwise a spike of {kind} would cause another at once. For no reset, return the state unchanged."
     require(same or left <= 1e-4, "spike_condition(t, reset(t, state))", "at most zero after a spike", left, hint)
-    return tuple(remarks)
 
 
 def _on_threshold(condition: Callable, state: State) -> State | None:
-    """A state near the given one in which the condition is zero, by Newton's method; None where it finds none."""
+    """A state near the given one with the condition zero, by Newton's method; None if it does not converge."""
     flat, structured = ravel_pytree(state)
     for _ in range(30):
         value, slope = jax.value_and_grad(lambda x: condition(structured(x)))(flat)

@@ -1,4 +1,4 @@
-"""Checks of arguments, and the one form that their messages take."""
+"""Checks of arguments, with messages of one form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from ._types import resolved
 def require(
     holds: bool, name: str, expectation: str, value: Any, hint: str = "", error: type[Exception] = ValueError
 ) -> None:
-    """Raises `error` with expectation, value and hint, unless `holds`."""
+    """Raises `error` with the expectation, the value and the hint, unless `holds`."""
     if not holds:
         message = f"`{name}` must be {expectation}; got {shown(value)}."
         raise error(f"{message} {hint}".rstrip())
@@ -27,7 +27,7 @@ def require_instance(value: Any, kind: type | tuple[type, ...], name: str, expec
 
 
 def known(value: Any) -> np.ndarray | None:
-    """The numbers in `value` where they are known now; None while it is traced."""
+    """The numbers in `value`, or None if it is traced."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
         return None
     return np.asarray(value)
@@ -36,21 +36,21 @@ def known(value: Any) -> np.ndarray | None:
 def checked(
     value: Any, holds: Callable[..., Any], name: str, expectation: str, hint: str = "", others: tuple[Any, ...] = ()
 ) -> Any:
-    """`value`, of which `holds(value, *others)` is true everywhere: else an error, now or at run time.
+    """Returns `value` if `holds(value, *others)` is true everywhere. Otherwise raises, now or at run time.
 
-    What is traced is checked when it runs, if what this gives is used in place of `value`.
+    A traced value is checked at run time, provided that the returned value is used in place of `value`.
     """
     numbers = [known(part) for part in (value, *others)]
     if all(part is not None for part in numbers):
         require(bool(np.all(holds(*numbers))), name, expectation, value, hint)
         return value
-    message = f"`{name}` must be {expectation}; got a value in a compiled function that is not. {hint}".rstrip()
+    message = f"`{name}` must be {expectation}; got another value in a compiled function. {hint}".rstrip()
     fine = holds(*(jnp.asarray(part) for part in (value, *others)))
     return eqx.error_if(jnp.asarray(value), ~jnp.all(fine), message)
 
 
 def as_array(value: Any, name: str) -> Any:
-    """`value` as an array of NumPy or JAX; raises `TypeError` where it is none."""
+    """`value` as an array of NumPy or JAX. Raises `TypeError` if it is not numeric."""
     if isinstance(value, jax.Array):
         return value
     try:
@@ -62,25 +62,25 @@ def as_array(value: Any, name: str) -> Any:
 
 
 def as_indices(value: Any, name: str) -> jax.Array:
-    """Integers as an array of JAX, no narrower than int32: to narrow ones a size may look like a small number."""
+    """Integers as an array of JAX, at least int32: a size may overflow a narrower type."""
     array = as_array(value, name)
     require(bool(jnp.issubdtype(array.dtype, jnp.integer)), name, "an array of integers", value, error=TypeError)
     numbers, limit = known(array), np.iinfo(np.int32)
-    # Without x64 a larger one would become another, inside of the range.
+    # Without x64 a larger integer would wrap around into the range.
     fits = numbers is None or bool(np.all((numbers >= limit.min) & (numbers <= limit.max)))
     require(fits, name, "an array of integers of 32 bits", value)
     return jnp.asarray(array, jnp.int32 if array.dtype.itemsize < 4 else None)
 
 
 def checked_indices(value: Any, name: str, n: int, hint: str = "") -> jax.Array:
-    """As `as_indices`, of which each is from 0 to `n` - 1: else an error, now or at run time."""
-    # Before they become an array of JAX, which is traced in a compiled function whatever it holds.
+    """As `as_indices`, with a check, now or at run time, that each index is from 0 to `n` - 1."""
+    # Known values are checked before the conversion to JAX, which always gives a tracer in a compiled function.
     array = as_indices(value, name) if known(value) is None else as_array(value, name)
     return as_indices(checked(array, lambda x: (x >= 0) & (x < n), name, f"from 0 to n - 1 = {n - 1}", hint), name)
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a real number or a floating-point array of them."""
+    """Whether `value` is a real number or a floating-point array."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int | float):
@@ -89,7 +89,7 @@ def is_number(value: Any) -> bool:
 
 
 def require_finite(value: Any, name: str, hint: str = "") -> None:
-    """Raises unless `value` is a real number, or a floating-point array, and finite."""
+    """Raises unless `value` is a finite real number or floating-point array."""
     numbers = resolved(value)
     require(
         is_number(numbers),
@@ -118,18 +118,18 @@ def require_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str 
 
 
 def checked_finite(value: Any, name: str, hint: str = "") -> Any:
-    """As `require_finite`, of what is traced too: gives what to use in place of `value`."""
+    """As `require_finite`, also for traced values. Returns the value to use in place of `value`."""
     require_finite(value, name, hint)
     return checked(resolved(value), lambda x: (x > -np.inf) & (x < np.inf), name, "finite", hint)
 
 
 def checked_positive(value: Any, name: str, hint: str = "") -> Any:
-    """As `require_positive`, of what is traced too: gives what to use in place of `value`."""
+    """As `require_positive`, also for traced values. Returns the value to use in place of `value`."""
     return checked(checked_finite(value, name, hint), lambda x: x > 0, name, "positive", hint)
 
 
 def checked_below(lower: Any, upper: Any, name: str, upper_name: str, hint: str = "") -> Any:
-    """`lower`, an error at run time if it is not below `upper`: as `require_below`, of what is traced too."""
+    """As `require_below`, also for traced values. Returns the value to use in place of `lower`."""
     require_below(lower, upper, name, upper_name, hint)
     return checked(resolved(lower), lambda x, y: x < y, name, f"below `{upper_name}`", hint, (resolved(upper),))
 
@@ -147,7 +147,7 @@ def require_natural(value: Any, name: str, hint: str = "") -> None:
 
 
 def require_key(value: Any, name: str) -> None:
-    """Raises `TypeError` unless `value` is a random key of JAX, of the new or the old form."""
+    """Raises `TypeError` unless `value` is a random key of JAX, typed or raw."""
     is_key = isinstance(value, jax.Array) and (
         value.shape == () if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value.shape == (2,)
     )
@@ -160,12 +160,24 @@ def _require_integer(value: Any, name: str, hint: str) -> None:
 
 
 def require_range(value: Any, name: str) -> None:
-    """Raises unless `value` is a pair of positive numbers, the second no less than the first."""
+    """Raises unless `value` is a pair of positive numbers in ascending order."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(np.ndim(number) == 0 for number in value)
     require(is_pair, name, "a pair of real numbers", value, "For example `(30.0, 50.0)`.", TypeError)
     for number in value:
         require_positive(number, name)
     require(value[0] <= value[1], name, "in ascending order", value)
+
+
+def require_spike_times(times: Any) -> None:
+    """Raises `TypeError` unless `times` is an array of first spike times."""
+    hint = "For example `sx.first_spike(spikes)`."
+    require_float_array(times, "times", "(*batch, n)", hint)
+
+
+def require_float_array(value: Any, name: str, shape: str, hint: str = "") -> None:
+    """Raises `TypeError` unless `value` is a floating-point array with at least the axes that `shape` names."""
+    is_right = is_number(value) and jnp.ndim(value) >= shape.count(",")
+    require(is_right, name, f"a floating-point array of shape {shape}", value, hint, TypeError)
 
 
 def shown(value: Any) -> str:

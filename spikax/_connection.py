@@ -1,4 +1,4 @@
-"""Connections: who reaches whom, with what weight, and after what delay."""
+"""Connections: synapses with weights and delays, from a source to a target."""
 
 import abc
 from typing import Any
@@ -14,29 +14,29 @@ from ._types import resolved
 from .constraints import Checked, finite, not_negative, require_constraints
 
 
-# Of every connection, whatever its class.
+# The constraints of all connections, whatever their class.
 CONSTRAINTS = {"weight": (finite,), "delay": (finite, not_negative)}
 
 
 class Synapses(eqx.Module):
-    """The synapses of a connection, in a list of slots for every target."""
+    """The synapses of a connection, as a list of slots for each target."""
 
     weight: PyTree[Float[Array, "slots targets"]]
-    source: Int[Array, "slots targets"] | None = None  # to whom they listen; by default each slot to its own source
-    delay: Float[Array, "slots lanes"] | None = None  # of every target, or one for all
-    exists: Bool[Array, "slots targets"] | None = None  # by default all do
+    source: Int[Array, "slots targets"] | None = None  # the source of each slot; by default slot i has source i
+    delay: Float[Array, "slots lanes"] | None = None  # one lane per target, or one lane for all
+    exists: Bool[Array, "slots targets"] | None = None  # by default all synapses exist
 
 
 class AbstractConnection(Checked):
-    """Synapses from the neurons of a source to those of a target.
+    """Synapses from the neurons of a source to the neurons of a target.
 
-    - `source`: the name of the layer, or of the input, whose spikes travel.
-    - `target`: the name of the layer at which they arrive.
+    - `source`: the name of the source layer or input.
+    - `target`: the name of the target layer.
     - `weight`: an array, or a parameter such as [`spikax.Signed`][] or [`spikax.Masked`][]; for a synapse with named
-      ports, a dictionary of them, of one shape.
-    - `delay`: how long a spike travels, in ms: one that is emitted at t arrives at t + delay. A number is a constant,
-      an array learns; `sx.Positive` keeps one that learns positive.
-    - `shape`: the numbers of sources and of targets.
+      ports, a dictionary of them, all of one shape.
+    - `delay`: the delay, in ms: a spike emitted at t arrives at t + delay. A number is constant, an array is trained;
+      `sx.Positive` keeps a trained delay positive.
+    - `shape`: the numbers of source and target neurons.
     """
 
     source: eqx.AbstractVar[str]
@@ -47,15 +47,15 @@ class AbstractConnection(Checked):
 
     @abc.abstractmethod
     def synapses(self) -> Synapses:
-        """Weight, source and delay of every synapse."""
+        """The weight, source and delay of each synapse."""
 
     @property
     def has_own_arrivals(self) -> bool:
-        """Whether what arrives, or when, differs between the neurons of the target."""
+        """Whether the arrivals or their times differ between the neurons of the target."""
         return True
 
     def _check_weight(self, expectation: str) -> None:
-        """Raises unless names and weights are what they must be; a weight has the axes that `expectation` names."""
+        """Raises unless names and weights are valid. `expectation` names the axes of a weight."""
         require_instance(self.source, str, "source", "the name of a layer or of an input")
         require_instance(self.target, str, "target", "the name of a layer")
         leaves = jax.tree.leaves(resolved(self.weight))
@@ -66,30 +66,31 @@ class AbstractConnection(Checked):
             require(is_float, "weight", "a floating-point array", leaf, hint, TypeError)
             require_constraints(leaf, "weight", CONSTRAINTS["weight"])
             require(leaf.ndim == expectation.count(",") + 1, "weight", f"of shape {expectation}", leaf)
-            require(leaf.shape == leaves[0].shape, "weight", f"of one shape in all ports, {leaves[0].shape}", leaf)
+            require(leaf.shape == leaves[0].shape, "weight", f"of the same shape in all ports, {leaves[0].shape}", leaf)
 
     def _check_delay(self, *shapes: tuple[int, ...]) -> None:
-        """Raises unless the delay is none, or one number, or numbers in one of these shapes, none below zero."""
+        """Raises unless the delay is None, or non-negative and of shape `()` or one of `shapes`."""
         if self.delay is None:
             return
         delay = resolved(self.delay)
         require_finite(delay, "delay")
-        require(np.shape(delay) in ((), *shapes), "delay", f"of a shape among {[(), *shapes]}", delay)
+        require(np.shape(delay) in ((), *shapes), "delay", f"of one of the shapes {[(), *shapes]}", delay)
         require_constraints(delay, "delay", CONSTRAINTS["delay"])
 
 
 class Dense(AbstractConnection):
-    """Every neuron of `source` reaches every neuron of `target`.
+    """All-to-all synapses from the neurons of `source` to the neurons of `target`.
 
     **Arguments:**
 
-    - `source`: the name of the layer, or of the input, whose spikes travel.
-    - `target`: the name of the layer at which they arrive.
+    - `source`: the name of the source layer or input.
+    - `target`: the name of the target layer.
     - `weight`: shape `(sources, targets)`; for a synapse with named ports, a dictionary of such arrays.
-    - `delay`: how long a spike travels, in ms: of shape `()`, `(sources,)` or `(sources, targets)`. By default
-      no time at all.
+    - `delay`: the delays, in ms; shape `()`, `(sources,)` or `(sources, targets)`. By default there is no delay. A
+      separate delay for each synapse costs more: each target then has its own list of arrivals.
 
-    Delays of every synapse by itself cost as much as a list of arrivals for each target.
+    **Raises:** `TypeError` or `ValueError` for weights or delays that are not finite, negative delays, and wrong
+    shapes.
     """
 
     source: str = eqx.field(static=True)
@@ -117,13 +118,15 @@ class Dense(AbstractConnection):
 
 
 class OneToOne(AbstractConnection):
-    """Each neuron of `source` reaches the neuron of `target` with the same number.
+    """One-to-one synapses, from neuron i of `source` to neuron i of `target`.
 
     **Arguments:**
 
-    - `source`, `target`: the names of the layers, which are of one size.
+    - `source`, `target`: the names of source and target, which have the same size.
     - `weight`: shape `(neurons,)`; for a synapse with named ports, a dictionary of such arrays.
-    - `delay`: how long a spike travels, in ms: of shape `()` or `(neurons,)`. By default no time at all.
+    - `delay`: the delays, in ms; shape `()` or `(neurons,)`. By default there is no delay.
+
+    **Raises:** `TypeError` or `ValueError`, as [`spikax.Dense`][].
     """
 
     source: str = eqx.field(static=True)
@@ -147,19 +150,19 @@ class OneToOne(AbstractConnection):
 
 
 class Sparse(AbstractConnection):
-    """A list of synapses, each from one neuron of `source` to one of `target`.
+    """Sparse synapses, as a list.
 
-    What a simulation costs follows the largest number of synapses at a target, not the product of both sizes.
+    The cost of a simulation grows with the largest number of synapses per target, not with the product of both sizes.
 
     **Arguments:**
 
-    - `source`, `target`: the names of the source and of the target.
-    - `sources`, `targets`: integers of shape `(synapses,)`: from which neuron to which each synapse leads.
+    - `source`, `target`: the names of source and target.
+    - `sources`, `targets`: the source and target neuron of each synapse; integers of shape `(synapses,)`.
     - `weight`: shape `(synapses,)`; for a synapse with named ports, a dictionary of such arrays.
-    - `delay`: how long a spike travels, in ms: of shape `()` or `(synapses,)`. By default no time at all.
-    - `shape`: the numbers of neurons of source and target.
+    - `shape`: the numbers of source and target neurons.
+    - `delay`: the delays, in ms; shape `()` or `(synapses,)`. By default there is no delay.
 
-    Raises `TypeError` or `ValueError` for indices outside of the shape, and for arrays of other shapes.
+    **Raises:** `TypeError` or `ValueError` for indices outside of `shape`, and otherwise as [`spikax.Dense`][].
     """
 
     source: str = eqx.field(static=True)
@@ -168,7 +171,7 @@ class Sparse(AbstractConnection):
     delay: Any
     shape: tuple[int, int] = eqx.field(static=True)
     sources: Int[Array, " synapses"]
-    slots: Int[Array, "slots targets"]  # the number of the synapse; one more than there are where there is none
+    slots: Int[Array, "slots targets"]  # the index of the synapse; the number of synapses if there is none
 
     def __init__(
         self, source: str, target: str, sources: Any, targets: Any, weight: Any, *, shape: Any, delay: Any = None
@@ -182,7 +185,7 @@ class Sparse(AbstractConnection):
         numbers = []
         for name, value, n in (("sources", sources, shape[0]), ("targets", targets, shape[1])):
             index = known(as_array(value, name))
-            hint = "Who reaches whom must be known outside of `jax.jit`."
+            hint = "It must not be traced: create the connection outside `jax.jit`."
             is_list = index is not None and index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
             require(is_list and index.size > 0, name, "a list of integers", value, hint, TypeError)
             require(bool(np.all((index >= 0) & (index < n))), name, f"from 0 to {n - 1}", value)
@@ -199,7 +202,7 @@ class Sparse(AbstractConnection):
         self._check_lists(n)
 
     def _check_lists(self, n: int) -> None:
-        """Raises unless sources and slots are those of `n` synapses, as of a file: one made here has no others."""
+        """Raises unless sources and slots describe `n` synapses. Only those read from a file can be invalid."""
         sources, slots = (
             known(as_array(part, name)) for part, name in ((self.sources, "sources"), (self.slots, "slots"))
         )
@@ -225,7 +228,7 @@ class Sparse(AbstractConnection):
 
 
 def _slots(targets: np.ndarray, n: int) -> np.ndarray:
-    """The numbers of the synapses of each target, of shape `(slots, n)`; where there is none, the number of all."""
+    """The indices of the synapses of each target; shape `(slots, n)`. Empty slots hold the number of synapses."""
     order = np.argsort(targets, kind="stable")
     count = np.bincount(targets, minlength=n)
     place = np.arange(len(targets)) - np.repeat(np.cumsum(count) - count, count)
@@ -235,18 +238,22 @@ def _slots(targets: np.ndarray, n: int) -> np.ndarray:
 
 
 class Conv(AbstractConnection):
-    """A convolution over a grid of neurons, in two dimensions.
+    """A two-dimensional convolution.
 
-    The neurons of both layers stand for images of shape `(channels, height, width)`, flattened in this order.
+    The neurons of source and target are images of shape `(channels, height, width)`, flattened in this order.
 
     **Arguments:**
 
-    - `source`, `target`: the names of the source and of the target.
-    - `weight`: the kernel, of shape `(channels out, channels in, height, width)`, shared by all places; for a synapse
-      with named ports, a dictionary of such arrays.
-    - `image`: the height and width of the source's image.
-    - `stride`, `padding`: how far the kernel moves on, and by how many silent neurons each side is extended.
-    - `delay`: how long a spike travels, in ms: one number, or an array of shape `()`. By default no time at all.
+    - `source`, `target`: the names of source and target.
+    - `weight`: the kernel, of shape `(channels out, channels in, height, width)`; for a synapse with named ports, a
+      dictionary of such arrays.
+    - `image`: the height and width of the source image.
+    - `stride`: the step of the kernel, in neurons.
+    - `padding`: the number of silent neurons that extend each side of the source image.
+    - `delay`: the delay, in ms; shape `()`. By default there is no delay.
+
+    **Raises:** `TypeError` or `ValueError` for a kernel that does not fit into the image, and otherwise as
+    [`spikax.Dense`][].
     """
 
     source: str = eqx.field(static=True)
@@ -275,7 +282,7 @@ class Conv(AbstractConnection):
 
     @property
     def image_out(self) -> tuple[int, int]:
-        """The height and width of the target's image."""
+        """The height and width of the target image."""
         height, width = (
             (size + 2 * self.padding - kernel) // self.stride + 1
             for size, kernel in zip(self.image, self._kernel()[2:], strict=True)
@@ -297,7 +304,7 @@ class Conv(AbstractConnection):
         source = np.where(inside, (c * self.image[0] + row) * self.image[1] + column, 0)
 
         def everywhere(x):
-            """The same in every channel of the target."""
+            """The same values for every channel of the target."""
             return jnp.broadcast_to(jnp.asarray(x)[:, None], (x.shape[0], out, height, width)).reshape(len(x), -1)
 
         def shared(kernel):

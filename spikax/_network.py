@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ._check_neuron import check_structures
-from ._checks import as_array, known, require, require_count, require_instance, require_key
+from ._checks import as_array, require, require_count, require_instance, require_key
 from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
-from ._synapse import is_synapse
+from ._summary import as_html, as_text
+from ._synapse import is_synapse, port_structure
 from ._types import is_parameter, resolved, stored
 
 
@@ -22,13 +23,17 @@ class Layer(eqx.Module):
 
     **Arguments:**
 
-    - `neuron`: the neuron. Each of its parameters is a number, which is a constant, or an array, which learns: of
-      shape `()`, shared by the layer, or with one entry per neuron on its first axis.
+    - `neuron`: the neuron. Each of its parameters is a number, which is constant, or an array, which is trained: of
+      shape `()`, shared by the layer, or with one value per neuron on its first axis.
     - `size`: the number of neurons.
-    - `weights`: how `sequential` draws the weights of the arrivals: a function `(key, shape) -> array` such as those
-      of `sx.init`, or the weights, of shape `(sources, size)`, also as a parameter such as `sx.Signed`. For a synapse
-      with named ports, a dictionary of them.
-    - `name`: the name that `sequential` gives the layer.
+    - `weights`: the weights of the connection to the layer, for [`spikax.sequential`][] and [`spikax.recurrent`][]: an
+      initializer `(key, shape) -> array`, such as those of `sx.init`, or an array or parameter (such as `sx.Signed`) of
+      shape `(sources, size)`. For a synapse with named ports, a dictionary of them. In a [`spikax.Network`][] the
+      connections hold the weights, and this must be None.
+    - `name`: the name of the layer, for `sequential` and `recurrent`.
+
+    **Raises:** `TypeError` or `ValueError` for parameters of the wrong shape, and for neurons whose methods do not fit
+    together.
     """
 
     neuron: AbstractNeuron = eqx.field(converter=stored)
@@ -57,17 +62,19 @@ class Network(eqx.Module):
     **Arguments:**
 
     - `layers`: the layers by name.
-    - `connections`: the connections, between the names of layers and of inputs, any number of them; a layer may
-      listen to itself, and layers to each other.
+    - `connections`: a list of connections. Their sources and targets are names of layers and inputs. Recurrent
+      connections are allowed, within a layer and between layers.
     - `inputs`: the number of channels of each input, by name; or one number, for a single input named `"input"`.
-    - `outputs`: the name of the layer whose spikes the network gives, or a list of names.
+    - `outputs`: the name of the output layer, or a list of names.
 
-    Calling the network, `network(inputs, t1=...)`, simulates it and gives the spikes of the output layer, or, for a
-    list of outputs, a dictionary of them by name; it takes the arguments of [`spikax.simulate`][].
+    Calling the network, `network(inputs, t1=...)`, simulates it and returns the spikes of the output layer, or, for a
+    list of outputs, a dictionary of them by name. The arguments are those of [`spikax.simulate`][].
 
-    `print(network)` shows layers, connections, sizes and the number of parameters.
+    `print(network)` shows the layers, connections and sizes, and which parameters are trained or constant. A notebook
+    shows the same as a table.
 
-    Raises `ValueError` for a name that no layer or input has, and for weights of the wrong shape.
+    **Raises:** `ValueError` for an unknown name of a layer or input, for weights of the wrong shape, and for a layer
+    with `weights`, which belong in a connection.
     """
 
     layers: dict[str, Layer]
@@ -81,7 +88,10 @@ class Network(eqx.Module):
         require(len(self.inputs) > 0, "inputs", "at least one input", self.inputs)
         for name, layer in self.layers.items():
             require_instance(layer, Layer, f"layers[{name!r}]", "a `sx.Layer`")
-            require(name not in self.inputs, "layers", "named otherwise than the inputs", name)
+            require(name not in self.inputs, "layers", "named differently from the inputs", name)
+            # They would not be used, and an array would count as a trained parameter.
+            hint = f"Give them to a connection, `sx.Dense(source, {name!r}, weights)`, or use `sx.sequential`."
+            require(layer.weights is None, f"layers[{name!r}].weights", "None", layer.weights, hint)
         for output in self.output_names:
             require(output in self.layers, "outputs", f"among the layers {list(self.layers)}", output)
         for connection in self.connections:
@@ -98,10 +108,10 @@ class Network(eqx.Module):
         where = f"`{connection.source}` to `{connection.target}`"
         require(connection.shape == shape, "weight", f"for {shape} neurons from {where}", connection.shape)
         synapse = self.layers[connection.target].neuron.synapse
-        ports = jax.tree.structure(synapse, is_leaf=is_synapse)
+        ports = port_structure(synapse)
         has_ports = jax.tree.structure(resolved(connection.weight)) == ports
         names = "one array" if is_synapse(synapse) else f"a dictionary with the ports {list(synapse)}"
-        require(has_ports, "weight", f"{names}, as the synapse of `{connection.target}` asks", connection.weight)
+        require(has_ports, "weight", f"{names}, as the synapse of `{connection.target}` requires", connection.weight)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -113,12 +123,12 @@ class Network(eqx.Module):
         return tuple(connection for connection in self.connections if connection.target == name)
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The layers in groups, each after those that it listens to; layers that reach each other form one group."""
+        """The groups of mutually connected layers, each after the groups that it receives from."""
         heard = {name: self._heard_by(name) for name in self.layers}
         groups: list[tuple[str, ...]] = []
         waiting = list(self.layers)
         while waiting:
-            # Of all layers that are left, one that hears the fewest hears none but those of its own group.
+            # Of the remaining layers, the one with the fewest direct and indirect sources receives only from its group.
             first = min(waiting, key=lambda name: len(heard[name] | {name}))
             group = tuple(name for name in waiting if name == first or (name in heard[first] and first in heard[name]))
             groups.append(group)
@@ -126,11 +136,11 @@ class Network(eqx.Module):
         return tuple(groups)
 
     def is_recurrent(self, group: tuple[str, ...]) -> bool:
-        """Whether a layer of the group listens to one of them."""
+        """Whether a layer of the group receives from a layer of the group."""
         return any(c.source in group and c.target in group for c in self.connections)
 
     def _heard_by(self, name: str) -> set[str]:
-        """The layers that a layer listens to, at first or at further hand."""
+        """The layers from which a layer receives, directly or indirectly."""
         heard: set[str] = set()
         waiting = [name]
         while waiting:
@@ -141,20 +151,24 @@ class Network(eqx.Module):
 
     @property
     def dtype(self) -> Any:
-        """The float type of a simulation: that of the weights and of the learnable parameters."""
-        leaves = jax.tree.leaves(eqx.filter((self.layers, self.connections), eqx.is_inexact_array))
+        """The float type of a simulation: the widest float type of the weights and parameters."""
+        # Resolved, to include the values of `sx.Fixed`, which are stored as integers.
+        leaves = jax.tree.leaves(eqx.filter(resolved((self.layers, self.connections)), eqx.is_inexact_array))
         for leaf in leaves:
             fits = leaf.dtype in (jnp.float32, jnp.float64)
-            hint = "No spike time is exact in fewer digits: cast the arrays, for example by `.astype(jnp.float32)`."
+            hint = "Spike times need this precision. Cast the arrays, for example by `.astype(jnp.float32)`."
             require(fits, "network", "of arrays in float32 or float64", leaf.dtype, hint, TypeError)
-        return jnp.result_type(*(leaf.dtype for leaf in leaves)) if leaves else jnp.result_type(float)
+        # Not `jnp.result_type`, which raises for mixed types under strict dtype promotion.
+        widest = max((leaf.dtype for leaf in leaves), key=lambda kind: kind.itemsize, default=float)
+        # An array of NumPy may be float64 while JAX has only float32.
+        return jax.dtypes.canonicalize_dtype(widest)
 
     def __call__(self, inputs: Spikes | Events | dict, t1: Any = None, **options: Any) -> Any:
-        """The spikes of the output layer, or layers; see [`spikax.simulate`][] for the arguments."""
-        from ._simulate import simulate
+        """Returns the spikes of the output layer or layers. See [`spikax.simulate`][] for the arguments."""
+        from ._simulate.entry import simulate
 
-        # Without `t1` too, as Optax calls what should be a tree of labels.
-        hint = "To give Optax labels or a mask in the structure of a network, write `lambda _: labels`."
+        # `t1` is optional for this check: Optax calls any callable that is passed as labels or mask.
+        hint = "To pass labels or a mask with the structure of a network to Optax, write `lambda _: labels`."
         are_inputs = not isinstance(inputs, Network)
         require(
             are_inputs, "inputs", "`sx.Spikes`, `sx.Events`, or a dictionary of them", type(inputs), hint, TypeError
@@ -163,20 +177,26 @@ class Network(eqx.Module):
         return spikes[self.outputs] if isinstance(self.outputs, str) else {name: spikes[name] for name in self.outputs}
 
     def __str__(self) -> str:
-        return _summary(self)
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """The representation in a notebook."""
+        return as_html(self)
 
 
 def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
-    """A feed-forward network: every layer listens to the one before it.
+    """Creates a feed-forward network, in which each layer receives from the one before it.
 
     **Arguments:**
 
     - `inputs`: the number of input channels.
-    - `layers`: the layers, each with its `weights`. Those without a name are called `"hidden"` (`"hidden1"`,
-      `"hidden2"`, ... where there are several) and, the last one, `"output"`.
+    - `layers`: the layers, each with its `weights`. Layers without a name are called `"hidden"` (`"hidden1"`,
+      `"hidden2"`, ... if there are several), and the last one `"output"`.
     - `key`: the random key for the weights.
 
-    Raises `TypeError` or `ValueError` for a layer without weights, or with weights of the wrong shape.
+    **Returns:** a [`spikax.Network`][] with [`spikax.Dense`][] connections.
+
+    **Raises:** `TypeError` or `ValueError` for a layer without weights, or with weights of the wrong shape.
     """
     require_count(inputs, "inputs")
     require(len(layers) > 0, "layers", "at least one `sx.Layer`", layers)
@@ -218,14 +238,20 @@ def _draw(layer: Layer, name: str, shape: tuple[int, int], key: PRNGKeyArray) ->
 
 
 def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, delay: Any = None) -> Network:
-    """As `sequential`, with layers that listen to themselves: all but the last, or the only one.
+    """Creates a network as `sequential` does, with recurrent connections within all layers but the last.
+
+    A single layer is recurrent too.
 
     **Arguments:**
 
-    - `inputs`, `layers`, `key`: as of [`spikax.sequential`][].
-    - `weights`: how the weights of each layer to itself are drawn: as the `weights` of a layer, of shape
-      `(size, size)`. Wrap them in `sx.Masked` for neurons that do not reach themselves.
-    - `delay`: how long a spike within a layer travels, in ms; as of [`spikax.Dense`][].
+    - `inputs`, `layers`, `key`: as for [`spikax.sequential`][].
+    - `weights`: the weights within each recurrent layer: like the `weights` of a [`spikax.Layer`][], of shape
+      `(size, size)`. Wrap them in `sx.Masked` to exclude connections of neurons to themselves.
+    - `delay`: the delays of the recurrent connections, in ms, as for [`spikax.Dense`][].
+
+    **Returns:** a [`spikax.Network`][].
+
+    **Raises:** `TypeError` or `ValueError`, as `sequential`.
     """
     network = sequential(inputs, *layers, key=key)
     names = list(network.layers)
@@ -236,47 +262,6 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
         weight = _draw(layer, name, (size, size), jax.random.fold_in(key, len(names) + number))
         loops.append(Dense(name, name, weight, delay))
     return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
-
-
-def _summary(network: Network) -> str:
-    """Layers, connections, sizes and parameters, in columns."""
-    rows = [(f"  {name}", f"{size} channels", "", "") for name, size in network.inputs.items()]
-    for group in network.groups():
-        for name in group:
-            layer = network.layers[name]
-            mark = " (output)" if name in network.output_names else ""
-            kind = type(layer.neuron).__name__ + mark
-            rows.append((f"  {name}", f"{layer.size} neurons", kind, _parameters(layer)))
-    wires = [
-        (
-            f"  {c.source} → {c.target}",
-            f"{c.shape[0]} × {c.shape[1]}",
-            type(c).__name__ + ("" if c.delay is None else f", {_delay(c.delay)}"),
-            _parameters(c),
-        )
-        for c in network.connections
-    ]
-    widths = [max(len(row[i]) for row in rows + wires) for i in range(4)]
-
-    def lines(rows):
-        return ["  ".join(entry.ljust(w) for entry, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-    head = f"Network: {_parameters(network) or 'no parameters'}"
-    return "\n".join([head, *lines(rows), "connections", *lines(wires)])
-
-
-def _parameters(tree: Any) -> str:
-    n = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
-    return f"{n:,} parameter{'s' if n != 1 else ''}" if n else ""
-
-
-def _delay(delay: Any) -> str:
-    """A delay, or the span of several."""
-    numbers = known(resolved(delay))
-    if numbers is None:
-        return "delayed"
-    low, high = float(numbers.min()), float(numbers.max())
-    return f"delayed by {low:.3g} ms" if low == high else f"delayed by {low:.3g} to {high:.3g} ms"
 
 
 def _listed(connections: Any) -> tuple[AbstractConnection, ...]:

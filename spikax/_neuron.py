@@ -1,4 +1,4 @@
-"""What a neuron is."""
+"""The abstract base class of all neurons, and events."""
 
 import abc
 from collections.abc import Callable
@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import known, require
-from ._synapse import drive_of, initial_filters, is_impulsive, is_synapse, require_synapse, Synapse
+from ._synapse import drive_of, initial_filters, is_impulsive, require_synapse, Synapse
 from ._types import State, Weight
 from .constraints import Checked
 
 
 class Event(eqx.Module):
-    """Something that happens to a neuron whenever a condition rises through zero.
+    """A jump of the state, triggered whenever a condition rises through zero.
 
     **Arguments:**
 
-    - `condition`: `(t, state) -> number`. The event happens as it rises through zero.
-    - `jump`: `(t, state) -> state`. The state right after the event.
+    - `condition`: a function `(t, state) -> number`. The event happens when it rises through zero.
+    - `jump`: a function `(t, state) -> state`, which returns the state right after the event.
     """
 
     condition: Callable[[Float[Array, ""], State], Float[Array, ""]]
@@ -30,14 +30,14 @@ class Event(eqx.Module):
 
 
 class AbstractNeuron(Checked):
-    """ONE neuron: how it moves, when it spikes, and what a spike does to it.
+    """A single neuron: its dynamics, spike condition and reset.
 
-    Every method is for a single neuron, with scalars `t` and `drive` and a state of scalars (or of any small
-    arrays); the framework vectorises over the neurons of a layer and over the batch. A parameter that is a number is
-    a constant. A parameter that is an array, of shape `()` or one value per neuron, learns. A field made by
-    [`spikax.parameter`][] says what it must be.
+    Every method describes one neuron: `t` and `drive` are scalars, and the state is a pytree of scalars or small
+    arrays. spikax vectorises over the neurons of a layer and over the batch. A parameter given as a number is a
+    constant. A parameter given as an array, of shape `()` or with one value per neuron, is trainable, unless it is
+    wrapped in [`spikax.Fixed`][]. Declare parameters with [`spikax.parameter`][], which states their constraints.
 
-    `dynamics` must be smooth between events: a kink or a jump in it belongs into `internal_events`.
+    `dynamics` must be smooth between events. Put kinks and jumps into `internal_events`.
     """
 
     synapse: eqx.AbstractVar[Synapse]
@@ -51,86 +51,93 @@ class AbstractNeuron(Checked):
 
     @abc.abstractmethod
     def dynamics(self, t: Float[Array, ""], state: State, drive: Any) -> State:
-        """The derivative of the state, in the structure of the state; `drive` is what the synapse delivers at `t`."""
+        """The time derivative of the state, in the structure of the state.
+
+        `drive` is the output of the synapse at time `t`.
+        """
 
     @abc.abstractmethod
     def spike_condition(self, t: Float[Array, ""], state: State) -> Float[Array, ""]:
-        """A number; the neuron spikes as it rises through zero."""
+        """A number. The neuron spikes when it rises through zero."""
 
     @abc.abstractmethod
     def reset(self, t: Float[Array, ""], state: State) -> State:
-        """The state right after the neuron's own spike."""
+        """The state right after a spike of this neuron."""
 
     def receive(self, t: Float[Array, ""], state: State, weight: Weight) -> State:
         """The state right after an arrival through a `DeltaSynapse`.
 
-        With named ports, `weight` has an entry for every port.
+        With named ports, `weight` has one entry per port.
         """
         raise TypeError(
             f"`synapse` must be a filter such as `sx.ExpSynapse()` for {type(self).__name__}, which has no `receive`; "
-            "got `sx.DeltaSynapse()`. Define `receive(t, state, weight)` to say what an arrival does to the state."
+            "got `sx.DeltaSynapse()`. Define `receive(t, state, weight)`, which returns the state after an arrival."
         )
 
     def payload(self, t: Float[Array, ""], state: State, drive: Any) -> Any:
-        """What a spike carries to its targets, read right before the reset: numbers in any structure; here nothing."""
+        """Numbers that a spike transmits to its targets, evaluated right before the reset. None by default.
+
+        Any pytree of numbers.
+        """
         return None
 
     def gain(self, payload: Any) -> Any:
-        """By what the weight of an arrival with this payload is multiplied; here by one.
+        """The factors by which this payload multiplies the weights of its arrival. None, a factor of one, by default.
 
-        A number for every port of the synapse, in the structure of the synapse. It depends on the payload alone.
+        One number per port, in the structure of the synapse. It depends on the payload only.
         """
         return None
 
     @property
     def is_linear(self) -> bool:
-        """Whether `dynamics` and `spike_condition` are linear in state and drive, up to constants; not so by default.
+        """Whether `dynamics` and `spike_condition` are linear in state and drive, up to a constant. False by default.
 
-        A neuron that says so can be simulated parallel in time, without a solver: see [`spikax.ParallelInTime`][]. Its
-        reset may be anything that takes the condition below zero. A layer checks the claim against the methods.
+        Such a neuron can be simulated in closed form, without a solver: see [`spikax.ClosedForm`][]. Its reset may be
+        any function that leaves the spike condition below zero. [`spikax.Layer`][] checks the claim numerically.
         """
         return False
 
+    @property
+    def can_spike(self) -> bool:
+        """Whether the neuron can spike at all. True by default; a readout is simulated without looking for spikes."""
+        return True
+
     def internal_events(self) -> tuple[Event, ...]:
-        """Further events, which emit no spike: a dendritic spike, the end of a refractory period, a kink."""
+        """Further events that emit no spike, such as a dendritic spike, the end of a refractory period, or a kink."""
         return ()
 
 
 def events_of(neuron: AbstractNeuron) -> tuple[Event, ...]:
-    """All events of a neuron; the first is its spike."""
+    """All events of a neuron. The first is its spike."""
     return (Event(neuron.spike_condition, neuron.reset), *neuron.internal_events())
 
 
 def stops_at_arrivals(neuron: AbstractNeuron) -> bool:
-    """Whether an arrival may change the membrane at once."""
+    """Whether an arrival can change the state of the neuron immediately."""
     return is_impulsive(neuron.synapse)
 
 
-def is_plain(neuron: AbstractNeuron) -> bool:
-    """Whether a neuron's spikes carry nothing, and all arrivals count with their weights."""
-    kind = type(neuron)
-    return kind.payload is AbstractNeuron.payload and kind.gain is AbstractNeuron.gain
-
-
 def require_linear(neuron: AbstractNeuron) -> None:
-    """Raises `ValueError` if a neuron claims to be linear and its methods are not, as far as its parameters are known.
+    """Raises `ValueError` if the methods of a neuron with `is_linear` are not linear. Skipped for traced parameters.
 
-    A function f is linear up to a constant if f(p) + f(q) = f(p + q) + f(0), here at random points and four times.
+    A function f is linear up to a constant if f(p) + f(q) = f(p + q) + f(0). This is tested at random points p and q,
+    and at four different times.
     """
     parameters, rest = eqx.partition(neuron, eqx.is_array)
     if any(known(leaf) is None for leaf in jax.tree.leaves(parameters)):
         return
-    # Of the first neuron, in the default float type, as the points are.
+    # The first neuron only, in the default float type, like the test points.
     first_of = jax.tree.map(lambda leaf: np.asarray(leaf)[(0,) * min(leaf.ndim, 1)], parameters)
     floats = jax.tree.map(lambda x: x.astype(jnp.result_type(float)) if eqx.is_inexact_array_like(x) else x, first_of)
     one = eqx.combine(floats, rest)
-    weight = jax.tree.map(lambda _: jnp.zeros(()), one.synapse, is_leaf=is_synapse)
-    zero = jax.eval_shape(lambda: (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, weight))))
+    zero = jax.eval_shape(
+        lambda: (one.initial_state(), drive_of(one.synapse, initial_filters(one.synapse, jnp.zeros(()))))
+    )
     zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape), zero)
     rng = np.random.default_rng(0)
 
     def values(t, point):
-        # The numbers are needed now, also inside of a `jit` around it all.
+        # Concrete numbers are needed, also when called under `jit`.
         with jax.ensure_compile_time_eval():
             state, drive = jax.tree.map(jnp.asarray, point)
             found = one.dynamics(jnp.asarray(t), state, drive), one.spike_condition(jnp.asarray(t), state)

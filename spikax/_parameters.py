@@ -1,4 +1,4 @@
-"""Parameters that keep a property while they learn: they are stored in a form in which they cannot lose it."""
+"""Constrained parameters: they are stored in a form in which the constraint always holds."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt
 
 from ._checks import as_array, known, require, require_finite, require_positive
-from ._types import AbstractParameter, is_parameter, resolved, strong
+from ._types import AbstractParameter, is_parameter, known_stays_known, resolved, strong
 
 
 class Positive(AbstractParameter):
-    r"""A parameter that stays positive: what is stored, and what an optimiser changes, is its logarithm.
+    r"""A positive parameter. The stored value, which an optimiser changes, is its logarithm.
 
     $$ \theta = e^{x}, \qquad \frac{\partial L}{\partial x} = \theta\, \frac{\partial L}{\partial \theta}. $$
 
-    It goes wherever a parameter of a neuron or of a synapse goes.
+    It can be used for any parameter of a neuron, a synapse or a connection.
 
     ```python
     neuron = sx.LIF(tau_mem=sx.Positive(20.0), synapse=sx.ExpSynapse(tau=sx.Positive(jnp.full(120, 5.0))))
@@ -25,9 +25,9 @@ class Positive(AbstractParameter):
 
     **Arguments:**
 
-    - `value`: a positive number, or an array with one for every neuron.
+    - `value`: a positive number, or an array of positive numbers, for example one per neuron.
 
-    Raises `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for other values, unless they are traced.
     """
 
     log: Float[Array, "..."]
@@ -49,12 +49,59 @@ class Positive(AbstractParameter):
         return eqx.tree_at(lambda parameter: parameter.log, self, log)
 
 
+class Fixed(AbstractParameter):
+    """A constant array, with one value for each neuron or synapse.
+
+    A number is always constant, and a plain array is trained. So this is for constants that differ between neurons, and
+    for fixed weights. It has no gradient, and no optimiser changes it, with or without weight decay.
+
+    ```python
+    neuron = sx.LIF(tau_mem=sx.Fixed(jax.random.uniform(key, (120,), minval=10.0, maxval=30.0)))
+    readout = sx.Dense("hidden", "output", sx.Fixed(weight))  # of shape (hidden, output)
+    ```
+
+    Its float type counts like that of any other array of the network. Code that casts the floating-point arrays of a
+    network does not cast it. Create a new one instead: `sx.Fixed(fixed.value.astype(dtype))`.
+
+    **Arguments:**
+
+    - `value`: an array of JAX or NumPy, a number, or another parameter, such as `Positive`, whose value is kept.
+
+    **Raises:** `TypeError` or `ValueError` for other or non-finite values, unless they are traced.
+    """
+
+    # The bits of the numbers, as an array of integers, which every filter for trained parameters excludes. A float with
+    # `stop_gradient` would still be a leaf that weight decay changes. A static field would be compiled into the
+    # program, compared in every call, and could not be traced, mapped or sharded.
+    bits: UInt[Array, "..."]
+
+    def __init__(self, value: Any):
+        require_finite(value, "value")
+        array = _as_floats(resolved(value))
+        is_wide = array.dtype in (jnp.float32, jnp.float64)
+        require(is_wide, "value", "in float32 or float64", array.dtype, error=TypeError)
+        self.bits = _viewed(array, jnp.uint32 if array.dtype == jnp.float32 else jnp.uint64)
+
+    def __check_init__(self):
+        is_right = isinstance(self.bits, jax.Array) and self.bits.dtype in (jnp.uint32, jnp.uint64)
+        require(is_right, "bits", "an array of unsigned integers of 32 or 64 bits", self.bits, error=TypeError)
+        require_finite(self.value, "value")
+
+    @property
+    def value(self) -> Float[Array, "..."]:
+        """The array."""
+        return _viewed(self.bits, jnp.float32 if self.bits.dtype == jnp.uint32 else jnp.float64)
+
+    def scaled(self, factor):
+        return Fixed(scaled(self.value, factor))
+
+
 class Signed(AbstractParameter):
-    r"""Weights whose signs stay: what is stored, and what an optimiser changes, is the logarithm of their magnitudes.
+    r"""Weights with fixed signs. The stored value, which an optimiser changes, is the logarithm of their magnitudes.
 
     $$ w = s\, e^{x}, \qquad s = \pm 1, \qquad \frac{\partial L}{\partial x} = w\, \frac{\partial L}{\partial w}. $$
 
-    With one sign for every source this is Dale's law: a neuron is either excitatory or inhibitory.
+    With one sign per source this is Dale's law: a neuron is either excitatory or inhibitory.
 
     ```python
     signs = jnp.where(jnp.arange(100) < 80, 1, -1)[:, None]  # of 100 sources, 80 excite
@@ -63,10 +110,11 @@ class Signed(AbstractParameter):
 
     **Arguments:**
 
-    - `value`: the weights. None is zero; for connections that are absent, put a `Masked` around.
-    - `signs`: the signs of the weights, 1 or -1, in their shape or one that extends to it, such as `(sources, 1)`.
+    - `value`: the weights, all nonzero. For absent connections, wrap the `Signed` in a `Masked`.
+    - `signs`: the signs of the weights, 1 or -1, in a shape that broadcasts to that of the weights, such as
+      `(sources, 1)`.
 
-    Raises `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for other values, unless they are traced.
 
     ??? cite "Reference"
         J. Cornford et al., *Learning to live with Dale's principle: ANNs with separate excitatory and inhibitory
@@ -74,7 +122,7 @@ class Signed(AbstractParameter):
     """
 
     log: Float[Array, "..."]
-    excites: Bool[Array, "..."]  # no float, so that it does not learn
+    excites: Bool[Array, "..."]  # not a float, so it is not trained
 
     def __init__(self, value: Any, signs: Any):
         require_finite(value, "value")
@@ -82,7 +130,7 @@ class Signed(AbstractParameter):
         _require_extends(signs, value, "signs")
         numbers, ones = known(value), known(signs)
         require(ones is None or bool(np.all(np.abs(ones) == 1)), "signs", "1 or -1", signs)
-        hint = "A weight of zero has no sign: for connections that are absent, use `sx.Masked`."
+        hint = "A weight of zero has no sign: for absent connections, use `sx.Masked`."
         agree = numbers is None or ones is None or bool(np.all(np.sign(numbers) == ones))
         require(agree, "value", "of the given signs, and nowhere zero", value, hint)
         self.log = jnp.log(jnp.abs(_as_floats(value)))
@@ -104,7 +152,7 @@ class Signed(AbstractParameter):
 
 
 class Masked(AbstractParameter):
-    r"""Weights of which some are zero, and stay so: connections that are absent.
+    r"""Weights with a fixed mask: absent connections have weight zero.
 
     $$ w = m\, x, \quad m = 0 \text{ or } 1, \quad \frac{\partial L}{\partial x} = m\, \frac{\partial L}{\partial w}. $$
 
@@ -114,10 +162,10 @@ class Masked(AbstractParameter):
 
     **Arguments:**
 
-    - `value`: the weights, an array or a parameter such as `Signed`; what they are outside of the mask is of no effect.
-    - `mask`: where there is a connection: True or False, in the shape of the weights or one that extends to it.
+    - `value`: the weights, an array or a parameter such as `Signed`. Values outside the mask have no effect.
+    - `mask`: True where there is a connection, else False, in a shape that broadcasts to that of the weights.
 
-    Raises `TypeError` or `ValueError` for anything else, as far as it is known.
+    **Raises:** `TypeError` or `ValueError` for other values, unless they are traced.
     """
 
     inner: Float[Array, "..."] | AbstractParameter
@@ -143,7 +191,7 @@ class Masked(AbstractParameter):
 
 
 def scaled(tree: Any, factor: Any) -> Any:
-    """All floating-point arrays times a positive factor; a parameter in a form of its own sees to its value itself."""
+    """The tree with all values times a positive factor. An `AbstractParameter` is scaled by its method `scaled`."""
 
     def leaf(node):
         if is_parameter(node):
@@ -153,8 +201,14 @@ def scaled(tree: Any, factor: Any) -> Any:
     return jax.tree.map(leaf, tree, is_leaf=is_parameter)
 
 
+def _viewed(array: Array, dtype: Any) -> Array:
+    """The same bits as another type of the same width."""
+    with known_stays_known(array):
+        return jax.lax.bitcast_convert_type(array, dtype)
+
+
 def _as_floats(value: Any) -> Float[Array, "..."]:
-    """An array that is not weakly typed; one of a number in the default float type."""
+    """An array that is not weakly typed. A number gets the default float type."""
     return strong(jnp.asarray(value, None if hasattr(value, "dtype") else jnp.result_type(float)))
 
 
@@ -165,7 +219,7 @@ def _require_mask(mask: Any, value: Any, name: str) -> None:
 
 
 def _require_extends(array: Any, value: Any, name: str) -> None:
-    """Raises unless an array has the shape of `value`, or extends to it by the rules of broadcasting."""
+    """Raises unless an array broadcasts to the shape of `value`."""
     shape, whole = np.shape(array), np.shape(value)
     try:
         extends = np.broadcast_shapes(shape, whole) == whole

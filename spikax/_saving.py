@@ -1,4 +1,4 @@
-"""Networks in files: a description in JSON, and the arrays beside it."""
+"""Saving and loading of networks: a description in JSON, and the arrays."""
 
 import dataclasses
 import inspect
@@ -20,21 +20,21 @@ import numpy as np
 
 from ._checks import require, require_instance
 from ._files import replacing
-from ._simulate import simulate
+from ._simulate.entry import simulate
 from ._types import Constant, Integer, resolved
 from ._version import __version__
 
 
 FORMAT = 1
 
-# What a file may name without being asked. Of anything else the reader has to bring the class.
+# Libraries whose classes and functions a file may name. Other classes have to be passed to `load`.
 _LIBRARIES = ("spikax", "diffrax", "optimistix", "lineax")
 _DESCRIPTION = "network.json"
-_LONGEST = 2**26  # bytes of a description; it takes many times as many in memory
+_LONGEST = 2**26  # the maximal length of a description, in bytes; it takes many times as much memory
 
 
 def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | None = None) -> None:
-    """Writes a network into a file, with all that makes it, and how it is simulated.
+    """Saves a network to a file, with the options of its simulation.
 
     ```python
     sx.save("network.zip", network, {"t1": 60.0, "max_spikes": 16, "solver": diffrax.Tsit5(), "rtol": 1e-7})
@@ -42,18 +42,18 @@ def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | Non
     spikes = network(inputs, **options)  # the same spikes, to the bit
     ```
 
-    The file is a zip archive: a description to read, `network.json`, and a `.npy` file for every array. It holds no
-    code: of classes and functions it holds the names. The file appears, or replaces an older one, when it is complete.
+    The file is a zip archive with a readable description, `network.json`, and a `.npy` file for each array. It contains
+    no code, only the names of classes and functions. An existing file is replaced only when the new one is complete.
 
     **Arguments:**
 
-    - `path`: where to write.
+    - `path`: the path of the file.
     - `network`: the network; or any tree of Equinox modules, dictionaries with strings as keys, lists, tuples,
       numbers, strings, None, and arrays of JAX and NumPy.
-    - `options`: arguments for [`spikax.simulate`][] by name, such as solver, tolerances, adjoint and method.
+    - `options`: arguments for [`spikax.simulate`][] by name, such as `method`.
 
-    **Raises:** `TypeError` for what cannot be described so: functions, but those of Diffrax, Optimistix and Lineax, and
-    thus the neurons of [`spikax.neuron_from`][]; `ValueError` for options that `simulate` does not have.
+    **Raises:** `TypeError` for values that cannot be saved, such as functions (except those of Diffrax, Optimistix and
+    Lineax), and thus the neurons of [`spikax.neuron_from`][]; `ValueError` for unknown options of `simulate`.
     """
     options = {} if options is None else options
     require_instance(options, Mapping, "options", "a dictionary of arguments for `sx.simulate`")
@@ -78,40 +78,40 @@ def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | Non
 
 
 def load(path: str | os.PathLike, modules: Sequence[type[eqx.Module]] = ()) -> tuple[Any, dict[str, Any]]:
-    """Reads a network, and the options of its simulation, from a file that [`spikax.save`][] wrote.
+    """Loads a network and the options of its simulation from a file written by [`spikax.save`][].
 
-    Nothing in the file is run or unpickled. Classes are found by their names among those of spikax, Diffrax,
-    Optimistix and Lineax, and those in `modules`; the parts of the network are then checked as when they are made. No
-    more is read than the file holds: its members are not compressed.
+    Nothing in the file is executed or unpickled. Classes are looked up by name among those of spikax, Diffrax,
+    Optimistix, Lineax and `modules`. The parts of the network are checked as on construction. The members of the file
+    are not compressed, so no more data is read than the size of the file.
 
     **Arguments:**
 
-    - `path`: the file.
-    - `modules`: the other classes in the network, such as neurons of your own: `sx.load(path, [Adapting])`.
+    - `path`: the path of the file.
+    - `modules`: the other classes in the network, such as your own neurons: `sx.load(path, [Adapting])`.
 
-    **Returns:** the network and the options, an empty dictionary where none were saved.
+    **Returns:** the network and the options, an empty dictionary if none were saved.
 
-    **Raises:** `ValueError`, with the path, for a file of another format, a damaged one, or one that names classes
-    that are not known; `OSError` where there is none.
+    **Raises:** `ValueError` for a file of another format, a damaged file, or unknown classes; `OSError` if the file
+    cannot be read.
     """
     classes = _by_name(modules)
     try:
         with zipfile.ZipFile(path) as archive:
             _expect_plain(archive, os.path.getsize(path))
             description = json.loads(archive.read(_DESCRIPTION))
-            _expect(isinstance(description, dict), "its description is no JSON object")
+            _expect(isinstance(description, dict), "its description is not a JSON object")
             version = description.get("format")
             _expect(version == FORMAT, f"its format is {version!r}, and this version of spikax reads {FORMAT}")
             reader = _Reader(archive, classes, str(description.get("spikax")), set())
             network, options = (reader.read(description.get(part)) for part in ("network", "options"))
-            _expect(isinstance(options, dict), "its options are no dictionary")
+            _expect(isinstance(options, dict), "its options are not a dictionary")
             return network, options
     except _DAMAGES as error:
         what = str(error).rstrip(".") or type(error).__name__
         raise ValueError(f"`path` must be a file written by `sx.save`; got {os.fspath(path)!r}: {what}.") from error
 
 
-# What zipfile, json, NumPy and the checks of modules raise for a file that is not as it was written.
+# The exceptions of zipfile, json, NumPy and the checks of modules for a damaged file.
 _DAMAGES = (
     ValueError,
     TypeError,
@@ -127,13 +127,13 @@ _DAMAGES = (
 
 
 class _Writer(NamedTuple):
-    """Describes a tree in JSON, and collects its arrays and the classes that are no library's."""
+    """Describes a tree in JSON, and collects its arrays and classes."""
 
     arrays: list[np.ndarray]
     classes: dict[str, type]
 
     def describe(self, value: Any, where: str) -> Any:
-        """A value in JSON; an object of JSON always says what it is."""
+        """The description of a value. A JSON object always names its kind."""
         value = resolved(value) if isinstance(value, Constant | Integer) else value
         kind = type(value)
         if value is None or kind in (bool, int, str):
@@ -165,19 +165,19 @@ class _Writer(NamedTuple):
     def _array(self, value: Any) -> dict[str, Any]:
         array = np.asarray(value)
         of = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
-        # NumPy writes the types that it does not have itself, such as bfloat16, as bytes without a name.
+        # NumPy writes types that it does not have itself, such as bfloat16, as bytes without a name.
         self.arrays.append(array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array)
         name = _member(len(self.arrays) - 1)
         return {"array": name, "of": of, "dtype": array.dtype.name, "shape": list(array.shape)}
 
 
 class _Reader(NamedTuple):
-    """Makes a tree from its description. A description that is wrong anywhere raises an error that says what is."""
+    """Creates a tree from its description. An invalid description raises an error that names the problem."""
 
     archive: zipfile.ZipFile
     classes: dict[str, type]
     version: str
-    done: set[str]  # the members that were read
+    done: set[str]  # the members already read
 
     def read(self, node: Any) -> Any:
         """The value that a node describes."""
@@ -194,12 +194,12 @@ class _Reader(NamedTuple):
                 return {key: self.read(item) for key, item in items.items()}
             case {"function": str(name), **rest} if not rest:
                 function = _found(name)
-                _expect(isinstance(function, types.FunctionType), f"it names a function `{name}`, which is not known")
+                _expect(isinstance(function, types.FunctionType), f"it names the unknown function `{name}`")
                 return function
             case {"class": str(name), "fields": dict(fields), **rest} if not rest:
                 return self._module(name, {key: self.read(item) for key, item in fields.items()})
             case {"array": str(name), "of": ("jax" | "numpy" | "scalar") as of, "dtype": dtype, "shape": shape, **rest}:
-                _expect(not rest, f"its description of `{name}` has more in it than belongs there")
+                _expect(not rest, f"its description of `{name}` has unknown entries")
                 return self._array(name, of, dtype, shape)
         raise ValueError(f"its description has a part that stands for nothing: {str(node)[:80]}")
 
@@ -211,10 +211,10 @@ class _Reader(NamedTuple):
         names = [field.name for field in dataclasses.fields(kind)]
         written = f"the file, of spikax {self.version}, has {sorted(fields)}"
         _expect(set(names) == set(fields), f"the class `{name}` has the fields {sorted(names)}, and {written}")
-        # Not by the constructor, whose arguments need not be the fields. Converters and checks are run all the same.
+        # Not by the constructor, whose arguments may differ from the fields. Converters and checks are run as well.
         module = object.__new__(kind)
         for field in dataclasses.fields(kind):
-            # A converter checks what `__check_init__` takes for granted. One of ours leaves as it is what it has made.
+            # A converter checks what `__check_init__` relies on. Converters of spikax do not change converted values.
             convert = field.metadata.get("converter") if kind.__module__.startswith("spikax.") else None
             value = fields[field.name]
             object.__setattr__(module, field.name, value if convert is None else convert(value))
@@ -228,7 +228,7 @@ class _Reader(NamedTuple):
         self.done.add(name)
         described = f"{dtype}{shape}"
         with self.archive.open(name) as member:
-            # The head of the array alone, before there is any memory for its data.
+            # Only the header of the array, before memory is allocated for its data.
             _expect(np.lib.format.read_magic(member) == (1, 0), f"its array `{name}` is of another format of NumPy")
             found, _, raw = np.lib.format.read_array_header_1_0(member)
             kind = jnp.dtype(dtype)
@@ -249,10 +249,10 @@ class _Reader(NamedTuple):
 
 
 def _expect_plain(archive: zipfile.ZipFile, size: int) -> None:
-    """Raises unless what can be read from an archive of this size is no more than it, and its description is short."""
+    """Raises unless the archive is uncompressed, its members fit into its size, and its description is short."""
     members = archive.infolist()
     is_plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    _expect(is_plain, "it is compressed, which `sx.save` leaves to others: unzip it, and zip it without (`zip -0`)")
+    _expect(is_plain, "it is compressed, unlike files of `sx.save`: unzip it, and zip it uncompressed (`zip -0`)")
     _expect(sum(member.file_size for member in members) <= size, "its members are larger than the file")
     length = archive.getinfo(_DESCRIPTION).file_size
     _expect(length <= _LONGEST, f"its description has {length} bytes, more than {_LONGEST}")
@@ -271,7 +271,7 @@ def _is_of_library(value: Any) -> bool:
 
 
 def _name_of(value: Any) -> str:
-    """The name of a class or function: with the library that makes it public, or the module in it; else alone."""
+    """The name of a class or function, qualified by its library or module if it is of one of the libraries."""
     if not _is_of_library(value):
         return value.__name__
     library, name = value.__module__.split(".")[0], value.__name__
@@ -280,9 +280,9 @@ def _name_of(value: Any) -> str:
 
 
 def _found(name: str) -> Any:
-    """The class or function of a library with this name; None where there is none."""
+    """The class or function of a library with this name, or None."""
     module, _, last = name.rpartition(".")
-    # Among the modules that are there: a name in a file shall import nothing.
+    # Only among the imported modules: a name in a file must not import anything.
     value = vars(sys.modules[module]).get(last) if module in sys.modules else None
     is_right = isinstance(value, type | types.FunctionType) and _is_of_library(value) and _name_of(value) == name
     return value if is_right else None
@@ -299,17 +299,17 @@ def _by_name(modules: Any) -> dict[str, type]:
 
 
 def _refusal(value: Any, where: str) -> str:
-    """Why a value cannot be saved, and what to do."""
+    """The message for a value that cannot be saved."""
     expectation = "made of Equinox modules, dictionaries, lists, tuples, numbers, strings and arrays"
     got = f"`{where}` must be {expectation}; got {value!r}."
     if callable(value):
-        hint = "A file holds no code. In place of a neuron of functions, write a class: docs/extending.md shows how."
+        hint = "A file holds no code. Write a class instead of a neuron of functions, as docs/extending.md shows."
     else:
-        hint = "Put what it holds into fields of an Equinox module."
+        hint = "Store its contents in fields of an Equinox module."
     return f"{got} {hint}"
 
 
 def _expect(holds: bool, complaint: str) -> None:
-    """Raises `ValueError` unless a file is as it must be."""
+    """Raises `ValueError` with the complaint unless `holds`."""
     if not holds:
         raise ValueError(complaint)

@@ -29,15 +29,16 @@ def _times(value: Any) -> Array:
 
 
 class Events(eqx.Module):
-    """A list of events per sample: when each happened, and in which channel.
+    """Spikes as a list of events for each sample.
 
     **Arguments:**
 
-    - `times`: shape `(*batch, events)`, ascending, `inf` where there is no event.
-    - `channels`: integers of the same shape, from 0 to `n - 1`; of no meaning where the time is `inf`.
+    - `times`: the event times, in ms, ascending, `inf` where there is no event; shape `(*batch, events)`.
+    - `channels`: the channel of each event, integers from 0 to `n - 1` of the same shape; ignored where the time is
+      `inf`.
     - `n`: the number of channels.
 
-    Raises `TypeError` or `ValueError` for anything else, as far as the values are known.
+    **Raises:** `TypeError` or `ValueError` for other values, unless they are traced.
     """
 
     times: Float[Array, "*batch events"] = eqx.field(converter=_times)
@@ -54,17 +55,33 @@ class Events(eqx.Module):
         inside = channels is None or bool(np.all((channels >= 0) & (channels < self.n)))
         require(inside, "channels", f"from 0 to n - 1 = {self.n - 1}", channels)
 
+    def spikes(self, max_spikes: int | None = None) -> "Spikes":
+        """Converts the events to padded spike trains, one for each channel; the inverse of `Spikes.events`.
+
+        **Arguments:**
+
+        - `max_spikes`: the capacity `k` of each channel. By default the largest count, which is unknown under
+          `jax.jit`.
+
+        **Returns:** [`spikax.Spikes`][] with times of shape `(*batch, n, max_spikes)`.
+
+        **Raises:** `ValueError` for a channel with more events than `max_spikes`; under `jax.jit`, a run-time error.
+        """
+        # A place without an event may have any channel.
+        channels = jnp.where(jnp.isfinite(self.times), self.channels, 0)
+        return Spikes.from_events(self.times, channels, self.n, max_spikes=max_spikes)
+
 
 class Spikes(eqx.Module):
     """The spikes of `n` neurons, at most `k` each.
 
     **Arguments:**
 
-    - `times`: shape `(*batch, n, k)`: the spike times of each neuron, ascending, `inf` where there is no spike.
-    - `payload`: what the spikes carry, if anything: arrays of this shape, in any structure; of no meaning, but finite,
-      where there is no spike.
+    - `times`: the spike times of each neuron, in ms, ascending, `inf` where there is no spike; shape `(*batch, n, k)`.
+    - `payload`: optional values that the spikes carry: any pytree of arrays of this shape; ignored, but finite, where
+      there is no spike.
 
-    Raises `TypeError` or `ValueError` for anything else, as far as the values are known.
+    **Raises:** `TypeError` or `ValueError` for other values, unless they are traced.
     """
 
     times: Float[Array, "*batch n k"] = eqx.field(converter=_times)
@@ -72,7 +89,7 @@ class Spikes(eqx.Module):
 
     def __check_init__(self):
         shape_is_right = self.times.ndim >= 2 and self.times.shape[-2] > 0 and self.times.shape[-1] > 0
-        hint = "One spike per neuron still needs its own axis: `times[..., None]`."
+        hint = "The last axis counts the spikes of a neuron. For one spike: `times[..., None]`."
         require(shape_is_right, "times", "of shape (*batch, n, k), neither n nor k zero", self.times, hint)
         n, k = self.times.shape[-2:]
         read = f"This shape, {self.times.shape}, is that of {n} neurons with up to {k} spikes each"
@@ -89,20 +106,23 @@ class Spikes(eqx.Module):
 
     @staticmethod
     def from_events(times: Any, channels: Any, n: int, *, max_spikes: int | None = None) -> "Spikes":
-        """Spike trains from lists of events, in any order within a sample.
+        """Creates spike trains from lists of events, in any order within a sample.
 
         **Arguments:**
 
-        - `times`: shape `(*batch, events)`, `inf` where there is no event.
-        - `channels`: integers of the same shape, from 0 to `n - 1`.
+        - `times`: the event times, in ms, `inf` where there is no event; shape `(*batch, events)`.
+        - `channels`: the channel of each event, integers from 0 to `n - 1` of the same shape.
         - `n`: the number of channels.
-        - `max_spikes`: the capacity `k` of each channel. By default the largest count, which must be known: give
-            it under `jax.jit`.
+        - `max_spikes`: the capacity `k` of each channel. By default the largest count, which is unknown under
+          `jax.jit`.
 
-        An event that finds its channel full raises an error; none is dropped.
+        **Returns:** [`spikax.Spikes`][] with times of shape `(*batch, n, max_spikes)`.
+
+        **Raises:** `ValueError` for a channel with more events than `max_spikes`; under `jax.jit`, a run-time error. No
+        event is dropped.
         """
         require_count(n, "n")
-        # An event of a channel that is not there would be lost where the trains are filled.
+        # Checked, since the scatter below would silently drop an event of an invalid channel.
         times, channels = _times(times), checked_indices(channels, "channels", n)
         require(times.ndim >= 1, "times", "of shape (*batch, events)", times)
         require(channels.shape == times.shape, "channels", f"of the shape of `times`, {times.shape}", channels)
@@ -117,18 +137,17 @@ class Spikes(eqx.Module):
             require(count is not None, "max_spikes", "given while `times` are traced", max_spikes, hint)
             max_spikes = max(int(count), 1)  # pyright: ignore[reportArgumentType]
         require_count(max_spikes, "max_spikes")
-        message = f"A channel holds more events than `max_spikes={max_spikes}`. Raise `max_spikes`."
-        ordered = eqx.error_if(events.times, largest > max_spikes, message)
+        ordered = _with_room(events.times, largest, max_spikes)
         *batch, length = ordered.shape
         flat = [part.reshape(math.prod(batch), length) for part in (ordered, events.channels, place)]
         sample = jnp.arange(flat[0].shape[0])[:, None]
         empty = jnp.full((flat[0].shape[0], n, max_spikes), jnp.inf, ordered.dtype)
-        # Padding, with its time `inf`, goes where it changes nothing.
+        # The padding has the time `inf`, so `min` leaves the trains unchanged.
         filled = empty.at[sample, flat[1], flat[2]].min(flat[0], mode="drop")
         return Spikes(filled.reshape(*batch, n, max_spikes))
 
     def events(self) -> Events:
-        """All spikes of each sample in one list, sorted by time, without their payloads; shape `(*batch, n * k)`."""
+        """Returns all spikes of each sample as one list, sorted by time, without payloads; shape `(*batch, n * k)`."""
         *batch, n, k = self.times.shape
         flat = self.times.reshape(*batch, n * k)
         order = jnp.argsort(flat, axis=-1)
@@ -136,19 +155,29 @@ class Spikes(eqx.Module):
 
 
 def first_spike(spikes: Spikes) -> Float[Array, "*batch n"]:
-    """The time of each neuron's first spike, `inf` where it is silent; shape `(*batch, n)`."""
+    """The first spike time of each neuron, in ms, `inf` if it is silent; shape `(*batch, n)`."""
     require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
     return spikes.times[..., 0]
 
 
 def _places(events: Events) -> Int[Array, "*batch events"]:
-    """How many events of its channel come before each event; the events are in order."""
+    """The number of earlier events in the channel of each event. The events are in order."""
     by_channel = jnp.argsort(events.channels, axis=-1, stable=True)
     channels = jnp.take_along_axis(events.channels, by_channel, axis=-1)
     index = jnp.broadcast_to(jnp.arange(channels.shape[-1]), channels.shape)
     is_first = jnp.concatenate([jnp.ones_like(channels[..., :1], bool), channels[..., 1:] != channels[..., :-1]], -1)
     start = jax.lax.cummax(jnp.where(is_first, index, 0), axis=channels.ndim - 1)
     return jnp.take_along_axis(index - start, jnp.argsort(by_channel, axis=-1), axis=-1)
+
+
+def _with_room(times: Array, largest: Array, max_spikes: int) -> Array:
+    """Returns the times. Raises, now or at run time, if a channel has more than `max_spikes` events."""
+    count = known(largest)
+    if count is not None:
+        require(count <= max_spikes, "max_spikes", f"at least {count}, the most events of a channel", max_spikes)
+        return times
+    message = f"A channel holds more events than `max_spikes={max_spikes}`. Raise `max_spikes`."
+    return eqx.error_if(times, largest > max_spikes, message)
 
 
 def _require_ascending(times: Array, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""Synapses: linear filters between an arrival and the membrane."""
+"""Synapse models: linear filters that turn arrivals into the drive of a neuron."""
 
 import abc
 from typing import Any
@@ -14,31 +14,36 @@ from .constraints import Checked, parameter, positive
 
 
 class AbstractSynapse(Checked):
-    """A linear filter of the arrivals at ONE neuron.
+    """A linear filter of the arrivals at a single neuron.
 
-    Its state follows x' = A x between arrivals, and an arrival of weight w adds a multiple of w to it. The drive, a
-    linear function of the state, is what the membrane sees. All methods are for scalars; the framework vectorises.
+    The state follows x' = A x between arrivals. An arrival of weight w adds a multiple of w to it. The drive, the input
+    of the neuron's dynamics, is a linear function of the state. All methods are for scalars; spikax vectorises.
     """
 
     @abc.abstractmethod
     def initial_state(self, weight: Float[Array, ""]) -> Any:
-        """The state before any arrival, zero, in the float type of `weight`."""
+        """The state before any arrival: zero, in the float type of `weight`."""
 
     @abc.abstractmethod
     def evolve(self, state: Any, duration: Float[Array, ""]) -> Any:
-        """The state after a time without arrivals, exactly."""
+        """The state after `duration` without arrivals, in closed form."""
 
     @abc.abstractmethod
     def receive(self, state: Any, weight: Float[Array, ""]) -> Any:
-        """The state after an arrival of the given weight."""
+        """The state right after an arrival of this weight."""
 
     @abc.abstractmethod
     def drive(self, state: Any) -> Any:
-        """What the membrane sees."""
+        """The drive of the neuron."""
+
+    @property
+    def is_impulsive(self) -> bool:
+        """Whether an arrival changes the state of the neuron immediately, through its `receive`. False by default."""
+        return False
 
 
 class ExpSynapse(AbstractSynapse):
-    r"""A current that jumps by the weight at each arrival and decays exponentially.
+    r"""A synapse with an exponentially decaying current. It jumps by the weight at each arrival.
 
     $$ \tau\, i' = -i, \qquad i \leftarrow i + w \text{ at an arrival}, \qquad \text{drive} = i. $$
 
@@ -63,14 +68,14 @@ class ExpSynapse(AbstractSynapse):
 
 
 class AlphaState(eqx.Module):
-    """The two stages of an alpha synapse."""
+    """The state of an alpha synapse: two first-order filters in series."""
 
     rise: Array
     i: Array
 
 
 class AlphaSynapse(AbstractSynapse):
-    r"""A current that rises and falls as the alpha function, and peaks at the weight after the time $\tau$.
+    r"""A synapse whose current follows an alpha function: it peaks at the weight, a time $\tau$ after an arrival.
 
     $$ \tau\, x' = -x, \qquad \tau\, i' = x - i, \qquad x \leftarrow x + e\,w \text{ at an arrival},
        \qquad \text{drive} = i = w\,\frac{s}{\tau}\,e^{1 - s/\tau} \text{ after one arrival, a time } s \text{ ago}. $$
@@ -98,9 +103,9 @@ class AlphaSynapse(AbstractSynapse):
 
 
 class DeltaSynapse(AbstractSynapse):
-    """No filter: each arrival reaches the membrane at once, through the neuron's `receive`.
+    """A synapse without a filter: each arrival changes the state of the neuron immediately, through its `receive`.
 
-    The drive is zero at all times. The engine stops at every arrival at such a neuron.
+    The drive is zero. In the event loop, a step ends at every arrival.
     """
 
     def initial_state(self, weight):
@@ -115,18 +120,22 @@ class DeltaSynapse(AbstractSynapse):
     def drive(self, state):
         return state
 
+    @property
+    def is_impulsive(self):
+        return True
+
 
 Synapse = AbstractSynapse | dict[str, AbstractSynapse]
-"""One synapse, or several named ports. Weight, state and drive then have the same names."""
+"""One synapse, or a dictionary of named ports. Weights, state and drive are then dictionaries with the same names."""
 
 
 def is_synapse(node: Any) -> bool:
-    """Whether a node of a tree is a synapse."""
+    """Whether a node of a pytree is a synapse."""
     return isinstance(node, AbstractSynapse)
 
 
 def require_synapse(synapse: Any) -> None:
-    """Raises `TypeError` unless `synapse` is a synapse or a dictionary of them."""
+    """Raises `TypeError` unless `synapse` is a synapse or a dictionary of synapses."""
     ports = jax.tree.leaves(synapse, is_leaf=is_synapse)
     is_named = isinstance(synapse, dict) and len(synapse) > 0
     holds = is_synapse(synapse) or (is_named and all(map(is_synapse, ports)))
@@ -135,25 +144,36 @@ def require_synapse(synapse: Any) -> None:
 
 
 def is_impulsive(synapse: Synapse) -> bool:
-    """Whether an arrival reaches the membrane at once, through some port."""
-    return any(isinstance(port, DeltaSynapse) for port in jax.tree.leaves(synapse, is_leaf=is_synapse))
+    """Whether an arrival through some port changes the state of the neuron immediately."""
+    return any(port.is_impulsive for port in jax.tree.leaves(synapse, is_leaf=is_synapse))
 
 
-def initial_filters(synapse: Synapse, weight: Any) -> Any:
-    """The state of every port before any arrival."""
-    return jax.tree.map(lambda port, w: port.initial_state(w), synapse, weight, is_leaf=is_synapse)
+def for_each_port(synapse: Synapse, value: Any) -> Any:
+    """The value, for every port of a synapse."""
+    return jax.tree.map(lambda _: value, synapse, is_leaf=is_synapse)
+
+
+def port_structure(synapse: Synapse) -> Any:
+    """The structure of what has an entry for every port."""
+    return jax.tree.structure(synapse, is_leaf=is_synapse)
+
+
+def initial_filters(synapse: Synapse, like: Array) -> Any:
+    """The state of every port before any arrival, in the float type and the shape of `like`."""
+    zero = jnp.zeros_like(like)
+    return jax.tree.map(lambda port: port.initial_state(zero), synapse, is_leaf=is_synapse)
 
 
 def evolve_filters(synapse: Synapse, filters: Any, duration: Array) -> Any:
-    """The state of every port after a time without arrivals."""
+    """The state of every port after `duration` without arrivals."""
     return jax.tree.map(lambda port, x: port.evolve(x, duration), synapse, filters, is_leaf=is_synapse)
 
 
 def filters_after_arrival(synapse: Synapse, filters: Any, weight: Any) -> Any:
-    """The state of every port after an arrival."""
+    """The state of every port right after an arrival."""
     return jax.tree.map(lambda port, x, w: port.receive(x, w), synapse, filters, weight, is_leaf=is_synapse)
 
 
 def drive_of(synapse: Synapse, filters: Any) -> Any:
-    """What the membrane sees of every port."""
+    """The drive of every port."""
     return jax.tree.map(lambda port, x: port.drive(x), synapse, filters, is_leaf=is_synapse)

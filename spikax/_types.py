@@ -1,4 +1,4 @@
-"""Types that the whole package shares."""
+"""Types shared by the whole package."""
 
 import abc
 import contextlib
@@ -13,55 +13,55 @@ from jaxtyping import Array, Float
 
 
 if TYPE_CHECKING:
-    _Value = Any  # to a type checker, a parameter may stand wherever its value may
+    _Value = Any  # for a type checker, a parameter is accepted wherever its value is
 else:
     _Value = object
 
 
 class AbstractParameter(eqx.Module, _Value):
-    """A parameter that is stored in one form, and seen by a simulation in another.
+    """A parameter whose stored form differs from its value.
 
-    What an optimiser changes are the floating-point arrays in it; a simulation sees its `value`.
+    An optimiser changes the floating-point arrays in it. A simulation uses its `value`.
     """
 
     @property
     @abc.abstractmethod
     def value(self) -> Float[Array, "..."]:
-        """What a simulation sees."""
+        """The value that a simulation uses."""
 
     def scaled(self, factor: Any) -> "AbstractParameter":
-        """The parameter whose value is `factor` times this one's, for a positive factor."""
+        """The parameter with `factor` times the value, for a positive factor."""
         raise TypeError(
             f"`factor` must be applied by the parameter itself; got {type(self).__name__}, which has no `scaled`. "
-            "Define `scaled(factor)`, which gives the parameter with a value that is `factor` times as large."
+            "Define `scaled(factor)`, which returns the parameter with `factor` times the value."
         )
 
 
 Scalar = float | Float[Array, "..."] | AbstractParameter
-"""One number, or an array that holds one number for every neuron of a layer."""
+"""A number, or an array with one number for each neuron of a layer."""
 
 State = Any
 """The state of one neuron: any pytree of arrays, usually a small `equinox.Module`."""
 
 Weight = Any
-"""What one arrival carries: one number, or one number for every port of a synapse."""
+"""The weight of one arrival: a number, or one number for each port of a synapse."""
 
 
 class Constant(float):
-    """A number in a network. To JAX it is no leaf: it has no gradient, and no optimiser moves it."""
+    """A constant number in a network. For JAX it is not a leaf: it has no gradient, and no optimiser changes it."""
 
     def __jax_array__(self):
-        return jnp.asarray(float(self))  # weakly typed, which JAX grants to no class derived from float
+        return jnp.asarray(float(self))  # weakly typed, which a subclass of float is not by itself
 
 
 class Integer(int):
-    """An integer in a network; as `Constant`."""
+    """A constant integer in a network, like `Constant`."""
 
     def __jax_array__(self):
         return jnp.asarray(int(self))
 
 
-# A new object at each place, so that `eqx.tree_at` can tell the places apart.
+# Unflattening creates a new object at each place, so that `eqx.tree_at` can distinguish the places.
 for _kind, _plain in ((Constant, float), (Integer, int)):
     jax.tree_util.register_pytree_node(
         _kind, lambda number, plain=_plain: ((), plain(number)), lambda number, _, kind=_kind: kind(number)
@@ -69,10 +69,10 @@ for _kind, _plain in ((Constant, float), (Integer, int)):
 
 
 def stored(tree: Any) -> Any:
-    """The tree as a network keeps it: numbers are constants, and arrays learn.
+    """The tree as a network stores it: numbers become constants, and arrays are trained.
 
-    Arrays of NumPy become arrays of JAX, and no array is weakly typed: the first step of an optimiser would change
-    that, and so all would be compiled again.
+    Arrays of NumPy become arrays of JAX. No array is weakly typed, since the first step of an optimiser would change
+    that and cause a recompilation.
     """
     return jax.tree.map(_stored, tree)
 
@@ -92,20 +92,28 @@ def strong(array: Array) -> Array:
     """The array, not weakly typed."""
     if not array.aval.weak_type:
         return array
-    # What is known stays known inside of a `jit`.
-    is_known = not isinstance(array, Tracer)
-    with jax.ensure_compile_time_eval() if is_known else contextlib.nullcontext():
+    with known_stays_known(array):
         return jnp.asarray(array, array.dtype)
 
 
+def known_stays_known(array: Array) -> contextlib.AbstractContextManager:
+    """A context in which computations with an array that is not traced are not traced either, even in a `jit`."""
+    return contextlib.nullcontext() if isinstance(array, Tracer) else jax.ensure_compile_time_eval()
+
+
 def is_parameter(node: Any) -> bool:
-    """Whether a node of a tree is a parameter in a form of its own."""
+    """Whether a node of a tree is an `AbstractParameter`."""
     return isinstance(node, AbstractParameter)
 
 
+def is_whole(node: Any) -> bool:
+    """Whether a node of a tree represents a single value: an `AbstractParameter`, or a constant of a network."""
+    return isinstance(node, AbstractParameter | Constant | Integer)
+
+
 def resolved(tree: Any) -> Any:
-    """The tree as a simulation sees it: with the value of every `AbstractParameter`, and plain numbers."""
-    return jax.tree.map(_resolved, tree, is_leaf=lambda node: isinstance(node, AbstractParameter | Constant | Integer))
+    """The tree as a simulation uses it: with the value of each `AbstractParameter`, and plain numbers."""
+    return jax.tree.map(_resolved, tree, is_leaf=is_whole)
 
 
 def _resolved(node: Any) -> Any:

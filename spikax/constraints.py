@@ -1,4 +1,4 @@
-"""What parameters must be: declared once, with the field; checked where a module is made, and in every simulation."""
+"""Constraints of parameters, declared with their fields. They are checked on construction and in every simulation."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from ._types import resolved
 
 
 class Constraint(NamedTuple):
-    """What a parameter must be.
+    """A constraint of a parameter.
 
-    - `expectation`: it in words, as in "must be positive".
-    - `holds`: `(value, other) -> bool`, entry by entry, for arrays of NumPy and of JAX.
-    - `hint`: how to keep it.
-    - `other`: the name of the parameter of the same module that it is compared with, if any.
+    - `expectation`: the constraint in words, to follow "must be", such as "positive".
+    - `holds`: a function `(value, other) -> bool`, elementwise, for NumPy and JAX arrays.
+    - `hint`: a remedy, added to the error message.
+    - `other`: the name of a parameter of the same module to compare with, if any.
     """
 
     expectation: str
@@ -32,23 +32,23 @@ class Constraint(NamedTuple):
 
 
 finite = Constraint("finite", lambda x, _: abs(x) < np.inf)
-positive = Constraint("positive", lambda x, _: x > 0, "`sx.Positive` keeps one that learns positive.")
-not_negative = Constraint("at least 0", lambda x, _: x >= 0, "`sx.Positive` keeps one that learns positive.")
+positive = Constraint("positive", lambda x, _: x > 0, "`sx.Positive` keeps a trainable parameter positive.")
+not_negative = Constraint("at least 0", lambda x, _: x >= 0, "`sx.Positive` keeps a trainable parameter positive.")
 _a_number = Constraint("free of NaN", lambda x, _: x == x)
 
 
 def within(low: float, high: float, hint: str = "") -> Constraint:
-    """From `low` to `high`, both included."""
+    """A constraint: from `low` to `high`, both included."""
     return Constraint(f"from {low:g} to {high:g}", lambda x, _: (x >= low) & (x <= high), hint)
 
 
 def below(other: str, hint: str = "") -> Constraint:
-    """Below the parameter of this name of the same module."""
+    """A constraint: below the parameter `other` of the same module."""
     return Constraint(f"below `{other}`", lambda x, other: x < other, hint, other)
 
 
 def parameter(default: Any = dataclasses.MISSING, *constraints: Constraint, by_port: bool = False) -> Any:
-    """A field for a parameter: a finite number, or a floating-point array of them, under further constraints.
+    """A field for a parameter: a finite number or floating-point array, with optional further constraints.
 
     ```python
     class Adapting(sx.AbstractNeuron):
@@ -57,22 +57,24 @@ def parameter(default: Any = dataclasses.MISSING, *constraints: Constraint, by_p
         v_reset: sx.Scalar = sx.parameter(0.0, sx.constraints.below("v_threshold"))
     ```
 
-    They are checked where the neuron is made, as far as the numbers are known then, and in every simulation: there
-    a value outside of its domain ends in `RESULTS.invalid_parameters`.
+    Constraints of known values are checked on construction. All constraints are checked again in every simulation,
+    where a violation ends in `RESULTS.invalid_parameters`.
 
     **Arguments:**
 
-    - `default`: the default; `dataclasses.MISSING` where there is none.
-    - `constraints`: of `sx.constraints`: `positive`, `not_negative`, `within(low, high)`, `below(name)`; or a
-      `Constraint` of your own.
-    - `by_port`: whether it may be a dictionary with a number for every port.
+    - `default`: the default value. Without it, the field is required.
+    - `constraints`: from `sx.constraints`: `positive`, `not_negative`, `within(low, high)`, `below(name)`, or a custom
+      `Constraint`.
+    - `by_port`: whether the value may be a dictionary with one number per port.
+
+    **Returns:** a field of an Equinox module.
     """
     given = {} if default is dataclasses.MISSING else {"default": default}
     return eqx.field(**given, metadata={"constraints": (finite, *constraints), "by_port": by_port})
 
 
 class Checked(eqx.Module):
-    """A module whose declared parameters are checked when it is made."""
+    """Base class of modules whose declared parameters are checked on construction."""
 
     def __check_init__(self):
         fields = [field for field in dataclasses.fields(self) if "constraints" in field.metadata]
@@ -91,7 +93,7 @@ def _numbers(value: Any, field: dataclasses.Field) -> list[Any]:
 
 
 def require_constraints(value: Any, name: str, constraints: Sequence[Constraint], owner: Any = None) -> None:
-    """Raises `ValueError` for a number outside of its domain, as far as it is known."""
+    """Raises `ValueError` if a known value violates a constraint."""
     for constraint in constraints:
         other = _other(owner, constraint)
         numbers = known(resolved(value)), known(resolved(other))
@@ -101,7 +103,7 @@ def require_constraints(value: Any, name: str, constraints: Sequence[Constraint]
 
 
 class Violation(NamedTuple):
-    """A parameter that must be something, and whether it is something else."""
+    """A parameter with its constraints, and whether they are violated at run time."""
 
     name: str
     expectation: str
@@ -110,10 +112,10 @@ class Violation(NamedTuple):
 
 
 def violations(node: Any, name: str, **further: Sequence[Constraint]) -> Iterator[Violation]:
-    """Of every parameter in a tree, as a simulation sees it: whether a number lies outside of its domain.
+    """For every parameter of a resolved tree, whether a value violates its constraints.
 
-    `further` are more constraints, of fields or properties of `node` itself. What nothing is declared of must be free
-    of NaN. Constants that are as they must be are left out.
+    `further` adds constraints of fields or properties of `node` itself. Undeclared values must not be NaN. Known values
+    that satisfy their constraints are omitted.
     """
     fields = dataclasses.fields(node) if isinstance(node, eqx.Module) else ()
     declared = {field.name: field.metadata.get("constraints") for field in fields}
@@ -127,14 +129,14 @@ def violations(node: Any, name: str, **further: Sequence[Constraint]) -> Iterato
 
 
 def _outside(tree: Any, name: str, constraints: Sequence[Constraint], owner: Any = None) -> Iterator[Violation]:
-    """Of every array in a parameter: whether a number of it breaks one of these constraints."""
+    """For every array of a parameter, whether one of its entries violates one of the constraints."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not is_number(leaf):
             continue
         holds = functools.reduce(operator.and_, (c.holds(leaf, _other(owner, c)) for c in constraints))
         now = known(holds)
         if now is None or not np.all(now):
-            # Each once, that which says most first.
+            # Without duplicates, the most specific constraint first.
             expectation = " and ".join(dict.fromkeys(constraint.expectation for constraint in reversed(constraints)))
             hint = " ".join(dict.fromkeys(constraint.hint for constraint in constraints if constraint.hint))
             yield Violation(name + jax.tree_util.keystr(path), expectation, hint, ~jnp.all(holds))

@@ -1,7 +1,7 @@
-"""Initialisers of weights.
+"""Weight initialisers.
 
-An initialiser is a function `(key, shape) -> array`, with `shape = (sources, targets)`; any function of this form,
-those of `jax.nn.initializers` among them, serves as one.
+An initialiser is a function `(key, shape) -> array` with `shape = (sources, targets)`. Functions of this form, such as
+those of `jax.nn.initializers`, can be used instead of the initialisers of this module.
 """
 
 import math
@@ -18,13 +18,13 @@ Initializer = Callable[[Array, tuple[int, int]], Array]
 
 
 def constant(value: float) -> Initializer:
-    """Every weight is `value`."""
+    """An initialiser that sets all weights to `value`."""
     require_finite(value, "value")
     return lambda key, shape: jnp.full(shape, float(value))
 
 
 def normal(mean: float, std: float) -> Initializer:
-    """Weights drawn from a normal distribution."""
+    """An initialiser that draws weights from a normal distribution."""
     require_finite(mean, "mean")
     require_finite(std, "std")
     require(std >= 0, "std", "at least 0", std)
@@ -32,7 +32,7 @@ def normal(mean: float, std: float) -> Initializer:
 
 
 def uniform(low: float, high: float) -> Initializer:
-    """Weights drawn uniformly between `low` and `high`."""
+    """An initialiser that draws weights uniformly between `low` and `high`."""
     require_finite(low, "low")
     require_finite(high, "high")
     require_below(low, high, "low", "high")
@@ -40,10 +40,9 @@ def uniform(low: float, high: float) -> Initializer:
 
 
 def scaled_normal(mean: float, std: float) -> Initializer:
-    r"""Weights drawn from $N(\text{mean} / n, \text{std}^2 / n)$ for $n$ sources.
+    r"""An initialiser that draws weights from $N(\text{mean} / n, \text{std}^2 / n)$ for $n$ sources.
 
-    The sum of all weights of a neuron then has the mean `mean` and the standard deviation `std`, whatever its number
-    of sources.
+    The sum of all weights of a neuron has the mean `mean` and the standard deviation `std` for any number of sources.
     """
     require_finite(mean, "mean")
     require_finite(std, "std")
@@ -54,32 +53,33 @@ def scaled_normal(mean: float, std: float) -> Initializer:
 def fluctuation_driven(
     rate: float, *, tau_mem: float, tau_syn: float, mean: float = 0.0, std: float = 1.0
 ) -> Initializer:
-    r"""Weights drawn such that the free membrane fluctuates as wanted: around the threshold, not far from it.
+    r"""An initialiser of the fluctuation-driven regime: it sets mean and fluctuations of the free membrane voltage.
 
-    Let n inputs spike independently, each at the rate $\nu$, as Poisson processes. The membrane of a `LIF` neuron
-    with an `ExpSynapse` that never reached its threshold then has in time, on average over neurons, the mean $\mu$ and
-    the variance $\sigma^2$ about it
+    Let $n$ inputs be independent Poisson processes of rate $\nu$. The membrane voltage of a `LIF` neuron with an
+    `ExpSynapse` and without spikes has, averaged over time and neurons, the mean $\mu$ above rest and the variance
+    $\sigma^2$,
 
     $$ \mu = n\, \nu\, \mu_w \int \epsilon, \qquad \sigma^2 = n\, \nu\, (\mu_w^2 + \sigma_w^2) \int \epsilon^2, \qquad
        \int \epsilon = \tau_{syn}, \qquad \int \epsilon^2 = \frac{\tau_{syn}^2}{2 (\tau_{mem} + \tau_{syn})}, $$
 
-    for weights from $N(\mu_w, \sigma_w^2)$ and the response $\epsilon$ to an arrival of weight one. The weights are
-    drawn with the $\mu_w$ and $\sigma_w$ that solve this. It holds some time constants after the start.
+    for weights from $N(\mu_w, \sigma_w^2)$ and the voltage response $\epsilon$ to an arrival of weight one. Weights are
+    drawn with the $\mu_w$ and $\sigma_w$ that solve these equations. They hold a few time constants after the start.
 
-    The threshold lies $\xi = (v_{threshold} - v_{rest} - \mu) / \sigma$ standard deviations above the mean; with a
-    threshold of 1 above the rest, the defaults make it one. Values from 1 to 3 suit most tasks.
+    The threshold is $\xi = (v_{threshold} - v_{rest} - \mu) / \sigma$ standard deviations above the mean. For a
+    threshold of 1 above rest, the defaults give $\xi = 1$. Values from 1 to 3 suit most tasks.
 
     **Main arguments:**
 
-    - `rate`: how often each input spikes, per ms: the number of its spikes in a sample over the sample's duration.
+    - `rate`: the rate $\nu$ of each input, in spikes per ms: its number of spikes per sample over the duration of a
+      sample.
 
     **Other arguments:**
 
-    - `tau_mem`, `tau_syn`: the time constants of the membrane and of the synapse, in ms.
-    - `mean`, `std`: the mean $\mu$ of the free membrane above its rest, and its standard deviation $\sigma$.
+    - `tau_mem`, `tau_syn`: the membrane and synaptic time constants, in ms.
+    - `mean`, `std`: the mean $\mu$ of the free voltage above rest, and its standard deviation $\sigma$.
 
-    **Raises:** `TypeError` or `ValueError` for numbers that are not positive or finite; when the weights are drawn,
-    `ValueError` for a `std` that n inputs exceed by their mean weight alone.
+    **Raises:** `TypeError` or `ValueError` for numbers that are not positive or finite. When weights are drawn,
+    `ValueError` for a `std` below the fluctuations that the mean weight alone causes.
 
     ??? cite "Reference"
         J. Rossbroich, J. Gygax, F. Zenke, *Fluctuation-driven initialization for spiking neural network training*,

@@ -1,9 +1,12 @@
-"""Silent neurons: how many there are, and what makes them spike.
+"""Silent neurons: measures of activity, and remedies.
 
-A neuron that does not spike has no spike time, and so no gradient of one. Remedies, from the first to the last:
-weights that let it spike before training, by [`spikax.init.fluctuation_driven`][] or [`spikax.silence.calibrated`][]; a
-term of the loss that lifts its peak, [`spikax.losses.silent_peak`][] of the
-[`spikax.silence.spike_conditions`][]; for QIF neurons, [`spikax.silence.pseudospikes`][] in place of missing spikes.
+A neuron that does not spike has no spike time, and so no gradient of a spike time. Remedies, in the order in which to
+try them:
+
+- initial weights that make neurons spike, by [`spikax.init.fluctuation_driven`][] or [`spikax.silence.calibrated`][];
+- a term of the loss that raises the peak of silent neurons, [`spikax.losses.silent_peak`][] with
+  [`spikax.silence.spike_conditions`][];
+- for QIF neurons, [`spikax.silence.pseudospikes`][] in place of missing spikes.
 """
 
 from collections.abc import Mapping
@@ -27,19 +30,19 @@ from ._checks import (
 )
 from ._network import Layer, Network
 from ._parameters import scaled
-from ._simulate import simulate
-from ._solution import Solution
+from ._simulate.entry import simulate
+from ._simulate.solution import Solution
 from ._spikes import Spikes
 from ._types import resolved
-from .neurons import QIF, QIFState, SilentNeuron
+from .neurons import QIF, QIFState
 
 
 class Activity(NamedTuple):
-    """How active a layer is, in each sample; all of shape `batch`.
+    """The activity of a layer in each sample. All fields have shape `batch`.
 
-    - `silent`: the fraction of its neurons that do not spike.
-    - `bursting`: the fraction that spikes more often than a given number of times.
-    - `spikes`: the mean number of spikes of a neuron.
+    - `silent`: the fraction of neurons that do not spike.
+    - `bursting`: the fraction of neurons with more spikes than a given number.
+    - `spikes`: the mean number of spikes per neuron.
     """
 
     silent: Float[Array, "*batch"]
@@ -48,14 +51,18 @@ class Activity(NamedTuple):
 
 
 def activity(solution: Solution, *, burst: int = 1) -> dict[str, Activity]:
-    """How active each layer is, by name.
+    """The activity of each layer in each sample.
 
-    In the objective of [`spikax.train.fit`][], `activity(solution)["hidden"]._asdict()` has the form of its measures.
+    In an objective of [`spikax.train.fit`][], `activity(solution)["hidden"]._asdict()` is a dictionary of measures.
 
     **Arguments:**
 
-    - `solution`: what [`spikax.simulate`][] gives.
-    - `burst`: a neuron with more spikes than this is bursting.
+    - `solution`: the result of [`spikax.simulate`][].
+    - `burst`: neurons with more spikes than this are counted as bursting.
+
+    **Returns:** a dictionary from names of layers to [`spikax.silence.Activity`][].
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments.
     """
     require_instance(solution, Solution, "solution", "a `sx.Solution`", "For example `sx.simulate(...)`.")
     require_count(burst, "burst")
@@ -68,15 +75,17 @@ def _activity(spikes: Spikes, burst: int) -> Activity:
 
 
 def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch times n"]:
-    """The spike condition of each neuron of a layer at saved states: its distance from the threshold, signed.
+    """The spike condition of each neuron of a layer at saved states: the signed distance from its threshold.
 
     **Arguments:**
 
     - `layer`: the layer, `network.layers[name]`.
-    - `ts`: the times of the states, in ms, of shape `(times,)`: what `saveat` was for this layer.
+    - `ts`: the times of the states in ms, of shape `(times,)`: the `saveat` of this layer.
     - `states`: the states at these times, `solution.states[name]`, of shape `(*batch, times, n)`.
 
-    Raises `TypeError` or `ValueError` for states or times of another shape.
+    **Returns:** the spike conditions, of shape `(*batch, times, n)`.
+
+    **Raises:** `TypeError` or `ValueError` for states or times of another shape.
     """
     require_instance(layer, Layer, "layer", "a `sx.Layer`", "For example `network.layers[name]`.")
     parameters, rest = eqx.partition(resolved(layer.neuron), eqx.is_array)
@@ -91,7 +100,7 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
     ts = as_array(ts, "ts")
     require(jnp.shape(ts) == lead[-2:-1], "ts", f"of shape ({lead[-2]},), the times of `states`", ts)
 
-    # Samples and times as one axis in front of the neurons.
+    # Merge the axes of samples and times.
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) - 1 :]), states)
     clock = jnp.broadcast_to(jnp.asarray(ts, leaf.dtype), lead[:-1]).ravel()
     parameters = jax.tree.map(lambda x: x.astype(leaf.dtype) if eqx.is_inexact_array(x) else x, parameters)
@@ -105,16 +114,16 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
 
 
 def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -> Float[Array, "*batch n"]:
-    r"""When QIF neurons would spike next if, from the end of the simulation on, a constant current drove them.
+    r"""The times at which QIF neurons would spike if a constant current drove them after the end of the simulation.
 
-    With the voltage V that a phase stands for, and the constant current $I$ in place of drive and bias,
+    With the voltage $V$ of a phase, and the constant current $I$ in place of drive and bias,
 
     $$ t = t_1 + \frac{\tau_{mem}}{\kappa} \left( \frac{\pi}{2} - \arctan \frac{V(t_1) - 1/2}{\kappa} \right), \qquad
        \kappa = \sqrt{I - 1/4}. $$
 
-    A QIF neuron's spike that moves past the end becomes its pseudospike, continuously and with a continuous
-    derivative: at a spike the voltage is infinite, and then no current matters. So a loss of first spikes has a
-    gradient for silent neurons too, which brings them to spike.
+    When a spike of a QIF neuron moves past the end, it becomes a pseudospike. The time and its derivative are
+    continuous, because at the infinite voltage of a spike the current has no effect. With pseudospikes, a loss on first
+    spikes has a gradient for silent neurons.
 
     ```python
     solution = sx.simulate(network, inputs, t1=60.0, saveat={"output": [60.0]})
@@ -125,40 +134,45 @@ def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -
 
     **Main arguments:**
 
-    - `neuron`: the neuron of the layer, a [`spikax.QIF`][].
+    - `neuron`: the [`spikax.QIF`][] neuron of the layer.
     - `state`: the states of the layer at `t1`, with phases of shape `(*batch, n)`.
     - `t1`: the end of the simulation, in ms.
 
     **Other arguments:**
 
-    - `current`: the constant current, above 1/4, where a QIF neuron spikes for ever. The larger, the sooner.
+    - `current`: the constant current $I$, above 1/4, the threshold of repetitive firing. Larger currents give earlier
+      pseudospikes.
 
-    **Returns:** the times, of shape `(*batch, n)`, all at `t1` or after it.
+    **Returns:** the times in ms, of shape `(*batch, n)`, at or after `t1`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
 
     ??? cite "Reference"
         C. Klos, R.-M. Memmesheimer, *Smooth exact gradient descent learning in spiking neural networks*, 2023,
         arXiv:2309.14523.
     """
-    require_instance(neuron, QIF, "neuron", "a `sx.QIF`", "Only these spike at an infinite voltage, in closed form.")
+    require_instance(neuron, QIF, "neuron", "a `sx.QIF`", "Pseudospikes are defined for QIF neurons only.")
     require_instance(state, QIFState, "state", "a `sx.QIFState`", "For example `solution.states[name]` at `t1`.")
     t1 = checked_finite(t1, "t1")
     current = checked(checked_finite(current, "current"), lambda x: x > 0.25, "current", "above 1/4")
     kappa = jnp.sqrt(jnp.asarray(current, state.phi.dtype) - 0.25)
-    # V = -pi cos / sin: as an angle between the two, which holds at a spike too, where V is infinite.
+    # V = -pi cos / sin. Use `arctan2`, which is finite at a spike too, where V is infinite.
     sine, cosine = jnp.sin(jnp.pi * state.phi), jnp.cos(jnp.pi * state.phi)
     angle = jnp.arctan2(kappa * sine, -(jnp.pi * cosine + 0.5 * sine))
     return t1 + resolved(neuron).tau_mem / kappa * angle
 
 
 def with_pseudospikes(times: Any, pseudospikes: Any) -> Float[Array, "*batch n"]:
-    """First spike times, with the pseudospikes of the neurons that are silent: every neuron then has a time.
+    """First spike times, in which missing spikes are replaced by pseudospikes.
 
     **Arguments:**
 
-    - `times`: the first spike times, `inf` where a neuron is silent; shape `(*batch, n)`. See [`spikax.first_spike`][].
-    - `pseudospikes`: of the same shape. See [`spikax.silence.pseudospikes`][].
+    - `times`: the first spike times, `inf` for silent neurons, of shape `(*batch, n)`. See [`spikax.first_spike`][].
+    - `pseudospikes`: the pseudospikes, of the same shape. See [`spikax.silence.pseudospikes`][].
+
+    **Returns:** the times, of shape `(*batch, n)`.
+
+    **Raises:** `TypeError` or `ValueError` for arrays of another type or of different shapes.
     """
     for name, value in (("times", times), ("pseudospikes", pseudospikes)):
         require(is_number(value), name, "a floating-point array of shape (*batch, n)", value, error=TypeError)
@@ -176,34 +190,37 @@ def calibrated(
     tolerance: float = 0.05,
     **options: Any,
 ) -> Network:
-    """The network with its weights scaled, layer after layer, such that a wanted fraction of neurons spikes per sample.
+    """A copy of the network with weights scaled such that a given fraction of neurons spikes in each sample.
 
-    All weights into a layer are scaled by one factor, whatever its neurons and connections; `sx.Positive`, `sx.Signed`
-    and `sx.Masked` weights in their own form. The factor is found by doubling and bisection, with a simulation for each
-    trial, and layers come after those that they listen to. Layers that listen to each other share a factor, and count
-    as one layer. Layers of neurons that never spike stay as they are.
+    All weights into a layer are multiplied by the same factor, for any neuron model and connection. `sx.Positive`,
+    `sx.Signed` and `sx.Masked` weights keep their type. The factor is found by doubling and bisection, with one
+    simulation per trial. Layers are calibrated after the layers that they receive from. A recurrent group is calibrated
+    as a whole, with one factor. Layers of neurons that never spike are not changed.
 
     **Main arguments:**
 
     - `network`: the network, before training.
-    - `inputs`: a batch of typical inputs; as of [`spikax.simulate`][].
+    - `inputs`: a batch of typical inputs, as in [`spikax.simulate`][].
     - `t1`: the end of the simulation, in ms.
 
     **Other arguments:**
 
-    - `fraction`: how many of the neurons spike, on average over the samples, above 0 and up to 1; one number, or a
-      dictionary by name of layer. Layers that it does not name stay as they are.
-    - `tolerance`: how near to it is near enough.
-    - `options`: more arguments for [`spikax.simulate`][].
+    - `fraction`: the fraction of neurons that spike, averaged over samples, above 0 and up to 1: one number, or a
+      dictionary by layer. Layers that it does not name are not changed.
+    - `tolerance`: the largest accepted deviation from `fraction`.
+    - `options`: further arguments of [`spikax.simulate`][].
 
-    **Raises:** `TypeError` or `ValueError` for arguments that cannot be meant, and for a fraction that no factor
-    reaches, with the nearest that one did; at run time the message of [`spikax.RESULTS`][] for a sample that fails
-    with the weights that were found.
+    **Returns:** the network with scaled weights.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a fraction that no factor reaches; the error
+    reports the nearest one. The run-time errors of [`spikax.simulate`][] if a simulation with the final weights fails.
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
-    require("throw" not in options, "options", "without `throw`", options, "What fails in the end is an error.")
+    require("throw" not in options, "options", "without `throw`", options, "The final weights must not fail.")
     leaves = jax.tree.leaves((network, inputs))
-    require(all(known(leaf) is not None for leaf in leaves), "network", "known", network, "Call this outside of `jit`.")
+    require(
+        all(known(leaf) is not None for leaf in leaves), "network", "concrete", network, "Call it outside of `jit`."
+    )
     wanted = _wanted(network, fraction)
     _check_fraction(tolerance, "tolerance")
 
@@ -219,7 +236,7 @@ def calibrated(
 
 
 def _with_factor(network: Network, layers: list[str], factor: float) -> Network:
-    """The network, with all weights into these layers times a factor."""
+    """The network with all weights into these layers multiplied by a factor."""
     numbers = [i for i, connection in enumerate(network.connections) if connection.target in layers]
 
     def weights(network):
@@ -228,15 +245,15 @@ def _with_factor(network: Network, layers: list[str], factor: float) -> Network:
     return eqx.tree_at(weights, network, [scaled(weight, factor) for weight in weights(network)])
 
 
-# Half of them double a factor up to 30 000; the other half place it as exactly as a fraction of neurons can tell.
+# Half of the trials can double the factor to about 30 000. The other half bisect it to sufficient precision.
 _TRIALS = 30
 
 
 def _factor(network: Network, layers: list[str], respond: Any, wanted: dict[str, Any], tolerance: float) -> float:
-    """A factor of the weights with which the wanted fraction spikes: its exponent is bracketed, then bisected."""
+    """The factor of the weights for which the wanted fraction spikes. Brackets its exponent, then bisects it."""
     goal, names = wanted[layers[0]], " and ".join(f"`{name}`" for name in layers)
     same = all(wanted[name] == goal for name in layers)
-    require(same, "fraction", f"the same for {names}, which listen to each other", wanted)
+    require(same, "fraction", f"the same for the recurrent group {names}", wanted)
     low = high = None
     exponent, nearest = 0.0, (float("inf"), 0.0, 1.0)
     for _ in range(_TRIALS):
@@ -250,21 +267,19 @@ def _factor(network: Network, layers: list[str], respond: Any, wanted: dict[str,
         exponent = high - 1.0 if low is None else low + 1.0 if high is None else 0.5 * (low + high)
     distance, reached, factor = nearest
     expectation = f"within {tolerance} of what a factor of the weights into {names} can reach"
-    hint = (
-        f"Nearest was {reached:.3g}, with {factor:.3g} times the weights. Give more samples, or a larger `tolerance`."
-    )
+    hint = f"Nearest was {reached:.3g}, with {factor:.3g} times the weights. Try more samples, or a larger `tolerance`."
     require(distance <= tolerance, "fraction", expectation, goal, hint)
     return factor
 
 
 def _wanted(network: Network, fraction: Any) -> dict[str, Any]:
-    """The wanted fraction of each layer that is to be scaled."""
-    spiking = [name for name, layer in network.layers.items() if not isinstance(layer.neuron, SilentNeuron)]
+    """The wanted fraction of each layer to calibrate."""
+    spiking = [name for name, layer in network.layers.items() if layer.neuron.can_spike]
     if not isinstance(fraction, Mapping):
         _check_fraction(fraction, "fraction")
         return dict.fromkeys(spiking, fraction)
     for name, value in fraction.items():
-        require(name in spiking, "fraction", f"for layers among {spiking}, whose neurons spike", name)
+        require(name in spiking, "fraction", f"given for layers of spiking neurons, {spiking}", name)
         _check_fraction(value, f"fraction[{name!r}]")
     return dict(fraction)
 

@@ -11,27 +11,28 @@ import spikax as sx
 ROOT = pathlib.Path(sx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-# A module imports from its own level or from below. A name stands for a module, or for a folder and all in it.
+# A module imports from its own level or from below. A path stands for a module, or for a folder and all in it.
 LEVELS = [
     ["_interrupted"],
-    ["_version", "_files", "_held", "_types", "_checks", "_parameters", "_results", "_spikes", "init", "constraints"],
+    ["_version", "_files", "_tables", "_types", "_checks", "_parameters", "_spikes", "init", "constraints"],
     ["_synapse"],
     ["_neuron"],
     ["_check_neuron"],
-    ["neurons", "_connection", "_network", "_written"],
-    ["_engine"],
-    ["_devices", "_observe", "_solution", "_until"],
-    ["_method", "_violations", "_wiring"],
-    ["_recurrence"],
-    ["_one_clock"],
+    ["neurons", "_connection", "_network", "_summary"],
+    ["_routing"],
+    ["_methods._common"],
+    ["_methods._base"],
+    ["_methods.event_loop", "_methods.closed_form", "_methods.event_queue", "_methods.windows"],
+    ["_methods"],
     ["_simulate"],
     ["_saving"],
-    ["losses", "silence", "encode", "datasets", "train"],
+    ["decode", "losses", "silence", "encode", "datasets", "train"],
     ["plot", "nir"],
     ["tasks"],
     ["__main__"],
 ]
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+LEVEL = {tuple(name.split(".")): number for number, names in enumerate(LEVELS) for name in names}
+METHODS = ("event_loop", "closed_form", "event_queue", "windows")
 PRIVATE_ROOTS = ("jax", "equinox", "diffrax", "optimistix", "lineax", "optax", "jaxtyping")
 
 
@@ -55,6 +56,11 @@ def imported(file):
                 yield (*module, alias.name), node
 
 
+def level_of(path):
+    """The level of a module or of a name in it: that of the longest path which stands for it."""
+    return next((LEVEL[path[:n]] for n in range(len(path), 0, -1) if path[:n] in LEVEL), None)
+
+
 def inside_function(file, node):
     """Whether an import is made only when a function runs."""
     functions = (f for f in ast.walk(ast.parse(file.read_text())) if isinstance(f, ast.FunctionDef))
@@ -70,13 +76,21 @@ def test_imports_point_one_way(file):
     module = module_of(file)
     if not module:
         return  # the table of contents imports all
-    assert module[0] in LEVEL, f"{module[0]} has no level"
+    assert level_of(module) is not None, f"{module[0]} has no level"
     for path, node in imported(file):
         if path[0] != "spikax" or inside_function(file, node):
             continue
-        target = path[1]
-        assert target in LEVEL, f"line {node.lineno} imports `{target}` from the table of contents"
-        assert LEVEL[target] <= LEVEL[module[0]], f"line {node.lineno} imports {target}, which lies above"
+        level = level_of(path[1:])
+        assert level is not None, f"line {node.lineno} imports `{path[1]}` from the table of contents"
+        assert level <= level_of(module), f"line {node.lineno} imports {'.'.join(path)}, which lies above"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_imports_another(method):
+    for file in sorted((ROOT / "_methods" / method).glob("*.py")):
+        for path, node in imported(file):
+            others = set(path) & set(METHODS) - {method}
+            assert path[:2] != ("spikax", "_methods") or not others, f"{name_of(file)}, line {node.lineno}: {others}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -87,8 +101,8 @@ def test_no_private_module_of_another_library(file):
             assert not hidden, f"line {node.lineno} imports {'.'.join(path)}"
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "_engine").glob("*.py")), ids=name_of)
-def test_the_engine_knows_no_model(file):
+@pytest.mark.parametrize("file", sorted((ROOT / "_methods").rglob("*.py")), ids=name_of)
+def test_methods_know_no_model(file):
     models = {name.lower() for name in ("LIF", "LI", "QIF", "EIF")}
     for path, node in imported(file):
         assert "neurons" not in path, f"line {node.lineno}"
@@ -103,7 +117,9 @@ def test_functions_that_import_from_above_are_few():
         (name_of(file), path[1])
         for file in FILES
         for path, node in imported(file)
-        if path[0] == "spikax" and inside_function(file, node) and LEVEL[path[1]] > LEVEL.get(module_of(file)[0], 99)
+        if path[0] == "spikax"
+        and inside_function(file, node)
+        and level_of(path[1:]) > (level_of(module_of(file)) or 99)
     ]
     assert upward in ([], [("_network.py", "_simulate")])
 

@@ -1,6 +1,7 @@
 """The command line, and the tasks behind it."""
 
 import contextlib
+import dataclasses
 import json
 import warnings
 
@@ -12,6 +13,7 @@ import pytest
 import spikax as sx
 from spikax import tasks
 from spikax.__main__ import main
+from spikax.tasks._table import merged
 
 
 # The command line is for JAX as it comes.
@@ -110,6 +112,46 @@ def test_a_warning_is_a_line(monkeypatch, tmp_path, capsys):
         assert main(["train", "yin-yang", "--out", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "python -m spikax: all gradients were zero" in lines and "python -m spikax: enough" in lines
+
+
+COMBINATIONS = [
+    (name, neuron, readout)
+    for name, task in tasks.TASKS.items()
+    for neuron in task.neurons
+    for readout in task.readouts
+]
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        ("yin-yang lif first-spike", {"hidden": 120, "epochs": 100, "learning_rate": 5e-3, "duration": 120.0}),
+        ("yin-yang dendritic max-voltage", {"epochs": 15, "duration": 40.0, "max_spikes": 8, "drop": 0.0}),
+        ("digits qif mean-voltage", {"learning_rate": 1e-2, "duration": 25.0, "jitter": 1.0}),
+        ("digits lif first-spike", {"learning_rate": 5e-3, "duration": 60.0, "batch_size": 32}),
+        ("mnist lif mean-voltage", {"hidden": 350, "epochs": 18, "learning_rate": 5e-3, "shift": 0}),
+        ("mnist egru max-voltage", {"hidden": 100, "epochs": 6, "learning_rate": 1.2e-2, "batch_size": 100}),
+        ("mnist egru first-spike", {"epochs": 5, "learning_rate": 4e-3, "duration": 200.0, "shift": 1}),
+        ("mnist lif first-spike", {"epochs": 16, "learning_rate": 7e-3, "max_spikes": 40, "drop": 0.05}),
+        ("delay-copy egru last-voltage", {"hidden": 2, "clip": 0.05, "duration": 180.0}),
+        ("delayed-xor egru last-voltage", {"hidden": 8, "learning_rate": 0.025, "max_spikes": 64}),
+    ],
+)
+def test_settings_follow_from_task_neuron_and_readout(names, expected):
+    name, neuron, readout = names.split()
+    settings = dataclasses.asdict(tasks.TASKS[name].settings(neuron=neuron, readout=readout))
+    assert {key: settings[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("table", [tasks.SETTINGS, tasks.RECIPES], ids=["settings", "recipes"])
+def test_every_row_of_a_table_is_of_use(table):
+    """It fits a combination, and nothing in it is what it would be without it."""
+    for number, row in enumerate(table):
+        others = [*table[:number], *table[number + 1 :]]
+        fitting = [names for names in COMBINATIONS if row.fits(*names)]
+        for key, part in row.parts.items():
+            without = [merged(others, *names).get(key) for names in fitting]
+            assert any(other is None or other != part for other in without), (row.names, key)
 
 
 TASK = tasks.YinYang()

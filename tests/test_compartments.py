@@ -35,7 +35,7 @@ def simulate(dtype):
             sx.Spikes(jnp.asarray(train[None], dtype)),
             T1,
             saveat=jnp.asarray(ts, dtype),
-            **({"dt0": 0.25} | options),
+            **({"method": sx.EventLoop(dt0=0.25)} | options),
         )
         spikes = np.asarray(solution.spikes["output"].times[0])
         state = jax.tree.map(lambda leaf: np.asarray(leaf[: len(saveat), 0]), solution.states["output"])
@@ -205,15 +205,17 @@ def test_gradients_of_a_calcium_dendrite(soma):
     )
     # The initial state is not varied: a random strength would be one that is still to be read.
     # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
-    function, arrays = graded((network, inputs, None), dt0=0.5, solver=diffrax.Heun())
+    function, arrays = graded((network, inputs, None), method=sx.EventLoop(diffrax.Heun(), dt0=0.5))
     assert_exact(function, arrays, spikes=1.0)
     # The synapses of the compartments are not used; what arrives at filtered ones is never held.
-    idle = [".soma.synapse.tau"] if isinstance(soma, sx.LIF) else [".soma.neuron.synapse.tau", ".soma.kept"]
+    idle = [".soma.synapse.tau"] if isinstance(soma, sx.LIF) else [".soma.neuron.synapse.tau", ".soma.held_fraction"]
     assert_all_learn(function, arrays, [*idle, ".dendrites['dendrite'].membrane.synapse.tau"])
 
 
 @pytest.mark.slow
 def test_gradients_of_a_passive_tree():
     weight = {"left": (2.0, 12.0), "right": (0.0, 1.0)}
-    function, arrays = graded(everything(tree(sx.LIF(20.0, 0.05, 0.3, -0.1, 0.1)), weight), dt0=1.0)
+    function, arrays = graded(
+        everything(tree(sx.LIF(20.0, 0.05, 0.3, -0.1, 0.1)), weight), method=sx.EventLoop(dt0=1.0)
+    )
     assert_exact(function, arrays, spikes=1.0, most=2)

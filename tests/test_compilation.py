@@ -39,7 +39,11 @@ class Counting(sx.AbstractNeuron):
 
 
 traces = []
-HEUN = {"solver": diffrax.Heun()}  # two stages compile fast
+
+
+def heun(dt0):
+    """Two stages compile fast."""
+    return sx.EventLoop(diffrax.Heun(), dt0=dt0)
 
 
 @pytest.fixture
@@ -67,8 +71,8 @@ def test_other_values_do_not_compile_again(dtype, traced):
         if t0:
             inputs = sx.Spikes(inputs.times + t0)
         states = {"output": sx.LIFState(jnp.asarray(start, dtype))}
-        options = {"saveat": jnp.asarray(ts, dtype), "initial_states": states, "throw": False} | HEUN
-        return sx.simulate(make(dtype, tau, scale), inputs, t1, t0=t0, dt0=dt0, **options).spikes["output"].times
+        options = {"saveat": jnp.asarray(ts, dtype), "start": states, "throw": False, "method": heun(dt0)}
+        return sx.simulate(make(dtype, tau, scale), inputs, t1, t0=t0, **options).spikes["output"].times
 
     for tau, scale in ((20.0, 1.0), (10.0, 1.0), (20.0, 0.5)):
         make(dtype, tau, scale)
@@ -110,7 +114,7 @@ def test_a_gradient_compiles_once(dtype, traced):
         def loss(weight):
             connection = sx.Dense("input", "output", weight)
             changed = sx.Network(network.layers, [connection], {"input": 2}, "output")
-            solution = sx.simulate(changed, sx.Spikes(times), t1, dt0=0.5, throw=False, **HEUN)
+            solution = sx.simulate(changed, sx.Spikes(times), t1, method=heun(0.5), throw=False)
             first = sx.first_spike(solution.spikes["output"])
             return jnp.sum(jnp.where(first < jnp.inf, first, t1))
 
@@ -133,7 +137,9 @@ def test_the_steps_of_a_training_compile_once(traced):
     @jax.jit
     @jax.value_and_grad
     def loss(network):
-        return jnp.sum(jnp.nan_to_num(sx.first_spike(network(inputs, 20.0, dt0=0.5, throw=False, **HEUN)), posinf=20.0))
+        return jnp.sum(
+            jnp.nan_to_num(sx.first_spike(network(inputs, 20.0, method=heun(0.5), throw=False)), posinf=20.0)
+        )
 
     optimizer = optax.sgd(1e-3)
     state, counts = optimizer.init(network), []

@@ -36,7 +36,7 @@ NEURONS = {
         sx.LIF(), {"a": sx.Dendrite(sx.LI())}, {"soma": sx.ExpSynapse(), "a": sx.AlphaSynapse()}
     ),
     "QIF": sx.QIF(),
-    "Refractory": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), kept=0.5),
+    "Refractory": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), held_fraction=0.5),
     "ResonateAndFire": sx.ResonateAndFire(),
     "SingleSpike": sx.SingleSpike(sx.LIF()),
 }
@@ -57,7 +57,7 @@ def network_of(neuron, dtype):
 @eqx.filter_jit
 def is_invalid(network):
     """Of all samples."""
-    options = {"dt0": 1.0, "solver": diffrax.Heun()}  # two stages compile fast
+    options = {"method": sx.EventLoop(diffrax.Heun(), dt0=1.0)}  # two stages compile fast
     solution = sx.simulate(network, sx.Spikes(INPUTS.astype(network.dtype)), 4.0, throw=False, **options)
     return jnp.all(solution.result == sx.RESULTS.invalid_parameters)
 
@@ -179,7 +179,9 @@ def plain_and_declared(dtype):
 
 
 def simulated(network):
-    return sx.simulate(network, sx.Spikes(jnp.ones((2, 1), network.dtype)), 4.0, dt0=1.0, solver=diffrax.Heun()).spikes
+    return sx.simulate(
+        network, sx.Spikes(jnp.ones((2, 1), network.dtype)), 4.0, method=sx.EventLoop(diffrax.Heun(), dt0=1.0)
+    ).spikes
 
 
 def test_nothing_is_simulated(dtype):
@@ -190,8 +192,13 @@ def test_nothing_is_simulated(dtype):
     network = sx.Network({"a": layer}, connections, 2, "a")
     wrong = eqx.tree_at(lambda n: n.layers["a"].neuron.tau_mem, network, jnp.asarray(-3.0, dtype))
     inputs = sx.Spikes(jnp.ones((2, 1), dtype))
-    for options in ({"method": sx.OneClock()}, {"method": sx.ParallelInTime()}, {"dt0": 1.0}, {"windows": 4}):
-        found = sx.simulate(wrong, inputs, 8.0, saveat=jnp.asarray([4.0, 8.0]), max_steps=64, throw=False, **options)
+    for options in (
+        {"method": sx.EventQueue()},
+        {"method": sx.ClosedForm()},
+        {"method": sx.EventLoop(dt0=1.0)},
+        {"method": sx.Windows(4)},
+    ):
+        found = sx.simulate(wrong, inputs, 8.0, saveat=jnp.asarray([4.0, 8.0]), throw=False, **options)
         assert bool(found.result == sx.RESULTS.invalid_parameters)
         assert int(jnp.sum(found.spikes["a"].count)) == 0
         assert bool(jnp.all(jnp.isfinite(found.states["a"].v)))

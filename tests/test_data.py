@@ -196,7 +196,7 @@ def test_threshold_sends_on_delta():
     times = np.cumsum(rng.uniform(0.5, 2.0, 60))
     signal = np.cumsum(rng.standard_normal((2, 60, 3)), axis=1)
     delta = np.asarray([0.5, 1.0, 100.0])
-    spikes = np.asarray(sx.encode.threshold(signal, times, delta).times)
+    spikes = np.asarray(sx.encode.send_on_delta(signal, times, delta).times)
     assert spikes.shape[:2] == (2, 6) and np.isfinite(spikes).sum(axis=-1).max() == spikes.shape[2]
     for sample in range(2):
         for i in range(3):
@@ -209,9 +209,9 @@ def test_threshold_sends_on_delta():
 
 def test_threshold_of_a_signal_that_reaches_its_levels_at_samples():
     signal = np.asarray([0.0, 1.0, 1.0, 0.0, 2.0, 2.0])[:, None]
-    times = np.asarray(sx.encode.threshold(signal, np.arange(6.0), 1.0).times)
+    times = np.asarray(sx.encode.send_on_delta(signal, np.arange(6.0), 1.0).times)
     np.testing.assert_array_equal(times, [[1.0, 3.5, 4.0], [3.0, np.inf, np.inf]])
-    assert np.all(np.isinf(sx.encode.threshold(np.ones((4, 2)), np.arange(4.0), 1.0).times))
+    assert np.all(np.isinf(sx.encode.send_on_delta(np.ones((4, 2)), np.arange(4.0), 1.0).times))
 
 
 @pytest.mark.modes("mixed")
@@ -296,12 +296,12 @@ SPIKES = sx.Spikes(np.ones((2, 1)))
         ("t0", ValueError, lambda: sx.encode.poisson(VALUES, 1.0, seed=0, t0=1.0)),
         ("t1", ValueError, lambda: sx.encode.poisson(VALUES, np.inf, seed=0)),
         ("seed", TypeError, lambda: sx.encode.poisson(VALUES, 1.0, seed=None)),
-        ("signal", ValueError, lambda: sx.encode.threshold(TIMES, TIMES, 1.0)),
-        ("signal", ValueError, lambda: sx.encode.threshold(SIGNAL * np.nan, TIMES, 1.0)),
-        ("times", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES[:2], 1.0)),
-        ("times", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES[::-1], 1.0)),
-        ("delta", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES, 0.0)),
-        ("delta", ValueError, lambda: sx.encode.threshold(SIGNAL, TIMES, np.ones(3))),
+        ("signal", ValueError, lambda: sx.encode.send_on_delta(TIMES, TIMES, 1.0)),
+        ("signal", ValueError, lambda: sx.encode.send_on_delta(SIGNAL * np.nan, TIMES, 1.0)),
+        ("times", ValueError, lambda: sx.encode.send_on_delta(SIGNAL, TIMES[:2], 1.0)),
+        ("times", ValueError, lambda: sx.encode.send_on_delta(SIGNAL, TIMES[::-1], 1.0)),
+        ("delta", ValueError, lambda: sx.encode.send_on_delta(SIGNAL, TIMES, 0.0)),
+        ("delta", ValueError, lambda: sx.encode.send_on_delta(SIGNAL, TIMES, np.ones(3))),
         ("spikes", TypeError, lambda: sx.encode.drop(TIMES, 0.1, key=KEY)),
         ("p", ValueError, lambda: sx.encode.drop(SPIKES, 1.1, key=KEY)),
         ("key", TypeError, lambda: sx.encode.drop(SPIKES, 0.1, key=0)),
@@ -310,7 +310,7 @@ SPIKES = sx.Spikes(np.ones((2, 1)))
         ("shape", ValueError, lambda: sx.encode.shift(SPIKES, (2, 2), 1, key=KEY)),
         ("shape", TypeError, lambda: sx.encode.shift(SPIKES, 2, 1, key=KEY)),
         ("shape", TypeError, lambda: sx.encode.shift(SPIKES, (1.0, 2.0), 1, key=KEY)),
-        ("most", ValueError, lambda: sx.encode.shift(SPIKES, (1, 2), -1, key=KEY)),
+        ("max_shift", ValueError, lambda: sx.encode.shift(SPIKES, (1, 2), -1, key=KEY)),
         ("key", TypeError, lambda: sx.encode.shift(SPIKES, (1, 2), 1, key=0)),
         ("std", ValueError, lambda: sx.encode.jitter(SPIKES, -0.1, key=KEY)),
         ("std", TypeError, lambda: sx.encode.jitter(SPIKES, "a", key=KEY)),

@@ -33,21 +33,20 @@ NEURONS = {
     "egru": sx.EGRU(),
     "positive": sx.LIF(sx.Positive(20.0)),
     "refractory": sx.Refractory(sx.EIF()),
-    "refractory-delta": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), kept=0.5),
+    "refractory-delta": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), held_fraction=0.5),
     "single-spike": sx.SingleSpike(sx.LIF()),
     "conductance": sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 4.0, "inh": -1.0}),
     "compartments": sx.MultiCompartment(
         sx.LIF(), DENDRITES, {"tuft": sx.ExpSynapse(), "basal": sx.DeltaSynapse(), "soma": sx.AlphaSynapse()}
     ),
 }
-LOOP = sx.EventLoop()
 METHODS = {
-    "parallel": (sx.LIF(), {"method": sx.ParallelInTime()}),
-    "linear": (sx.ALIF(), {"method": sx.ParallelInTime()}),
-    "first-spikes": (sx.LIF(), {"method": sx.ParallelInTime(), "until": sx.FirstSpikes(), "saveat": None}),
-    "cells": (sx.EIF(), {"method": sx.EventLoop(cell=1.0)}),
-    "fixed": (sx.EIF(), {"method": LOOP, "dt0": 0.5}),
-    "segments": (sx.QIF(), {"method": LOOP, "adjoint": sx.DiscreteAdjoint(memory=1)}),
+    "parallel": (sx.LIF(), {"method": sx.ClosedForm()}),
+    "linear": (sx.ALIF(), {"method": sx.ClosedForm()}),
+    "first-spikes": (sx.LIF(), {"method": sx.ClosedForm(), "until": sx.FirstSpikes(), "saveat": None}),
+    "cells": (sx.EIF(), {"method": sx.EventLoop(bin=1.0)}),
+    "fixed": (sx.EIF(), {"method": sx.EventLoop(dt0=0.5)}),
+    "segments": (sx.QIF(), {"method": sx.EventLoop(adjoint=sx.DiscreteAdjoint(memory=1))}),
 }
 
 

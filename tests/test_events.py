@@ -50,9 +50,9 @@ def simulate(dtype):
             else jax.tree.map(lambda x: jnp.asarray(start, dtype), neuron.initial_state())
         )
         ts = jnp.asarray(padded(np.asarray(saveat), (SAVED,), t1), dtype)
-        options = {"dt0": 0.5} | options
+        options = {"method": sx.EventLoop(dt0=0.5)} | options
         inputs = sx.Spikes(jnp.asarray(times, dtype))
-        solution = sx.simulate(network, inputs, t1, t0=t0, saveat=ts, initial_states={"output": state}, **options)
+        solution = sx.simulate(network, inputs, t1, t0=t0, saveat=ts, start={"output": state}, **options)
         spikes = [row[np.isfinite(row)] for row in np.asarray(solution.spikes["output"].times)]
         shown = jax.tree.map(lambda leaf: np.asarray(leaf[: len(saveat)]), (solution.states, solution.drives))
         return Run(spikes, shown[0]["output"], shown[1]["output"])
@@ -72,13 +72,13 @@ SILENT = [np.inf]
 
 def test_constant_drive(simulate, close):
     """v = b (1 - exp(-t / tau)): a spike every tau ln(b / (b - 1))."""
-    solution = simulate(sx.LIF(bias=2.0), SILENT, [[0.0]], t1=80.0, dt0=0.25)
+    solution = simulate(sx.LIF(bias=2.0), SILENT, [[0.0]], t1=80.0, method=sx.EventLoop(dt0=0.25))
     expected = 20.0 * np.log(2.0) * np.arange(1, 6)
     np.testing.assert_allclose(solution.spikes[0], expected, rtol=close)
 
 
 def test_reset_below_rest(simulate, close):
-    solution = simulate(sx.LIF(bias=2.0, v_reset=-1.0), SILENT, [[0.0]], dt0=0.25)
+    solution = simulate(sx.LIF(bias=2.0, v_reset=-1.0), SILENT, [[0.0]], method=sx.EventLoop(dt0=0.25))
     expected = 20.0 * np.log(2.0), 20.0 * np.log(2.0) + 20.0 * np.log(3.0)
     np.testing.assert_allclose(solution.spikes[0], expected, rtol=close)
 
@@ -87,21 +87,21 @@ def test_twice_the_synaptic_time_constant(simulate, close):
     """tau_mem = 2 tau_syn: v = w (x - x²) with x = exp(-t / tau_mem), so that x solves a quadratic equation."""
     weight, arrival = 6.0, 3.0
     neuron = sx.LIF(tau_mem=20.0, v_reset=-50.0, synapse=sx.ExpSynapse(10.0))
-    solution = simulate(neuron, [arrival], [[weight]], dt0=0.25)
+    solution = simulate(neuron, [arrival], [[weight]], method=sx.EventLoop(dt0=0.25))
     x = 0.5 * (1.0 + np.sqrt(1.0 - 4.0 / weight))
     np.testing.assert_allclose(solution.spikes[0], [arrival - 20.0 * np.log(x)], rtol=close)
 
 
 def test_quadratic_neuron_under_constant_drive(simulate, close):
     """tau V' = V² - V + b from minus to plus infinity takes tau pi / sqrt(b - 1/4)."""
-    solution = simulate(sx.QIF(bias=2.0), SILENT, [[0.0]], t1=120.0, dt0=0.25)
+    solution = simulate(sx.QIF(bias=2.0), SILENT, [[0.0]], t1=120.0, method=sx.EventLoop(dt0=0.25))
     intervals = np.diff(solution.spikes[0])
     assert len(intervals) >= 1
     np.testing.assert_allclose(intervals, 20.0 * np.pi / np.sqrt(1.75), rtol=4 * close)
 
 
 def test_default_tolerances(simulate, accurate):
-    solution = simulate(sx.LIF(bias=2.0), SILENT, [[0.0]], t1=80.0, dt0=None)
+    solution = simulate(sx.LIF(bias=2.0), SILENT, [[0.0]], t1=80.0, method=sx.EventLoop(dt0=None))
     expected = 20.0 * np.log(2.0) * np.arange(1, 6)
     np.testing.assert_allclose(solution.spikes[0], expected, atol=10 * accurate)
 
@@ -113,7 +113,7 @@ def test_a_peak_inside_a_step(simulate, dtype):
     """v rises above the threshold for 2 ms of a step of 40 ms."""
     neuron = sx.LIF(tau_mem=10.0, v_threshold=0.995, v_reset=-5.0, synapse=sx.ExpSynapse(5.0))
     weight = 4.0  # v = 4 (x - x²) peaks at 1, at 10 ln 2
-    coarse, fine = (simulate(neuron, [0.0], [[weight]], dt0=dt0).spikes[0] for dt0 in (6.0, 0.05))
+    coarse, fine = (simulate(neuron, [0.0], [[weight]], method=sx.EventLoop(dt0=dt0)).spikes[0] for dt0 in (6.0, 0.05))
     x = 0.5 * (1.0 + np.sqrt(1.0 - 0.995))
     assert len(coarse) == len(fine) == 1
     np.testing.assert_allclose(fine, -10.0 * np.log(x), atol=2e-3)
@@ -122,7 +122,10 @@ def test_a_peak_inside_a_step(simulate, dtype):
 
 def test_a_peak_between_long_steps_of_an_exact_solver(simulate):
     """v is a parabola, which any solver of order two integrates exactly, whatever the length of its steps."""
-    times = [simulate(Parabola(height=h), SILENT, [[0.0]], t1=10.0, dt0=10.0).spikes[0] for h in (1.01, 0.99)]
+    times = [
+        simulate(Parabola(height=h), SILENT, [[0.0]], t1=10.0, method=sx.EventLoop(dt0=10.0)).spikes[0]
+        for h in (1.01, 0.99)
+    ]
     np.testing.assert_allclose(times[0], [5.0 - 5.0 * np.sqrt(0.01 / 1.01)], rtol=1e-4)
     assert len(times[1]) == 0
 
@@ -130,7 +133,7 @@ def test_a_peak_between_long_steps_of_an_exact_solver(simulate):
 def test_a_peak_just_below_the_threshold(simulate):
     neuron = sx.LIF(tau_mem=10.0, v_threshold=1.002, synapse=sx.ExpSynapse(5.0))
     for dt0 in (6.0, 0.5):
-        assert len(simulate(neuron, [0.0], [[4.0]], dt0=dt0).spikes[0]) == 0
+        assert len(simulate(neuron, [0.0], [[4.0]], method=sx.EventLoop(dt0=dt0)).spikes[0]) == 0
 
 
 # --- The threshold at the start, t1 ---
@@ -188,7 +191,7 @@ def test_an_arrival_at_the_end(simulate):
 
 def test_an_input_before_the_start(dtype):
     def run(times, **options):
-        return sx.simulate(network, sx.Spikes(times), T1, throw=False, dt0=1.0, **options).result
+        return sx.simulate(network, sx.Spikes(times), T1, throw=False, method=sx.EventLoop(dt0=1.0), **options).result
 
     network = single_layer(sx.LIF(), np.ones((1, 1)), dtype)
     early, late = jnp.asarray([[-1.0]], dtype), jnp.asarray([[1.0]], dtype)
@@ -281,7 +284,9 @@ def test_saving_for_one_layer_only(dtype):
     layers = (sx.Layer(sx.LIF(), 3, weights=sx.init.constant(4.0)), sx.Layer(sx.LI(), 2, weights=sx.init.constant(1.0)))
     network = cast(sx.sequential(2, *layers, key=jax.random.key(0)), dtype)
     inputs = random_inputs(0, (4, 2, 3), 20.0, dtype)
-    solution = sx.simulate(network, inputs, T1, saveat={"output": jnp.asarray([T1, 3.0, 10.0], dtype)}, dt0=0.5)
+    solution = sx.simulate(
+        network, inputs, T1, saveat={"output": jnp.asarray([T1, 3.0, 10.0], dtype)}, method=sx.EventLoop(dt0=0.5)
+    )
     assert set(solution.states) == set(solution.drives) == {"output"}
     assert solution.states["output"].v.shape == solution.drives["output"].shape == (4, 3, 2)
     assert bool(jnp.all(solution.stats["hidden"].spikes > 0))
@@ -377,7 +382,7 @@ class Refractory(sx.AbstractNeuron):
 
 
 def test_the_end_of_a_refractory_period(simulate, close):
-    times, *_ = simulate(Refractory(), SILENT, [[0.0]], t1=80.0, dt0=0.25).spikes
+    times, *_ = simulate(Refractory(), SILENT, [[0.0]], t1=80.0, method=sx.EventLoop(dt0=0.25)).spikes
     interval = 20.0 * np.log(2.0)
     np.testing.assert_allclose(times, interval + (interval + 3.0) * np.arange(len(times)), rtol=4 * close)
     assert len(times) == 4
@@ -410,7 +415,11 @@ def test_named_ports(dtype):
         weights = {"exc": jnp.full((1, 1), exc, dtype), "inh": jnp.full((1, 1), inh, dtype)}
         network = sx.sequential(1, sx.Layer(Conductance(), 1, weights=weights), key=jax.random.key(0))
         return sx.simulate(
-            network, sx.Spikes(jnp.asarray([[3.0, 5.0]], dtype)), T1, saveat=jnp.asarray([5.0], dtype), dt0=0.5
+            network,
+            sx.Spikes(jnp.asarray([[3.0, 5.0]], dtype)),
+            T1,
+            saveat=jnp.asarray([5.0], dtype),
+            method=sx.EventLoop(dt0=0.5),
         )
 
     excited, inhibited = run(2.0, 0.0), run(2.0, 4.0)
@@ -443,6 +452,9 @@ def test_a_step_that_ends_where_no_step_could_start(dtype):
     neuron = sx.AdEx(tau_mem=5.0, bias=50.0)
     network = single_layer(neuron, np.zeros((1, 1)), dtype)
     silent = sx.Spikes(jnp.full((1, 1), jnp.inf, dtype))
-    found = [sx.simulate(network, silent, 20.0, dt0=dt0, max_steps=4000).spikes["output"].times for dt0 in (0.1, 0.02)]
+    found = [
+        sx.simulate(network, silent, 20.0, method=sx.EventLoop(dt0=dt0, max_steps=4000)).spikes["output"].times
+        for dt0 in (0.1, 0.02)
+    ]
     assert int(jnp.sum(jnp.isfinite(found[1]))) == 4
     np.testing.assert_allclose(found[0], found[1], rtol=2e-2)

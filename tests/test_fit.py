@@ -240,12 +240,30 @@ def test_another_network_is_not_resumed(dtype, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", b'{"format": 1}\n', b'{"format": 9, "identity": {}, "history": []}\n']
+    "content", [b"", b"text", b'{"format": 1}\n', b"[1]\n", b'{"format": 9, "identity": {}, "history": []}\n']
 )
 def test_what_is_no_checkpoint_is_refused(noisy, tmp_path, content):
     (tmp_path / "last.eqx").write_bytes(content)
     with pytest.raises(ValueError, match="`directory` must"):
         noisy(directory=tmp_path)
+
+
+def test_a_checkpoint_of_another_format_is_refused(noisy, tmp_path, monkeypatch):
+    """Whatever else differs in it; and it stays as it is."""
+    noisy(directory=tmp_path, epochs=1)
+    written = (tmp_path / "last.eqx").read_bytes()
+    monkeypatch.setattr("spikax.train._checkpoint.FORMAT", 2)
+    header = {"format": 1, "spikax": "0.0.9", "epochs": []}
+    for content in (written, json.dumps(header).encode() + b"\n"):
+        (tmp_path / "last.eqx").write_bytes(content)
+        with pytest.raises(
+            ValueError, match="`directory` must be one with a checkpoint of format 2, .*; got 1. spikax 0.*"
+        ):
+            noisy(directory=tmp_path)
+        assert (tmp_path / "last.eqx").read_bytes() == content
+    (tmp_path / "last.eqx").unlink()
+    noisy(directory=tmp_path, epochs=1)
+    assert json.loads((tmp_path / "last.eqx").read_bytes().partition(b"\n")[0])["format"] == 2
 
 
 def test_a_truncated_checkpoint_is_refused(noisy, tmp_path):

@@ -24,11 +24,11 @@ SECONDS = float(os.environ.get("SPIKAX_FUZZ_SECONDS", "0"))
 NEURONS, PLACES = 2, 6
 NEVER = 1e9
 METHODS = {
-    "closed form": {"method": sx.ParallelInTime(), "max_steps": 32},
-    "event loop": {"method": sx.EventLoop(), "max_steps": 4096},
-    "one clock": {"method": sx.OneClock(), "max_steps": 32},
-    "windows, closed form": {"method": sx.ParallelInTime(), "windows": 5, "max_steps": 512},
-    "windows, event loop": {"method": sx.EventLoop(), "windows": 5, "max_steps": 4096},
+    "closed form": {"method": sx.ClosedForm(max_steps=32)},
+    "event loop": {"method": sx.EventLoop()},
+    "event queue": {"method": sx.EventQueue(max_steps=32)},
+    "windows, closed form": {"method": sx.Windows(5, sx.ClosedForm(max_steps=512), max_sweeps=512)},
+    "windows, event loop": {"method": sx.Windows(5, sx.EventLoop())},
 }
 
 
@@ -74,17 +74,13 @@ def simulated(model, dtype, options, recurrent):
         return jnp.asarray(x, dtype)
 
     synapse = sx.ExpSynapse(array(model.tau_syn))
-    neuron = sx.LIF(
-        array(model.tau_mem), v_reset=array(model.v_reset), bias=array(model.bias), synapse=synapse
-    )
+    neuron = sx.LIF(array(model.tau_mem), v_reset=array(model.v_reset), bias=array(model.bias), synapse=synapse)
     inputs = np.full((1, PLACES), np.inf)
     inputs[0, : len(model.times)] = model.times
     w_rec = array(model.w_rec) if recurrent else None
     # No delay and a delay are networks of two kinds; of one, its length is traced.
     delay = array(model.delay) if recurrent and model.delay > 0 else None
-    times, result = spike_times(
-        neuron, array(model.w_in[None]), w_rec, delay, array(inputs), array(model.t1), options
-    )
+    times, result = spike_times(neuron, array(model.w_in[None]), w_rec, delay, array(inputs), array(model.t1), options)
     return np.asarray(times, np.float64), result
 
 
@@ -149,7 +145,7 @@ def test_neurons_by_themselves(dtype):
 
 
 def test_recurrent_neurons(dtype):
-    names = ["one clock", "windows, closed form", "windows, event loop"]
+    names = ["event queue", "windows, closed form", "windows, event loop"]
 
     def test(model):
         compare(model, dtype, names if model.delay == 0 else names[1:], True)

@@ -9,7 +9,7 @@ import optimistix
 import pytest
 
 import spikax as sx
-from spikax._engine import adjoint
+from spikax._methods.event_loop import adjoint
 
 from .helpers import finite_sum, learning, random_inputs, single_layer, worst_derivative
 
@@ -34,10 +34,10 @@ def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
     make, (low, high) = NEURONS[neuron]
     rng = np.random.default_rng(seed)
     weight = rng.uniform(low, high, (3, n)) * SCALE[synapse]
-    cell = learning(make(SYNAPSES[synapse]), n, jnp.float64, flip, seed=int(flip))
+    model = learning(make(SYNAPSES[synapse]), n, jnp.float64, flip, seed=int(flip))
     state = jax.tree.map(lambda x: x + 0.05 * rng.uniform(size=(batch, n)), make(SYNAPSES[synapse]).initial_state())
     inputs = random_inputs(seed, (batch, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
-    return single_layer(cell, weight, jnp.float64), inputs, {"output": state}
+    return single_layer(model, weight, jnp.float64), inputs, {"output": state}
 
 
 def graded(arguments, ts=SAVED, seed=0, t1=T1, **options):
@@ -53,9 +53,7 @@ def graded(arguments, ts=SAVED, seed=0, t1=T1, **options):
     def value(arrays):
         network, inputs, states = eqx.combine(arrays, static)
         saveat = None if ts is None else jnp.asarray(ts)
-        sol = sx.simulate(
-            network, inputs, t1, initial_states=states, saveat=saveat, max_spikes=12, throw=False, **options
-        )
+        sol = sx.simulate(network, inputs, t1, start=states, saveat=saveat, max_spikes=12, throw=False, **options)
         total = 0.0
         for name, spikes in sol.spikes.items():
             total += finite_sum(spikes.times, jnp.resize(factors, spikes.times.shape))
@@ -89,7 +87,7 @@ def assert_exact(function, arrays, tolerance=1e-6, spikes=2.0, most=3, **differe
 @pytest.fixture(scope="module")
 def lif():
     """The case that several tests share, so that it compiles once."""
-    return graded(case("lif", "exp"), dt0=0.5)
+    return graded(case("lif", "exp"), method=sx.EventLoop(dt0=0.5))
 
 
 def test_every_parameter_of_the_shared_case(lif):
@@ -110,12 +108,12 @@ def test_every_parameter_of_the_shared_case(lif):
     ],
 )
 def test_every_parameter(neuron, synapse):
-    assert_exact(*graded(case(neuron, synapse), dt0=0.5))
+    assert_exact(*graded(case(neuron, synapse), method=sx.EventLoop(dt0=0.5)))
 
 
 @pytest.mark.parametrize("neuron, synapse", [("lif", "alpha"), ("qif", "exp"), ("eif", "delta")])
 def test_every_parameter_in_its_other_shape_with_another_solver(neuron, synapse):
-    assert_exact(*graded(case(neuron, synapse, flip=True), dt0=0.5, solver=diffrax.Bosh3()))
+    assert_exact(*graded(case(neuron, synapse, flip=True), method=sx.EventLoop(diffrax.Bosh3(), dt0=0.5)))
 
 
 def implicit(root_finder):
@@ -133,37 +131,37 @@ def implicit(root_finder):
     ],
 )
 def test_other_solvers(neuron, solver):
-    assert_exact(*graded(case(neuron, "exp"), dt0=0.5, solver=solver))
+    assert_exact(*graded(case(neuron, "exp"), method=sx.EventLoop(solver, dt0=0.5)))
 
 
 def test_adaptive_steps():
     # The lengths of the steps are constants for the derivative, but change in the finite difference.
-    assert_exact(*graded(case("lif", "exp"), rtol=1e-9, atol=1e-9), tolerance=1e-5)
+    assert_exact(*graded(case("lif", "exp"), method=sx.EventLoop(rtol=1e-9, atol=1e-9)), tolerance=1e-5)
 
 
 def test_two_layers():
-    cells = [
+    bins = [
         learning(make(SYNAPSES[s]), n, jnp.float64)
         for make, s, n in ((NEURONS["lif"][0], "exp", 4), (NEURONS["qif"][0], "alpha", 2))
     ]
     network = sx.sequential(
         3,
-        sx.Layer(cells[0], 4, weights=sx.init.uniform(0.0, 7.0)),
-        sx.Layer(cells[1], 2, weights=sx.init.uniform(0.0, 20.0)),
+        sx.Layer(bins[0], 4, weights=sx.init.uniform(0.0, 7.0)),
+        sx.Layer(bins[1], 2, weights=sx.init.uniform(0.0, 20.0)),
         key=jax.random.key(0),
     )
     inputs = random_inputs(3, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
-    assert_exact(*graded((network, inputs, None), dt0=0.5, solver=diffrax.Heun()))
+    assert_exact(*graded((network, inputs, None), method=sx.EventLoop(diffrax.Heun(), dt0=0.5)))
 
 
 def test_segments(lif):
     """The backward pass runs the segments of a long simulation again, and finds the same gradient."""
     whole, arrays = lif
-    parts, _ = graded(case("lif", "exp"), dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1))
+    parts, _ = graded(case("lif", "exp"), method=sx.EventLoop(dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
     (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
     assert float(same_value) == pytest.approx(float(value), rel=1e-13)
-    for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
-        np.testing.assert_allclose(same, leaf, rtol=1e-12, atol=1e-12)
+    for leaf, converged in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
+        np.testing.assert_allclose(converged, leaf, rtol=1e-12, atol=1e-12)
 
 
 def test_the_last_units_by_themselves(monkeypatch):
@@ -171,9 +169,11 @@ def test_the_last_units_by_themselves(monkeypatch):
     second, calls = adjoint._follow_the_rest, []
     monkeypatch.setattr(adjoint, "_LONG", 0)
     monkeypatch.setattr(
-        adjoint, "_follow_the_rest", lambda plan, *rest: (calls.append(plan.few), second(plan, *rest))[1]
+        adjoint, "_follow_the_rest", lambda plan, *rest: (calls.append(plan.stragglers), second(plan, *rest))[1]
     )
-    assert_exact(*graded(case("eif", "exp", n=5, batch=2), dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
+    assert_exact(
+        *graded(case("eif", "exp", n=5, batch=2), method=sx.EventLoop(dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
+    )
     assert set(calls) == {1}
 
 
@@ -187,7 +187,11 @@ def pulses(times, weights, **parameters):
     """The spike times of one LIF neuron under delta pulses from one channel each."""
     neuron = sx.LIF(synapse=sx.DeltaSynapse(), **parameters)
     network = single_layer(neuron, weights[:, None], jnp.float64)
-    return sx.simulate(network, sx.Spikes(times[:, None]), T1, dt0=1.0, throw=False).spikes["output"].times[0]
+    return (
+        sx.simulate(network, sx.Spikes(times[:, None]), T1, method=sx.EventLoop(dt0=1.0), throw=False)
+        .spikes["output"]
+        .times[0]
+    )
 
 
 def test_instantaneous_spikes_keep_the_time_of_their_arrival():
@@ -224,7 +228,11 @@ def test_gradients_of_many_resets_in_closed_form():
         neuron = sx.LIF(tau_mem=tau, v_threshold=threshold, bias=bias)
         network = single_layer(neuron, jnp.zeros((1, 1)), jnp.float64)
         silent = sx.Spikes(jnp.full((1, 1), jnp.inf))
-        return sx.simulate(network, silent, 80.0, rtol=1e-10, atol=1e-10).spikes["output"].times[0, :5]
+        return (
+            sx.simulate(network, silent, 80.0, method=sx.EventLoop(rtol=1e-10, atol=1e-10))
+            .spikes["output"]
+            .times[0, :5]
+        )
 
     values = jnp.asarray(2.0), jnp.asarray(20.0), jnp.asarray(1.0)
     both = jax.jit(lambda *values: (spikes(*values), jax.jacrev(spikes, (0, 1, 2))(*values)))
@@ -241,7 +249,7 @@ def test_transformations_agree():
     factors = np.random.default_rng(0).standard_normal((4, 12))
 
     def value(network, times):
-        options = {"dt0": 0.5, "solver": diffrax.Heun(), "max_spikes": 12, "throw": False}
+        options = {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5), "max_spikes": 12, "throw": False}
         return finite_sum(sx.simulate(network, sx.Spikes(times), T1, **options).spikes["output"].times, factors)
 
     arrays, static = eqx.partition(network, eqx.is_array)
@@ -255,8 +263,8 @@ def test_transformations_agree():
     by_sum = jax.jit(jax.grad(lambda a, t: jnp.sum(jax.vmap(of, (None, 0))(a, t)), (0, 1)))(arrays, inputs.times)
     summed = (jax.tree.map(lambda x: jnp.sum(x, axis=0), by_sample[0]), by_sample[1])
     for other in (summed, by_sum):
-        for leaf, same in zip(jax.tree.leaves(by_axis), jax.tree.leaves(other), strict=True):
-            np.testing.assert_allclose(same, leaf, rtol=1e-10, atol=1e-10)
+        for leaf, converged in zip(jax.tree.leaves(by_axis), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(converged, leaf, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.slow
@@ -268,12 +276,12 @@ def test_a_batch_of_networks():
 
     def value(arrays):
         net = eqx.combine(arrays, static)
-        spikes = sx.simulate(net, inputs, T1, dt0=0.5, max_spikes=12, throw=False).spikes["output"]
+        spikes = sx.simulate(net, inputs, T1, method=sx.EventLoop(dt0=0.5), max_spikes=12, throw=False).spikes["output"]
         return finite_sum(spikes.times, jnp.ones(()))
 
     together = jax.jit(jax.vmap(jax.grad(value)))(several)
     alone = jax.jit(jax.grad(value))
     for i in range(2):
         expected = alone(jax.tree.map(lambda x, i=i: x[i], several))
-        for leaf, same in zip(jax.tree.leaves(expected), jax.tree.leaves(together), strict=True):
-            np.testing.assert_allclose(same[i], leaf, rtol=1e-10, atol=1e-10)
+        for leaf, converged in zip(jax.tree.leaves(expected), jax.tree.leaves(together), strict=True):
+            np.testing.assert_allclose(converged[i], leaf, rtol=1e-10, atol=1e-10)

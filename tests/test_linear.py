@@ -8,10 +8,10 @@ import pytest
 from scipy.linalg import expm
 
 import spikax as sx
-from spikax._engine.bounds import Bounds
-from spikax._engine.exponential import exp_minus_one
-from spikax._engine.linear import Linear
-from spikax._engine.motion import Stretch
+from spikax._methods._common.flow import Interval
+from spikax._methods._common.matrix_flow import MatrixFlow
+from spikax._methods._common.root_finding.bounds import Bounds
+from spikax._methods._common.small_matrices import exp_minus_one
 
 from .helpers import everything, one_direction, random_inputs, single_layer
 from .test_gradients import assert_exact, graded
@@ -69,10 +69,10 @@ def test_the_same_as_the_loop(name):
     weight = jax.tree.map(lambda low_high: rng.uniform(*low_high, (3, 5)), bounds, is_leaf=lambda x: type(x) is tuple)
     network = single_layer(neuron, weight, jnp.float64)
     inputs = random_inputs(2, (2, 3, 6), 25.0, jnp.float64, silent=0.1)
-    options = {"saveat": [21.1, 0.0, 5.0, 12.3, T1], "max_spikes": 24, "max_steps": 20_000}
+    options = {"saveat": [21.1, 0.0, 5.0, 12.3, T1], "max_spikes": 24}
     found = sx.simulate(network, inputs, T1, **options)
-    loop = sx.simulate(network, inputs, T1, method=sx.EventLoop(), rtol=1e-11, atol=1e-11, **options)
-    assert found.stats["output"].method == "ParallelInTime"
+    loop = sx.simulate(network, inputs, T1, method=sx.EventLoop(rtol=1e-11, atol=1e-11, max_steps=20_000), **options)
+    assert found.stats["output"].method == "ClosedForm"
     assert int(found.spikes["output"].count.sum()) > 10
     np.testing.assert_array_equal(found.spikes["output"].count, loop.spikes["output"].count)
     np.testing.assert_allclose(found.spikes["output"].times, loop.spikes["output"].times, rtol=0.0, atol=1e-9)
@@ -86,7 +86,7 @@ def gradient_of(name):
     network, inputs, states = everything(neuron, weight)
     # Off the rest, where the derivative to a time constant is zero.
     states = jax.tree.map(lambda x: x + 0.01 * jnp.arange(1.0 * x.size).reshape(x.shape), states)
-    return graded((network, inputs, states), method=sx.ParallelInTime())
+    return graded((network, inputs, states), method=sx.ClosedForm())
 
 
 @exact
@@ -114,14 +114,14 @@ def ringing():
     def search(u, v, h):
         """Stretches from given states, without a current."""
         neuron, zero = sx.ResonateAndFire(40.0, 8.0), jnp.zeros(())
-        motion = Linear.of(neuron, sx.ResonateAndFireState(*jnp.zeros((2, 1, 1, 1))), zero, zero)
-        bounds = Bounds.of(motion)
+        flow = MatrixFlow.of(neuron, sx.ResonateAndFireState(*jnp.zeros((2, 1, 1, 1))), zero)
+        bounds = Bounds.of(flow)
         state = jnp.stack([u, v])[:, None]
         x = jnp.stack([jnp.zeros_like(u), jnp.ones_like(u)])[:, None]
-        zero, end = jnp.zeros_like(h)[None], motion.after(state, x, h[None])[0]
-        stretch = Stretch(zero, state, x, h[None], end)
-        return bounds.crosses(stretch)[0], *(
-            part[0] for part in bounds.crossing(stretch, jnp.full_like(zero, True, bool))
+        zero, end = jnp.zeros_like(h)[None], flow.after(state, x, h[None])[0]
+        interval = Interval(zero, state, x, h[None], end)
+        return bounds.crosses(interval)[0], *(
+            part[0] for part in bounds.crossing(interval, jnp.full_like(zero, True, bool))
         )
 
     def v_at(u, v, s):
@@ -132,7 +132,7 @@ def ringing():
 
 @exact
 def test_no_crossing_of_an_oscillation_is_missed(ringing):
-    """Not in short stretches, and not in those of several periods whose ends are below the threshold."""
+    """Not in short intervals, and not in those of several periods whose ends are below the threshold."""
     search, v_at = ringing
     rng = np.random.default_rng(0)
     size, angle = rng.uniform(0.5, 1.5, 2000), rng.uniform(0.0, 2.0 * np.pi, 2000)
@@ -150,7 +150,7 @@ def test_no_crossing_of_an_oscillation_is_missed(ringing):
     # The first one: no point of the curve before it is above.
     before = np.linspace(0.0, 1.0, 2000)[:, None] * h < t - 1e-9
     assert not np.any(before & (curves > 1.0) & found)
-    # In short stretches, few that do not cross are worth a search.
+    # In short intervals, few that do not cross are worth a search.
     assert np.mean(may_cross[:1000] & ~found[:1000]) < 0.05
 
 
@@ -205,7 +205,7 @@ def test_long_and_dense_input_in_single_precision():
     for dtype in (jnp.float32, jnp.float64):
         network = single_layer(sx.ALIF(5.0, 100.0, synapse=sx.ExpSynapse(2.0)), weight, dtype)
         solution = sx.simulate(network, sx.Spikes(jnp.asarray(times, dtype)), 400.0, max_spikes=200)
-        assert solution.stats["output"].method == "ParallelInTime"
+        assert solution.stats["output"].method == "ClosedForm"
         found[dtype] = np.asarray(solution.spikes["output"].times, np.float64)
     single, double = found.values()
     happened = np.isfinite(double)
@@ -225,8 +225,8 @@ def test_neurons_that_listen_to_each_other():
     network = sx.Network({"a": sx.Layer(sx.ALIF(), 6)}, connections, inputs=3, outputs="a")
     inputs = random_inputs(2, (2, 3, 4), 25.0, jnp.float64)
     found, loop = (
-        sx.simulate(network, inputs, T1, method=method, max_spikes=24, max_steps=20_000)
-        for method in (sx.ParallelInTime(), sx.EventLoop())
+        sx.simulate(network, inputs, T1, method=method, max_spikes=24)
+        for method in (sx.ClosedForm(), sx.EventLoop(max_steps=20_000))
     )
     assert int(found.spikes["a"].count.sum()) > 20
     np.testing.assert_allclose(found.spikes["a"].times, loop.spikes["a"].times, rtol=0.0, atol=1e-6)

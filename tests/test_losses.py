@@ -72,7 +72,7 @@ def test_cross_entropy_refuses_time_constants(option, dtype):
 
 def test_earliest(dtype):
     times = jnp.asarray([[3.0, 2.0, jnp.inf], [jnp.inf, jnp.inf, jnp.inf]], dtype)
-    np.testing.assert_array_equal(sx.losses.earliest(times), [1, -1])
+    np.testing.assert_array_equal(sx.decode.earliest(times), [1, -1])
 
 
 def trains(times, dtype):
@@ -139,11 +139,11 @@ def test_a_spike_counts_nearly_one_and_nothing_at_the_end(dtype):
 
 def test_scores_of_voltages(dtype):
     v = jnp.asarray([[[0.0, 3.0], [2.0, 1.0], [1.0, 0.0]]], dtype)
-    np.testing.assert_allclose(sx.losses.maximum(v), [[2.0, 3.0]])
-    np.testing.assert_allclose(sx.losses.mean(v), [[1.0, 4.0 / 3.0]], rtol=1e-6)
-    np.testing.assert_allclose(sx.losses.last(v), [[1.0, 0.0]])
-    np.testing.assert_allclose(sx.losses.integral(v, jnp.asarray([0.0, 1.0, 4.0], dtype)), [[5.5, 3.5]], rtol=1e-6)
-    assert sx.losses.integral(v, np.asarray([0.0, 1.0, 4.0])).dtype == dtype
+    np.testing.assert_allclose(sx.decode.maximum(v), [[2.0, 3.0]])
+    np.testing.assert_allclose(sx.decode.mean(v), [[1.0, 4.0 / 3.0]], rtol=1e-6)
+    np.testing.assert_allclose(sx.decode.last(v), [[1.0, 0.0]])
+    np.testing.assert_allclose(sx.decode.integral(v, jnp.asarray([0.0, 1.0, 4.0], dtype)), [[5.5, 3.5]], rtol=1e-6)
+    assert sx.decode.integral(v, np.asarray([0.0, 1.0, 4.0])).dtype == dtype
 
 
 def test_cross_entropy_of_scores(dtype):
@@ -151,7 +151,7 @@ def test_cross_entropy_of_scores(dtype):
     loss = sx.losses.cross_entropy(scores, jnp.asarray([1, 2]))
     expected = -np.log(np.exp(2.0) / np.sum(np.exp([1.0, 2.0, 0.5])))
     np.testing.assert_allclose(loss, [expected, np.log(3.0)], rtol=1e-6)
-    np.testing.assert_array_equal(sx.losses.largest(scores), [1, 0])
+    np.testing.assert_array_equal(sx.decode.largest(scores), [1, 0])
 
 
 def test_bounds_are_felt_outside_of_them_alone(dtype):
@@ -197,10 +197,10 @@ LOSSES = {
         lambda x: sx.losses.count_bounds(sx.losses.spike_count(sx.Spikes(x), tau=3.0, t1=10.0), low=0.8, high=1.1),
         TRAINS,
     ),
-    "maximum": (lambda x: sx.losses.cross_entropy(sx.losses.maximum(x), LABELS), VOLTAGES),
-    "mean": (lambda x: sx.losses.cross_entropy(sx.losses.mean(x), LABELS), VOLTAGES),
-    "integral": (lambda x: sx.losses.cross_entropy(sx.losses.integral(x, np.arange(5.0) ** 2), LABELS), VOLTAGES),
-    "last": (lambda x: sx.losses.cross_entropy(sx.losses.last(x), LABELS), VOLTAGES),
+    "maximum": (lambda x: sx.losses.cross_entropy(sx.decode.maximum(x), LABELS), VOLTAGES),
+    "mean": (lambda x: sx.losses.cross_entropy(sx.decode.mean(x), LABELS), VOLTAGES),
+    "integral": (lambda x: sx.losses.cross_entropy(sx.decode.integral(x, np.arange(5.0) ** 2), LABELS), VOLTAGES),
+    "last": (lambda x: sx.losses.cross_entropy(sx.decode.last(x), LABELS), VOLTAGES),
     "silent_peak": (
         lambda x: sx.losses.silent_peak(x, sx.Spikes(TRAINS[..., :1]), margin=3.0),
         VOLTAGES,
@@ -321,7 +321,7 @@ def test_narrow_labels_of_many_classes(narrow, dtype):
         ("low", 3.0, lambda x, s: sx.losses.count_bounds(sx.first_spike(s), low=x, high=2.0)),
         ("late", 3.0, lambda x, s: sx.losses.time_bounds(sx.first_spike(s), early=4.0, late=x)),
         ("margin", INF, lambda x, s: sx.losses.silent_peak(s.times, s, margin=x)),
-        ("ts", 1.0, lambda x, s: sx.losses.integral(s.times, jnp.stack([x, x]))),
+        ("ts", 1.0, lambda x, s: sx.decode.integral(s.times, jnp.stack([x, x]))),
     ],
 )  # fmt: skip
 def test_parameters_are_checked_under_jit(name, value, loss, dtype):

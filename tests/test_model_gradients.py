@@ -58,7 +58,7 @@ def assert_every_parameter(arguments, name, unused=(), **options):
     *_, t1, step = CASES[name]
     saved = tuple(t1 * np.array([0.82, 0.0, 0.31, 0.58, 1.0]))
     # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
-    options = {"ts": saved, "t1": t1, "dt0": step, "solver": diffrax.Heun(), "max_steps": 4000} | options
+    options = {"ts": saved, "t1": t1, "method": sx.EventLoop(diffrax.Heun(), dt0=step, max_steps=4000)} | options
     function, arrays = graded(arguments, **options)
     # Voltages are in millivolts, of which the spike times depend strongly; that of Hodgkin-Huxley neurons hardly
     # depends on the threshold.
@@ -91,7 +91,7 @@ def test_one_direction(name):
     *_, step = CASES[name]
     t1 = 10.0
     network, inputs, _ = case(name, jnp.float64, n=2, batch=1)
-    options = {"ts": (5.0, t1), "t1": t1, "dt0": step, "solver": diffrax.Heun(), "max_steps": 1000}
+    options = {"ts": (5.0, t1), "t1": t1, "method": sx.EventLoop(diffrax.Heun(), dt0=step, max_steps=1000)}
     function, arrays = graded((network, inputs, None), **options)
     along, start = one_direction(function, arrays)
     assert_exact(along, start, spikes=1.0, most=1, steps=(1e-5,))
@@ -105,7 +105,7 @@ def test_gradients_are_finite(name, dtype):
     arrays, static = eqx.partition(network, eqx.is_inexact_array)
 
     def value(arrays):
-        spikes = sx.simulate(eqx.combine(arrays, static), inputs, 8.0, max_steps=4000).spikes["output"]
+        spikes = sx.simulate(eqx.combine(arrays, static), inputs, 8.0).spikes["output"]
         return finite_sum(spikes.times, jnp.asarray(1.0, dtype))
 
     total, gradient = jax.jit(jax.value_and_grad(value))(arrays)
@@ -117,4 +117,4 @@ def test_gradients_are_finite(name, dtype):
 
 @pytest.mark.float64
 def test_the_perfect_integrator_in_parallel():
-    assert_every_parameter(case("if", jnp.float64), "if", dt0=None, solver=None)
+    assert_every_parameter(case("if", jnp.float64), "if", method=None)

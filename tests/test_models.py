@@ -186,7 +186,7 @@ def assert_same_as_scipy(model, dtype, tolerance, state_tolerance, samples=1, **
     ]
     network = single_layer(model.make, weights, dtype)
     inputs, ts = sx.Spikes(jnp.asarray(times, dtype)[..., None]), jnp.asarray(saved, dtype)
-    sol = sx.simulate(network, inputs, model.t1, saveat=ts, max_spikes=24, max_steps=30_000, **options)
+    sol = sx.simulate(network, inputs, model.t1, saveat=ts, max_spikes=24, **options)
     spikes = [spikes for spikes, _ in expected]
     assert sum(map(len, spikes)) >= 2 * len(spikes)
     assert_same_spikes(sol.spikes["output"].times.reshape(samples * NEURONS, -1), spikes, tolerance)
@@ -207,7 +207,7 @@ def test_against_scipy(name, dtype, accurate):
 @pytest.mark.float64
 @pytest.mark.parametrize("name", MODELS)
 def test_against_scipy_with_tight_tolerances(name):
-    assert_same_as_scipy(MODELS[name], jnp.float64, 1e-8, 1e-8, samples=3, rtol=1e-12, atol=1e-12)
+    assert_same_as_scipy(MODELS[name], jnp.float64, 1e-8, 1e-8, samples=3, method=sx.EventLoop(rtol=1e-12, atol=1e-12))
 
 
 PRESETS = tuple(sx.Izhikevich.PRESETS)
@@ -221,7 +221,7 @@ def test_presets_of_izhikevich(dtype, accurate):
     cell = sx.Izhikevich(**{key: jnp.asarray(value, dtype) for key, value in values.items()}, bias=bias)
     network = single_layer(cell, np.zeros((1, len(kinds))), dtype)
     silent = sx.Spikes(jnp.full((1, 1), jnp.inf, dtype))
-    found = sx.simulate(network, silent, t1, max_spikes=64, max_steps=8000).spikes["output"].times
+    found = sx.simulate(network, silent, t1, max_spikes=64, method=sx.EventLoop(max_steps=8000)).spikes["output"].times
     expected = []
     for a, b, c, d in np.stack(list(values.values())).T:
         v = min(np.roots([0.04, 5.0 - b, 140.0]).real)
@@ -306,7 +306,7 @@ def test_a_spike_is_counted_once(dtype):
     neuron = sx.HodgkinHuxley(v_threshold=-60.0, g_sodium=1.0)
     network = single_layer(neuron, np.asarray([[60.0]]), dtype)
     inputs = sx.Spikes(jnp.asarray([[5.0, 7.0, 9.0, 60.0]], dtype))
-    times = sx.simulate(network, inputs, 80.0, max_steps=8000).spikes["output"].times[0]
+    times = sx.simulate(network, inputs, 80.0, method=sx.EventLoop(max_steps=8000)).spikes["output"].times[0]
     assert int(jnp.sum(jnp.isfinite(times))) == 2
     assert 5.0 < float(times[0]) < 6.0 and 60.0 < float(times[1]) < 61.0
 
@@ -324,7 +324,9 @@ def test_stiff_solvers_find_the_spikes_of_the_explicit_one(solver, rtol):
     inputs = sx.Spikes(jnp.asarray([[3.0]]))
     explicit = sx.simulate(network, inputs, 20.0)
     root_finder = optimistix.Newton(rtol=1e-10, atol=1e-12)
-    implicit = sx.simulate(network, inputs, 20.0, solver=solver(root_finder=root_finder), rtol=rtol, max_steps=8000)
+    implicit = sx.simulate(
+        network, inputs, 20.0, method=sx.EventLoop(solver(root_finder=root_finder), rtol=rtol, max_steps=8000)
+    )
     expected = explicit.spikes["output"].times[0]
     expected = expected[np.isfinite(expected)]
     assert len(expected) == 2

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import spikax as sx
-from spikax._engine.affine import Affine
-from spikax._engine.motion import Stretch
-from spikax._engine.peaks import Peaks
+from spikax._methods._common.flow import Interval
+from spikax._methods._common.root_finding.peaks import Peaks
+from spikax._methods._common.scalar_flow import ScalarFlow
 
 from .helpers import cast, random_inputs, single_layer, worst_derivative
 from .test_gradients import assert_exact, case, graded
@@ -59,14 +59,16 @@ def both(neuron, weight, times, start=None):
     network = single_layer(neuron, weight, jnp.float64)
     start = jnp.asarray(neuron.initial_state().v if start is None else start, jnp.float64)
     states = {"output": sx.LIFState(jnp.broadcast_to(start, (len(times), weight.shape[1])))}
-    options = {"initial_states": states, "saveat": jnp.asarray(SAVED), "max_spikes": 60, "max_steps": 20_000}
+    options = {"start": states, "saveat": jnp.asarray(SAVED), "max_spikes": 60}
     inputs = sx.Spikes(jnp.asarray(times))
-    passes = sx.simulate(network, inputs, T1, method=sx.ParallelInTime(), **options)
-    return passes, sx.simulate(network, inputs, T1, rtol=1e-12, atol=1e-12, **options)
+    passes = sx.simulate(network, inputs, T1, method=sx.ClosedForm(), **options)
+    return passes, sx.simulate(
+        network, inputs, T1, method=sx.EventLoop(rtol=1e-12, atol=1e-12, max_steps=20_000), **options
+    )
 
 
 def assert_same(passes, loop, tolerance=1e-9, spikes=1):
-    assert (passes.stats["output"].method, loop.stats["output"].method) == ("ParallelInTime", "EventLoop")
+    assert (passes.stats["output"].method, loop.stats["output"].method) == ("ClosedForm", "EventLoop")
     found, expected = passes.spikes["output"].times, loop.spikes["output"].times
     assert np.array_equal(passes.spikes["output"].count, loop.spikes["output"].count)
     assert int(passes.spikes["output"].count.sum()) >= spikes
@@ -157,14 +159,14 @@ def test_neurons_that_are_followed_in_groups_spike_as_they_do_alone(neuron):
 def test_the_bound_of_a_peak_misses_none(rate, decay, push):
     """Just below the threshold and slowly rising; with a negative leak the bound itself does not hold."""
     neuron = Custom(rate=rate, push=push, synapse=sx.ExpSynapse(1.0 / decay))
-    affine = Affine.of(neuron, neuron.initial_state(), jnp.zeros(()), jnp.asarray(0.0))
+    flow = ScalarFlow.of(neuron, neuron.initial_state(), jnp.asarray(0.0))
     rng = np.random.default_rng(11)
     below, speed, h = (jnp.asarray(rng.exponential(scale, 100_000)) for scale in (0.05, 0.1, 2.0))
     v = 1.0 - below
     x = (speed + rate * v - push) / 0.1
-    stretch = Stretch(jnp.zeros_like(h), v, x, h, affine.after(v, x, h)[0])
-    crosses, may_cross = Peaks(affine).crosses(stretch), Peaks(affine).may_cross(stretch)
-    assert int(jnp.sum(crosses & (affine.condition(stretch.v_end) < 0))) > 100
+    interval = Interval(jnp.zeros_like(h), v, x, h, flow.after(v, x, h)[0])
+    crosses, may_cross = Peaks(flow).crosses(interval), Peaks(flow).may_cross(interval)
+    assert int(jnp.sum(crosses & (flow.condition(interval.v_end) < 0))) > 100
     assert not bool(jnp.any(crosses & ~may_cross))
 
 
@@ -195,7 +197,7 @@ def test_a_peak_between_two_arrivals_is_not_missed():
 
 @pytest.fixture(scope="module")
 def by_passes():
-    return graded(case("lif", "exp"), method=sx.ParallelInTime())
+    return graded(case("lif", "exp"), method=sx.ClosedForm())
 
 
 @exact
@@ -205,7 +207,7 @@ def test_every_parameter(by_passes):
 
 @exact
 def test_every_parameter_in_its_other_shape():
-    assert_exact(*graded(case("lif", "exp", flip=True), method=sx.ParallelInTime()))
+    assert_exact(*graded(case("lif", "exp", flip=True), method=sx.ClosedForm()))
 
 
 @exact
@@ -239,7 +241,7 @@ def test_gradients_of_many_arrivals():
     inputs = sx.Spikes(1.0 + 0.9 * random_inputs(5, (2, 20, 12), T1, jnp.float64).times)  # off the start
     network, _, states = case("lif", "exp", n=3)
     network = single_layer(network.layers["output"].neuron, 0.2 * rng.uniform(-0.8, 1.4, (20, 3)), jnp.float64)
-    assert_exact(*graded((network, inputs, states), ts=None, method=sx.ParallelInTime()), spikes=1.0)
+    assert_exact(*graded((network, inputs, states), ts=None, method=sx.ClosedForm()), spikes=1.0)
 
 
 @exact
@@ -248,7 +250,7 @@ def test_two_layers():
     layers = [sx.Layer(sx.LIF(), size, weights=weights) for size, weights in sizes.items()]
     network = cast(sx.sequential(4, *layers, key=jax.random.key(0)), jnp.float64)
     inputs = random_inputs(7, (3, 4, 2), 20.0, jnp.float64)
-    assert_exact(*graded((network, inputs, None), ts=None, method=sx.ParallelInTime()), spikes=1.0)
+    assert_exact(*graded((network, inputs, None), ts=None, method=sx.ClosedForm()), spikes=1.0)
 
 
 @exact
@@ -263,7 +265,7 @@ def test_long_and_dense_input_in_single_precision():
         network = single_layer(neuron, weight, dtype)
         inputs = sx.Spikes(jnp.asarray(times, dtype))
         solution = sx.simulate(network, inputs, 5000.0, saveat=[4999.0], max_spikes=800)
-        assert solution.stats["output"].method == "ParallelInTime"
+        assert solution.stats["output"].method == "ClosedForm"
         assert solution.spikes["output"].times.dtype == dtype
         assert jnp.isfinite(solution.states["output"].v).all()
         found[dtype] = solution.spikes["output"]
@@ -282,8 +284,8 @@ def test_crossings_among_dense_arrivals_in_single_precision():
     rng = np.random.default_rng(9)
     inputs = random_inputs(9, (32, 40, 4), T1, jnp.float32)
     network = single_layer(sx.LIF(), rng.uniform(0.0, 1.0, (40, 8)), jnp.float32)
-    options = {"max_spikes": 40, "max_steps": 4096}
-    found = network(inputs, T1, method=sx.ParallelInTime(), **options).times
+    options = {"max_spikes": 40}
+    found = network(inputs, T1, method=sx.ClosedForm(), **options).times
     expected = network(inputs, T1, method=sx.EventLoop(), **options).times
     happened = np.isfinite(expected)
     assert np.array_equal(np.isfinite(found), happened) and happened.sum() > 2000
@@ -299,16 +301,18 @@ def test_the_choice_of_a_method(dtype):
         # Which one it is, is known without a compilation.
         return eqx.filter_eval_shape(sx.simulate, network, inputs, 10.0, **options).stats["output"].method
 
-    assert method(sx.LIF()) == method(sx.LI()) == "ParallelInTime"
-    assert method(sx.LIF(), dt0=1.0) == method(sx.LIF(), rtol=1e-4) == "EventLoop"
+    assert method(sx.LIF()) == method(sx.LI()) == "ClosedForm"
+    assert (
+        method(sx.LIF(), method=sx.EventLoop(dt0=1.0))
+        == method(sx.LIF(), method=sx.EventLoop(rtol=1e-4))
+        == "EventLoop"
+    )
     assert method(sx.LIF(), method=sx.EventLoop()) == "EventLoop"
     for neuron in (sx.LIF(synapse=sx.AlphaSynapse()), sx.ALIF(), sx.ResonateAndFire()):
-        assert method(neuron) == "ParallelInTime"
+        assert method(neuron) == "ClosedForm"
     assert method(sx.LIF(synapse=sx.DeltaSynapse())) == method(sx.QIF()) == "EventLoop"
-    with pytest.raises(ValueError, match=r"`method` must be one that suits the layer `output`.*QIF"):
-        method(sx.QIF(), method=sx.ParallelInTime())
-    with pytest.raises(ValueError, match="`method` must be `sx.EventLoop"):
-        method(sx.LIF(), method=sx.ParallelInTime(), rtol=1e-3)
+    with pytest.raises(ValueError, match=r"`method` must be one that supports the layer output.*QIF"):
+        method(sx.QIF(), method=sx.ClosedForm())
     with pytest.raises(TypeError, match="`method` must be a method"):
         method(sx.LIF(), method="loop")
 
@@ -328,7 +332,7 @@ def test_a_false_claim_to_be_linear():
 
 
 @pytest.mark.modes("float32", "mixed")
-@pytest.mark.parametrize("steps", [{}, {"dt0": 0.5, "solver": diffrax.Heun()}], ids=["passes", "loop"])
+@pytest.mark.parametrize("steps", [{}, {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5)}], ids=["passes", "loop"])
 def test_until_the_first_spikes(dtype, steps):
     network = single_layer(sx.LIF(), np.random.default_rng(0).uniform(1.0, 5.0, (4, 3)), dtype)
     inputs = random_inputs(0, (2, 4, 3), 25.0, dtype)
@@ -354,7 +358,7 @@ def test_until_is_checked(dtype):
     for options, error, message in (
         ({"until": "all"}, TypeError, "`until` must be"),
         ({"until": sx.FirstSpikes("nowhere")}, ValueError, "`until` must be for a layer among"),
-        ({"until": sx.FirstSpikes("hidden")}, ValueError, "no other listens"),
+        ({"until": sx.FirstSpikes("hidden")}, ValueError, "without connections to other layers"),
         ({"until": sx.FirstSpikes(), "saveat": [1.0]}, ValueError, "`saveat` must be"),
     ):
         with pytest.raises(error, match=message):
@@ -365,6 +369,6 @@ def test_a_neuron_that_spikes_without_end_spoils_no_other_sample(dtype):
     """Its reset leaves it above the threshold; only what sets it off is reported."""
     network = single_layer(Custom(after=1.0), np.array([[30.0]]), dtype)
     inputs = sx.Spikes(jnp.asarray([[[2.0]], [[jnp.inf]]], dtype))
-    solution = sx.simulate(network, inputs, 10.0, max_spikes=50, max_steps=40, throw=False)
+    solution = sx.simulate(network, inputs, 10.0, max_spikes=50, method=sx.ClosedForm(max_steps=40), throw=False)
     assert (solution.result == sx.RESULTS.max_steps_reached).tolist() == [True, False]
     assert (solution.result == sx.RESULTS.successful).tolist() == [False, True]

@@ -28,7 +28,7 @@ def derivative(neuron, dtype, **options):
     return value, gradient.layers["output"].neuron
 
 
-@pytest.mark.parametrize("options", [{}, {"dt0": 0.5}], ids=["parallel", "loop"])
+@pytest.mark.parametrize("options", [{}, {"method": sx.EventLoop(dt0=0.5)}], ids=["parallel", "loop"])
 def test_the_logarithm_learns(dtype, options):
     """The simulation is that of the value, and the gradient that of the value times the value."""
     tau, tau_syn = jnp.asarray([20.0, 15.0], dtype), jnp.asarray(5.0, dtype)
@@ -48,7 +48,7 @@ def test_the_value_comes_back(dtype):
 
 
 def test_it_is_checked_as_its_value():
-    assert sx.check_neuron(sx.LIF(tau_mem=sx.Positive(20.0))) == ()
+    assert sx.check_neuron(sx.LIF(tau_mem=sx.Positive(20.0))).remarks == ()
     with pytest.raises(ValueError, match="v_reset.*below"):
         sx.LIF(v_reset=sx.Positive(2.0), v_threshold=1.0)
     with pytest.raises(ValueError, match="neuron.tau_mem.log.*entry per neuron"):
@@ -96,7 +96,7 @@ def total_of(weight, dtype):
     arrays, static = eqx.partition(network, eqx.is_inexact_array)
 
     def total(arrays):
-        spikes = eqx.combine(arrays, static)(inputs, t1=40.0, max_spikes=16, dt0=0.5)
+        spikes = eqx.combine(arrays, static)(inputs, t1=40.0, max_spikes=16, method=sx.EventLoop(dt0=0.5))
         return finite_sum(spikes.times, jnp.ones((), dtype)), spikes.count
 
     return jax.jit(jax.value_and_grad(total, has_aux=True)), arrays
@@ -226,7 +226,7 @@ def test_a_number_of_a_network_is_a_float():
     neuron = network.layers["a"].neuron
     assert isinstance(neuron.tau_mem, float) and neuron.tau_mem == 20.0 and neuron.power == 2
     assert isinstance(neuron.power, int) and neuron.extra["is_odd"] is False
-    assert "tau_mem=20.0," in repr(neuron) and "delayed by 1.5 ms" in str(network)
+    assert "tau_mem=20.0," in repr(neuron) and "delay 1.5" in str(network)
     assert type(neuron.tau_mem + 1.0) is float
     x = jnp.ones(3, jnp.float32)
     assert (x * neuron.tau_mem).dtype == (neuron.power + x).dtype == jnp.maximum(neuron.tau_mem, x).dtype == x.dtype
@@ -241,7 +241,7 @@ def test_a_number_of_a_network_is_a_float():
     conductances = sx.ConductanceBased(sx.LIF(synapse={"exc": sx.ExpSynapse()}), {"exc": 4.0})
     stored = sx.Layer(conductances, 2).neuron
     assert jax.tree.leaves(stored) == [] and dataclasses.replace(stored, reversal={"exc": 3.0}).reversal == {"exc": 3.0}
-    assert sx.check_neuron(stored) == ()
+    assert sx.check_neuron(stored).remarks == ()
 
 
 def test_weak_types_end_where_they_enter():
@@ -251,3 +251,149 @@ def test_weak_types_end_where_they_enter():
     assert len(jax.tree.leaves(network)) == 5
     entered = [network, sx.Positive(weak), sx.Signed(weak, 1), sx.Masked(weak, np.asarray(True))]
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(entered))
+
+
+# --- Arrays that do not learn ---
+
+
+def heterogeneous(dtype, parameter):
+    """A network whose time constants, weights and delays are what `parameter` makes of arrays; a bias learns."""
+    taus, weight, delays = [20.0, 12.0], [[3.0, 6.0], [5.0, 4.0]], [1.0, 1.5]
+    taus, weight, delays = (parameter(jnp.asarray(part, dtype)) for part in (taus, weight, delays))
+    layer = sx.Layer(sx.LIF(taus, bias=jnp.full(2, 0.1, dtype)), 2)
+    return sx.Network({"a": layer}, [sx.Dense("input", "a", weight, delays)], 2, "a")
+
+
+def fixed_parts(network):
+    connection = network.connections[0]
+    return network.layers["a"].neuron.tau_mem, connection.weight, connection.delay
+
+
+def test_fixed_arrays_give_the_same_spikes_and_only_the_rest_learns(dtype):
+    inputs = random_inputs(0, (2, 2, 4), 30.0, dtype)
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def gradient(network):
+        return finite_sum(network(inputs, 40.0, max_spikes=16).times, jnp.ones((), dtype))
+
+    (plain, plain_bar), (value, bar) = (gradient(heterogeneous(dtype, kind)) for kind in (lambda x: x, sx.Fixed))
+    np.testing.assert_allclose(value, plain, rtol=1e-6)
+    (learned,) = jax.tree.leaves(bar)
+    np.testing.assert_allclose(learned, plain_bar.layers["a"].neuron.bias, rtol=1e-4)
+    assert bool(jnp.all(learned != 0))
+
+
+@pytest.mark.modes("float32", "mixed")
+def test_weight_decay_leaves_fixed_arrays_as_they_are(dtype):
+    network = heterogeneous(dtype, sx.Fixed)
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    learning = eqx.filter(network, eqx.is_inexact_array)
+    assert len(jax.tree.leaves(learning)) == 1
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes, which strict promotion forbids.
+        updates, _ = optimizer.update(learning, optimizer.init(learning), learning)
+    moved = eqx.apply_updates(network, updates)
+    assert bool(jnp.all(moved.layers["a"].neuron.bias != 0.1))
+    for part, before in zip(fixed_parts(moved), fixed_parts(network), strict=True):
+        np.testing.assert_array_equal(part.value, before.value)
+
+
+def test_a_fixed_array_is_kept_to_the_bit(dtype, tmp_path):
+    value = jnp.asarray([0.1, -1e-30, 3e30, 0.0], dtype)
+    fixed = sx.Fixed(value)
+    assert fixed.value.dtype == dtype and jax.tree.leaves(eqx.filter(fixed, eqx.is_inexact_array)) == []
+    network = heterogeneous(dtype, sx.Fixed)
+    sx.save(tmp_path / "file", (network, fixed))
+    loaded, same = sx.load(tmp_path / "file")[0]
+    copies = [same, copy.deepcopy(fixed), pickle.loads(pickle.dumps(fixed)), sx.Fixed(np.asarray(value))]
+    for other in [*copies, jax.jit(lambda x: x)(fixed), jax.jit(sx.Fixed)(value)]:
+        np.testing.assert_array_equal(other.value, value)
+        assert other.value.dtype == dtype
+    assert loaded.dtype == network.dtype == dtype
+    for part, before in zip(fixed_parts(loaded), fixed_parts(network), strict=True):
+        np.testing.assert_array_equal(part.value, before.value)
+    np.testing.assert_allclose(fixed.scaled(2.0).value, 2.0 * value)
+    np.testing.assert_array_equal(jax.vmap(lambda x: x.value + 1)(fixed), value + 1)
+
+
+@pytest.mark.modes("float32")
+def test_a_new_fixed_array_compiles_nothing_anew_and_may_be_traced():
+    traces = []
+
+    @eqx.filter_jit
+    def total(fixed, factor):
+        traces.append(None)
+        return jnp.sum(fixed.value) + jnp.sum(sx.Fixed(factor * fixed.value).value)
+
+    assert (
+        total(sx.Fixed(jnp.ones(3)), jnp.asarray(2.0)) == 9.0 and total(sx.Fixed(jnp.zeros(3)), jnp.asarray(2.0)) == 0
+    )
+    assert len(traces) == 1
+    assert jax.grad(lambda factor: total(sx.Fixed(jnp.ones(3)), factor))(2.0) == 0.0
+
+
+@pytest.mark.modes("float32", "mixed")
+def test_what_fixed_arrays_may_stand_for(dtype):
+    """Other parameters hold them and are held by them; replaced, they learn."""
+    positive = sx.Positive(jnp.asarray([2.0, 3.0], dtype))
+    np.testing.assert_array_equal(sx.Fixed(positive).value, positive.value)
+    masked = sx.Masked(sx.Fixed(jnp.ones((2, 2), dtype)), np.eye(2, dtype=bool))
+    np.testing.assert_array_equal(masked.value, np.eye(2))
+    assert sx.Fixed(3.0).value.dtype == jnp.result_type(float)
+    network = heterogeneous(dtype, sx.Fixed)
+    network = eqx.tree_at(lambda n: fixed_parts(n)[0], network, replace_fn=lambda fixed: fixed.value)
+    assert len(jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))) == 2
+
+
+@pytest.mark.modes("mixed")
+def test_the_widest_array_tells_the_float_type():
+    inputs = random_inputs(0, (2, 2, 4), 30.0, jnp.float64)
+    for fixed, bias, expected in ((32, 32, 32), (32, 64, 64), (64, 32, 64)):
+        network = heterogeneous(f"float{fixed}", sx.Fixed)
+        bias = jnp.full(2, 0.1, f"float{bias}")
+        network = eqx.tree_at(lambda n: n.layers["a"].neuron.bias, network, bias)
+        assert network.dtype == f"float{expected}"
+        times = jax.eval_shape(lambda inputs, n=network: n(inputs, 40.0).times, inputs)
+        assert times.dtype == network.dtype
+
+
+def test_fixed_arrays_that_do_not_fit():
+    for wrong in ("20", None, jnp.asarray([1, 2]), jnp.asarray([1.0], jnp.float16)):
+        with pytest.raises(TypeError, match="`value` must be"):
+            sx.Fixed(wrong)
+    with pytest.raises(ValueError, match="`value` must be finite"):
+        sx.Fixed(jnp.asarray([1.0, jnp.nan]))
+    with pytest.raises(ValueError, match="`tau_mem` must be positive"):
+        sx.LIF(sx.Fixed(jnp.asarray([1.0, -1.0])))
+    with pytest.raises(ValueError, match="neuron.tau_mem.bits.*entry per neuron"):
+        sx.Layer(sx.LIF(sx.Fixed(jnp.ones(3))), 2)
+
+
+# --- Arrays of NumPy ---
+
+
+def test_arrays_of_numpy_learn_as_those_of_jax(dtype):
+    networks = [heterogeneous(dtype, kind) for kind in (np.asarray, jnp.asarray)]
+    for one, other in zip(*map(jax.tree.leaves, networks), strict=True):
+        assert isinstance(one, jax.Array) and one.dtype == other.dtype == dtype
+    ports = {"exc": sx.ExpSynapse(np.asarray([3.0, 4.0], dtype)), "inh": sx.ExpSynapse()}
+    neuron = sx.Refractory(
+        sx.ConductanceBased(
+            sx.LIF(np.asarray([10.0, 20.0], dtype), synapse=ports), {"exc": 3.0, "inh": np.asarray(-1.0, dtype)}
+        )
+    )
+    assert sx.check_neuron(neuron).remarks == ()
+    layer = sx.Layer(neuron, 2)
+    assert len(jax.tree.leaves(eqx.filter(layer, eqx.is_inexact_array))) == 3
+    placed = eqx.tree_at(lambda n: n.connections[0].weight, networks[1], np.asarray(networks[1].connections[0].weight))
+    assert placed.dtype == dtype
+
+
+@pytest.mark.modes("float32")
+def test_an_array_of_numpy_in_place_of_a_weight_learns():
+    """Also one in float64, where JAX has no such type."""
+    network = eqx.tree_at(lambda n: n.connections[0].weight, small(sx.LIF()), np.full((2, 2), 3.0))
+    gradients = [eqx.filter_grad(first_spikes)(n).connections[0].weight for n in (network, small(sx.LIF()))]
+    assert network.dtype == jnp.float32
+    np.testing.assert_allclose(*gradients, rtol=1e-6)
+    assert bool(jnp.all(gradients[0] != 0))

@@ -197,6 +197,26 @@ def test_a_raster_of_silent_layers_and_one_of_many_spikes(ax):
     plot.raster(silent, Figure().gca())
 
 
+def test_a_raster_shows_events_as_the_spikes_that_they_are(ax):
+    spikes = sx.Spikes(jnp.asarray([[1.0, 5.0], [jnp.inf, jnp.inf], [3.0, jnp.inf]]))
+    plot.raster([("a", spikes.events()), ("b", spikes)], ax)
+    assert strokes(ax) == 2 * [[1.0, 5.0], [], [3.0]]
+    alone = plot.raster(spikes.events(), Figure().gca())
+    assert strokes(alone) == [[1.0, 5.0], [], [3.0]] and alone.get_ylabel() == "channel"
+    assert alone.get_yticks().tolist() == [0, 1, 2]  # no row is named that is not there
+
+
+def test_a_raster_ends_where_it_is_told(ax):
+    spikes = sx.Spikes(jnp.asarray([[1.0, 5.0, 20.0], [2.0, 5.001, jnp.inf]]))
+    low, high = plot.raster(spikes, ax, t1=50.0).get_xlim()
+    assert low == pytest.approx(-0.75) and high == pytest.approx(50.75)
+    assert plot.raster(spikes, Figure().gca()).get_xlim()[1] == pytest.approx(20.3)
+    # A spike at the end counts, and one after it does not, though there is room for its stroke.
+    assert strokes(plot.raster(spikes, Figure().gca(), t1=5.0)) == [[1.0, 5.0], [2.0]]
+    early = plot.raster(sx.Spikes(spikes.times - 100.0), Figure().gca(), t1=-40.0)
+    assert early.get_xlim() == pytest.approx((-99.0 - 0.885, -40.0 + 0.885))
+
+
 def history(*accuracies):
     return [train.Epoch(i + 1, 1.0, {"accuracy": a}, {"accuracy": a}) for i, a in enumerate(accuracies)]
 
@@ -238,6 +258,13 @@ TRAIN = sx.Spikes(jnp.ones((1, 1)))
         ("names", lambda ax: plot.traces(TS, TS, ax, names=("a", "b"))),
         ("colours", lambda ax: plot.traces(TS, TS, ax, colours=())),
         ("colours", lambda ax: plot.raster(TRAIN, ax, colours=())),
+        ("spikes", lambda ax: plot.raster(sx.Events(jnp.ones((2, 1)), jnp.zeros((2, 1), int), 1), ax)),
+        ("spikes", lambda ax: plot.raster(sx.Spikes(jnp.ones((2, 3, 1))), ax)),
+        ("spikes", lambda ax: plot.raster([("a", jnp.ones((3, 1)))], ax)),
+        ("spikes", lambda ax: plot.raster([], ax)),
+        ("t1", lambda ax: plot.raster(TRAIN, ax, t1="end")),
+        ("t1", lambda ax: plot.raster(TRAIN, ax, t1=jnp.ones(2))),
+        ("t1", lambda ax: plot.raster(TRAIN, ax, t1=0.0)),
         ("weight", lambda ax: plot.weights(jnp.ones(3), ax)),
         ("weight", lambda ax: plot.weights(NAN, ax)),
         ("weight", lambda ax: plot.weights(None, ax)),

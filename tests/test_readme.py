@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import spikax as sx
@@ -37,23 +39,22 @@ def scope():
         pytest.skip("the README is for JAX as it comes: one mode is enough")
 
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 4
-    # Smaller numbers than a reader's, for the sake of time.
-    code = "\n".join(blocks).replace("1000", "20").replace("50", "10").replace("121", "7")
+    assert len(blocks) == 3
     names: dict = {}
-    assert executed(code, str(README), names) == 1
+    assert executed("\n".join(blocks), str(README), names) == 1
     return names
 
 
-def test_the_network_of_the_readme_learns_and_shows_its_states(scope):
+def test_the_network_of_the_readme_has_a_gradient_and_shows_its_states(scope):
     assert scope["value"] > 0
-    assert scope["solution"].states["output"].v.shape == (20, 7, 3)
-    assert scope["solution"].spikes["hidden"].times.shape == (20, 10, 16)
-
-
-def test_the_layers_of_the_readme_listen_to_each_other(scope):
-    assert scope["wired"].groups() == (("a", "b"), ("out",))
-    assert scope["spikes"].times.shape == (20, 3, 32)
+    gradient = scope["gradient"]
+    assert bool(jnp.all(gradient.connections[0].weight[0] != 0)) and gradient.layers["output"].neuron.tau_mem != 0
+    assert scope["solution"].states["output"].v.shape == (81, 3)
+    assert scope["solution"].spikes["hidden"].times.shape == (20, 8)
+    assert scope["network"](scope["inputs"], t1=40.0, method=sx.EventLoop(diffrax.Heun(), dt0=0.1)).times.shape == (
+        3,
+        8,
+    )
 
 
 def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
@@ -65,12 +66,12 @@ def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
     assert solution.states["output"].w[0, 0] > 0.2
 
 
-def test_the_neurons_of_the_page_on_extending():
+def test_the_neurons_of_the_page_on_extending(capsys):
     """The network from functions learns; the template is that of the page, and agrees with the functions."""
     if MODE != "float32":
         pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "extending.md").read_text()
-    functions, template = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    functions, template, check = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert template == (ROOT / "docs" / "template.py").read_text()
     names: dict = {"history": []}
     short = functions.replace("1000", "64").replace("range(100)", "range(25)").replace("50", "20")
@@ -78,7 +79,9 @@ def test_the_neurons_of_the_page_on_extending():
     assert executed(short, "extending.md", names) == 1
     assert len(names["history"]) == 25 and names["history"][-1] < 0.9 * names["history"][0]
     exec(compile(template, "template.py", "exec"), names)
-    assert sx.check_neuron(names["Adapting"]()) == ()
+    assert sx.check_neuron(names["Adapting"]()).remarks == ()
+    exec(compile(check, "extending.md", "exec"), names)
+    assert " ".join(capsys.readouterr().out.split()) in " ".join(page.split())
 
     def spikes(neuron):
         layer = sx.Layer(neuron, 1, weights=sx.init.constant(3.0))
@@ -96,7 +99,7 @@ def test_the_neurons_of_the_page_on_extending():
 
 
 def test_the_page_on_training(monkeypatch, tmp_path):
-    """A network is trained, again in part, saved, and loaded."""
+    """A network is trained, again in part, saved, and loaded; another one is trained on a stream."""
     if MODE != "float32":
         pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     pytest.importorskip("tqdm")
@@ -113,3 +116,19 @@ def test_the_page_on_training(monkeypatch, tmp_path):
     assert files == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json"}
     assert jnp.array_equal(names["network"].connections[1].weight, names["fit"].network.connections[1].weight)
     assert names["spikes"].times.shape == (1, 3, 1)
+    assert len(names["losses"]) == 100 and np.mean(names["losses"][-10:]) < 0.3 * np.mean(names["losses"][:10])
+
+
+def test_the_page_on_simulation():
+    """The printed summary is that of the page, and two parts are one long simulation."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    names: dict = {}
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "simulation.md", "exec"), names)
+    solution = names["solution"]
+    # Up to the iterations, which depend on rounding.
+    assert all(line.rsplit(maxsplit=1)[0] in page for line in str(solution).splitlines())
+    parts = [part.spikes["output"].times for part in (names["first"], names["second"])]
+    found = np.sort(np.concatenate(parts, axis=-1), axis=-1)[..., :16]
+    np.testing.assert_allclose(found, solution.spikes["output"].times, atol=2e-3)

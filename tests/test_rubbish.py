@@ -24,7 +24,7 @@ LAYERS = {"a": sx.Layer(sx.LIF(), 3)}
 NETWORK = sx.sequential(2, LAYER, key=KEY)
 INPUTS = sx.Spikes(TIMES)
 STATES = sx.LIFState(jnp.ones((1, 3)))
-SOLUTION = sx.Solution({"a": INPUTS}, None, None, sx.RESULTS.successful, {}, {})
+SOLUTION = sx.Solution({"a": INPUTS}, {}, {}, {}, None, sx.RESULTS.successful, {}, {})
 PORTS = {"exc": sx.ExpSynapse(), "inh": sx.ExpSynapse()}
 
 
@@ -160,7 +160,7 @@ CALLS = {
     ],
     "EIF": [
         ("tau_mem", lambda: sx.EIF(-1.0)),
-        ("sharpness", lambda: sx.EIF(sharpness=0.0)),
+        ("slope_factor", lambda: sx.EIF(slope_factor=0.0)),
         ("v_rest", lambda: sx.EIF(v_rest="a")),
         ("v_rheobase", lambda: sx.EIF(v_rheobase=NAN)),
         ("v_peak", lambda: sx.EIF(v_peak=None)),
@@ -197,7 +197,7 @@ CALLS = {
     "AdEx": [
         ("tau_mem", lambda: sx.AdEx(-1.0)),
         ("tau_adapt", lambda: sx.AdEx(tau_adapt=0.0)),
-        ("sharpness", lambda: sx.AdEx(sharpness=0.0)),
+        ("slope_factor", lambda: sx.AdEx(slope_factor=0.0)),
         ("v_rest", lambda: sx.AdEx(v_rest="a")),
         ("v_rheobase", lambda: sx.AdEx(v_rheobase=NAN)),
         ("v_peak", lambda: sx.AdEx(v_peak=None)),
@@ -308,6 +308,8 @@ CALLS = {
         ("layers", lambda: network(layers=[sx.Layer(sx.LIF(), 3)])),
         ("layers", lambda: network(layers={})),
         ("layers['a']", lambda: network(layers={"a": sx.LIF()})),
+        ("layers['a'].weights", lambda: network(layers={"a": LAYER})),
+        ("layers['a'].weights", lambda: network(layers={"a": sx.Layer(sx.LIF(), 3, weights=WEIGHT)})),
         ("layers", lambda: network(layers={"input": sx.Layer(sx.LIF(), 3)}, outputs="input")),
         ("connections", lambda: network(connections=None)),
         ("connections", lambda: network(connections=sx.Dense("input", "a", WEIGHT))),
@@ -399,9 +401,9 @@ CALLS = {
         ("period", lambda: sx.Refractory(sx.LIF(), 0.0)),
         ("period", lambda: sx.Refractory(sx.LIF(), jnp.asarray([2.0, -1.0]))),
         ("period", lambda: sx.Refractory(sx.LIF(), np.inf)),
-        ("kept", lambda: sx.Refractory(sx.LIF(), kept="held")),
-        ("kept", lambda: sx.Refractory(sx.LIF(), kept=1.5)),
-        ("kept", lambda: sx.Refractory(sx.LIF(), kept=-0.1)),
+        ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction="held")),
+        ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction=1.5)),
+        ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction=-0.1)),
     ],
     "SingleSpike": [
         ("neuron", lambda: sx.SingleSpike(3.0)),
@@ -422,7 +424,7 @@ CALLS = {
         ("membrane", lambda: sx.Dendrite(sx.LI)),
         ("membrane", lambda: sx.Dendrite(Silent())),
         ("coupling", lambda: sx.Dendrite(sx.LI(), "a")),
-        ("pull", lambda: sx.Dendrite(sx.LI(), 1.0, NAN)),
+        ("parent_coupling", lambda: sx.Dendrite(sx.LI(), 1.0, NAN)),
         ("parent", lambda: sx.Dendrite(sx.LI(), parent=0)),
     ],
     "MultiCompartment": [
@@ -442,7 +444,7 @@ CALLS = {
         ("tau_mem", lambda: sx.CalciumDendrite(0.0)),
         ("v_rest", lambda: sx.CalciumDendrite(v_rest=-30.0)),
         ("amplitude", lambda: sx.CalciumDendrite(amplitude=NAN)),
-        ("sharpness", lambda: sx.CalciumDendrite(sharpness=0.0)),
+        ("width", lambda: sx.CalciumDendrite(width=0.0)),
         ("t_read", lambda: sx.CalciumDendrite(t_read=30.0)),
         ("t_fall", lambda: sx.CalciumDendrite(t_refractory=10.0)),
         ("tau_fall", lambda: sx.CalciumDendrite(tau_fall="a")),
@@ -466,8 +468,8 @@ CALLS = {
         ("tau0", lambda: cross_entropy(tau0=0.0)),
         ("tau1", lambda: cross_entropy(tau1="a")),
         ("alpha", lambda: cross_entropy(alpha=NAN)),
-        ("times", lambda: sx.losses.earliest(None)),
-        ("times", lambda: sx.losses.earliest(1.0)),
+        ("times", lambda: sx.decode.earliest(None)),
+        ("times", lambda: sx.decode.earliest(1.0)),
         ("t_label", lambda: mse(t_label=NAN)),
         ("t_other", lambda: mse(t_other=None)),
         ("t_silent", lambda: mse(t_silent=0.0)),
@@ -483,15 +485,15 @@ CALLS = {
         ("tau", lambda: sx.losses.spike_count(INPUTS, tau=-1.0, t1=9.0)),
         ("t1", lambda: sx.losses.spike_count(INPUTS, tau=1.0, t1=None)),
         ("scores", lambda: sx.losses.cross_entropy(None, jnp.asarray(0))),
-        ("scores", lambda: sx.losses.largest(1.0)),
+        ("scores", lambda: sx.decode.largest(1.0)),
         ("labels", lambda: sx.losses.cross_entropy(jnp.ones((2, 3)), jnp.asarray([0, 3]))),
         ("labels", lambda: sx.losses.cross_entropy(jnp.ones((2, 3)), jnp.asarray([0.0, 1.0]))),
-        ("v", lambda: sx.losses.maximum(jnp.ones(3))),
-        ("v", lambda: sx.losses.mean("a")),
-        ("v", lambda: sx.losses.last(jnp.ones((0, 3)))),
-        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), jnp.ones(3))),
-        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0]))),
-        ("ts", lambda: sx.losses.integral(jnp.ones((2, 3)), None)),
+        ("v", lambda: sx.decode.maximum(jnp.ones(3))),
+        ("v", lambda: sx.decode.mean("a")),
+        ("v", lambda: sx.decode.last(jnp.ones((0, 3)))),
+        ("ts", lambda: sx.decode.integral(jnp.ones((2, 3)), jnp.ones(3))),
+        ("ts", lambda: sx.decode.integral(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0]))),
+        ("ts", lambda: sx.decode.integral(jnp.ones((2, 3)), None)),
         ("counts", lambda: sx.losses.count_bounds(None)),
         ("low", lambda: sx.losses.count_bounds(jnp.ones(3), low=2.0, high=1.0)),
         ("high", lambda: sx.losses.count_bounds(jnp.ones(3), high=None)),
@@ -620,7 +622,6 @@ CALLS = {
         ("t1", lambda: simulate(t1=True)),
         ("t1", lambda: simulate(t1=jnp.ones(2))),
         ("t1", lambda: simulate(t1=[1.0])),
-        ("t0", lambda: simulate(t0=None)),
         ("t0", lambda: simulate(t0=NAN)),
         ("t0", lambda: simulate(t0=jnp.zeros(2))),
         ("t1", lambda: simulate(t0=10.0, inputs=sx.Spikes(20.0 * TIMES))),
@@ -635,41 +636,52 @@ CALLS = {
         ("saveat", lambda: simulate(saveat={"x": jnp.ones(1)})),
         ("saveat", lambda: simulate(saveat={"output": 1.0})),
         ("saveat", lambda: simulate(saveat=diffrax.SaveAt(t1=True))),
-        ("initial_states", lambda: simulate(initial_states=3.0)),
-        ("initial_states", lambda: simulate(initial_states=sx.LIFState(jnp.zeros(3)))),
-        ("initial_states", lambda: simulate(initial_states={"x": sx.LIFState(jnp.zeros(3))})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": jnp.zeros(3)})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": None})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.zeros(2))})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.zeros((4, 3)))})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState(jnp.full(3, NAN))})),
-        ("initial_states['output']", lambda: simulate(initial_states={"output": sx.LIFState("a")})),
-        ("solver", lambda: simulate(solver="tsit5")),
-        ("solver", lambda: simulate(solver=diffrax.Tsit5)),
-        ("dt0", lambda: simulate(dt0=0.0)),
-        ("dt0", lambda: simulate(dt0=-1.0)),
-        ("dt0", lambda: simulate(dt0="a")),
-        ("dt0", lambda: simulate(dt0=NAN)),
-        ("dt0", lambda: simulate(dt0=jnp.ones(2))),
-        ("dt0", lambda: simulate(solver=diffrax.Euler())),
-        ("rtol", lambda: simulate(rtol=0.0)),
-        ("rtol", lambda: simulate(rtol="a")),
-        ("rtol", lambda: simulate(rtol=jnp.ones(2))),
-        ("rtol", lambda: simulate(rtol=1e-3, dt0=1.0, solver=diffrax.Euler())),
-        ("atol", lambda: simulate(atol=-1.0)),
-        ("atol", lambda: simulate(atol=NAN)),
+        ("start", lambda: simulate(start=3.0)),
+        ("start", lambda: simulate(start=sx.LIFState(jnp.zeros(3)))),
+        ("start", lambda: simulate(start={"x": sx.LIFState(jnp.zeros(3))})),
+        ("start['output']", lambda: simulate(start={"output": jnp.zeros(3)})),
+        ("start['output']", lambda: simulate(start={"output": None})),
+        ("start['output']", lambda: simulate(start={"output": sx.LIFState(jnp.zeros(2))})),
+        ("start['output']", lambda: simulate(start={"output": sx.LIFState(jnp.zeros((4, 3)))})),
+        ("start['output']", lambda: simulate(start={"output": sx.LIFState(jnp.full(3, NAN))})),
+        ("start['output']", lambda: simulate(start={"output": sx.LIFState("a")})),
+        ("solver", lambda: simulate(method=sx.EventLoop("tsit5"))),
+        ("solver", lambda: simulate(method=sx.EventLoop(diffrax.Tsit5))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(dt0=0.0))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(dt0=-1.0))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(dt0="a"))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(dt0=NAN))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(dt0=jnp.ones(2)))),
+        ("dt0", lambda: simulate(method=sx.EventLoop(diffrax.Euler()))),
+        ("rtol", lambda: simulate(method=sx.EventLoop(rtol=0.0))),
+        ("rtol", lambda: simulate(method=sx.EventLoop(rtol="a"))),
+        ("rtol", lambda: simulate(method=sx.EventLoop(rtol=jnp.ones(2)))),
+        ("rtol", lambda: simulate(method=sx.EventLoop(diffrax.Euler(), dt0=1.0, rtol=1e-3))),
+        ("atol", lambda: simulate(method=sx.EventLoop(atol=-1.0))),
+        ("atol", lambda: simulate(method=sx.EventLoop(atol=NAN))),
         ("max_spikes", lambda: simulate(max_spikes=0)),
         ("max_spikes", lambda: simulate(max_spikes=2.0)),
         ("max_spikes", lambda: simulate(max_spikes=None)),
         ("max_spikes", lambda: simulate(max_spikes={"x": 3})),
         ("max_spikes", lambda: simulate(max_spikes={})),
         ("max_spikes['output']", lambda: simulate(max_spikes={"output": 0})),
-        ("max_steps", lambda: simulate(max_steps=0)),
-        ("max_steps", lambda: simulate(max_steps=None)),
-        ("max_steps", lambda: simulate(max_steps=1e3)),
-        ("adjoint", lambda: simulate(adjoint="direct")),
-        ("adjoint", lambda: simulate(adjoint=diffrax.DirectAdjoint())),
-        ("adjoint", lambda: simulate(adjoint=sx.DiscreteAdjoint)),
+        ("max_steps", lambda: sx.EventLoop(max_steps=0)),
+        ("max_steps", lambda: sx.ClosedForm(max_steps=None)),
+        ("max_steps", lambda: sx.EventQueue(max_steps=1e3)),
+        ("count", lambda: sx.Windows(0)),
+        ("method", lambda: sx.Windows(2, sx.EventQueue())),
+        ("method", lambda: simulate(method={"x": sx.EventLoop()})),
+        ("method", lambda: simulate(method={"output": "loop"})),
+        ("stepsize_controller", lambda: sx.EventLoop(stepsize_controller=diffrax.StepTo(jnp.ones(3)))),
+        (
+            "stepsize_controller.dtmin",
+            lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3, dtmin=0.1)),
+        ),
+        ("rtol", lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3), rtol=1e-3)),
+        ("dt0", lambda: sx.EventLoop(stepsize_controller=diffrax.ConstantStepSize())),
+        ("adjoint", lambda: simulate(method=sx.EventLoop(adjoint="direct"))),
+        ("adjoint", lambda: simulate(method=sx.EventLoop(adjoint=diffrax.DirectAdjoint()))),
+        ("adjoint", lambda: simulate(method=sx.EventLoop(adjoint=sx.DiscreteAdjoint))),
         ("throw", lambda: simulate(throw=None)),
         ("throw", lambda: simulate(throw=1)),
     ],
@@ -713,13 +725,15 @@ def test_a_delta_synapse_needs_receive():
 
 def test_errors_name_a_remedy():
     with pytest.raises(ValueError, match="Euler estimates no error.*"):
-        simulate(solver=diffrax.Euler())
+        simulate(method=sx.EventLoop(diffrax.Euler()))
     with pytest.raises(TypeError, match=re.escape("Write an instance, for example `sx.LIF()`.")):
         sx.Layer(sx.LIF, 3)
     with pytest.raises(TypeError, match=re.escape("Write `weight.astype(float)`.")):
         sx.Dense("input", "a", jnp.ones((2, 3), jnp.int32))
     with pytest.raises(TypeError, match=re.escape("Wrap it in `jnp.asarray`.")):
         sx.Dense("input", "a", [[1.0]])
+    with pytest.raises(ValueError, match=re.escape("`sx.Dense(source, 'a', weights)`, or use `sx.sequential`.")):
+        network(layers={"a": LAYER})
     # As Optax calls a tree of labels or a mask.
     with pytest.raises(TypeError, match=re.escape("write `lambda _: labels`.")):
         NETWORK(NETWORK)
@@ -755,7 +769,7 @@ def test_a_forgotten_axis_is_told_by_the_shape(dtype):
 )
 def test_an_implicit_solver_needs_tolerances(solver):
     with pytest.raises(ValueError, match="tolerances for its root finder; .*root_finder=optimistix.Newton"):
-        simulate(solver=solver)
+        simulate(method=sx.EventLoop(solver))
 
 
 def test_states_that_were_not_saved_say_so():

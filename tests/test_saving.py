@@ -51,7 +51,7 @@ def wrapped():
     inside = sx.ConductanceBased(Leaky(jnp.asarray(20.0), ports), {"exc": 3.0, "inh": jnp.asarray(-0.5)})
     weight = {"exc": np.ones((3, 2)), "inh": np.eye(3, 2)}
     network = single_layer(sx.Refractory(inside, jnp.asarray(2.0)), weight, float)
-    return network, {"solver": diffrax.Bosh3(), "rtol": 1e-4, "adjoint": sx.DiscreteAdjoint(memory=2**20)}
+    return network, {"method": sx.EventLoop(diffrax.Bosh3(), rtol=1e-4, adjoint=sx.DiscreteAdjoint(memory=2**20))}
 
 
 def cell():
@@ -60,7 +60,7 @@ def cell():
     synapse = {"soma": sx.ExpSynapse(5.0), "tuft": sx.ExpSynapse(jnp.asarray(10.0))}
     neuron = sx.MultiCompartment(sx.LIF(tau_mem=jnp.asarray(20.0)), dendrites, synapse)
     weight = {"soma": np.full((3, 2), 2.0), "tuft": np.full((3, 2), 1.0)}
-    return single_layer(neuron, weight, float), {"dt0": 1.0, "method": sx.EventLoop(), "max_spikes": 16}
+    return single_layer(neuron, weight, float), {"method": sx.EventLoop(dt0=1.0), "max_spikes": 16}
 
 
 def loop():
@@ -73,7 +73,7 @@ def loop():
         sx.Sparse("a", "b", [0, 1], [1, 0], jnp.full(2, 4.0), shape=(size, 2)),
     ]
     layers = {"b": sx.Layer(sx.LIF(), 2), "a": sx.Layer(sx.LIF(), size)}
-    return sx.Network(layers, connections, 3, ["a", "b"]), {"windows": 8, "max_spikes": 16}
+    return sx.Network(layers, connections, 3, ["a", "b"]), {"method": sx.Windows(8), "max_spikes": 16}
 
 
 @pytest.mark.parametrize("make", [stack, wrapped, cell, loop])
@@ -142,9 +142,13 @@ def test_options_come_back(tmp_path):
         diffrax.VeryChord(rtol=1e-10, atol=1e-12),
     )
     for finder in finders:
-        _, options = round_trip(tmp_path, None, solver=diffrax.Kvaerno5(root_finder=finder), t1=30.0, throw=False)
-        assert options["solver"].root_finder.norm is finder.norm
-    round_trip(tmp_path, None, solver=diffrax.HalfSolver(diffrax.Euler()), saveat={"output": jnp.arange(3.0)})
+        _, options = round_trip(
+            tmp_path, None, method=sx.EventLoop(diffrax.Kvaerno5(root_finder=finder)), t1=30.0, throw=False
+        )
+        assert options["method"].solver.root_finder.norm is finder.norm
+    round_trip(
+        tmp_path, None, method=sx.EventLoop(diffrax.HalfSolver(diffrax.Euler())), saveat={"output": jnp.arange(3.0)}
+    )
 
 
 def test_the_description_can_be_read(tmp_path):
@@ -161,7 +165,7 @@ def test_a_neuron_of_functions_is_refused_and_the_old_file_stays(tmp_path):
     functions = {"dynamics": lambda t, v, drive, p: drive - v, "spike_condition": lambda t, v, p: v - 1.0}
     neuron = sx.neuron_from(initial_state=0.0, reset=lambda t, v, p: 0.0, **functions)
     sx.save(tmp_path / "file", sx.LIF())
-    expected = r"`network.functions\['dynamics'\]` must be made of .* got <function .* no code.* write a class"
+    expected = r"`network.functions\['dynamics'\]` must be made of .* got <function .* no code.* Write a class"
     with pytest.raises(TypeError, match=expected):
         sx.save(tmp_path / "file", neuron)
     assert sx.load(tmp_path / "file")[0] == sx.LIF()

@@ -17,7 +17,7 @@ INF = float("inf")
 
 def test_activity(dtype):
     times = jnp.asarray([[[1.0, INF, INF], [1.0, 2.0, 3.0]], [[INF, INF, INF], [1.0, 2.0, INF]]], dtype)
-    solution = sx.Solution({"a": sx.Spikes(times)}, None, None, sx.RESULTS.successful, {}, {})
+    solution = sx.Solution({"a": sx.Spikes(times)}, {}, {}, {}, None, sx.RESULTS.successful, {}, {})
     measures = silence.activity(solution, burst=2)["a"]._asdict()
     assert list(measures) == ["silent", "bursting", "spikes"]
     np.testing.assert_allclose(measures["silent"], [0.0, 0.5])

@@ -30,6 +30,9 @@ def test_round_trip(batch, dtype):
     assert events.times.shape == events.channels.shape == (*batch, 20)
     assert events.times.dtype == dtype and jnp.issubdtype(events.channels.dtype, jnp.integer)
     same_trains(sx.Spikes.from_events(events.times, events.channels, 4), spikes)
+    same_trains(events.spikes(), spikes)
+    np.testing.assert_array_equal(events.spikes(5).times, spikes.times)
+    np.testing.assert_array_equal(jax.jit(lambda events: events.spikes(5))(events).times, spikes.times)
     assert int(jnp.sum(spikes.count)) == int(jnp.sum(jnp.isfinite(events.times)))
 
 
@@ -58,12 +61,31 @@ def test_no_events_at_all(dtype):
 
 def test_a_full_channel_is_an_error(dtype):
     times, channels = jnp.asarray([1.0, 2.0, 3.0], dtype), jnp.zeros(3, int)
+    events = sx.Events(times, channels, 2)
+    for full in (lambda: sx.Spikes.from_events(times, channels, 2, max_spikes=2), lambda: events.spikes(2)):
+        with pytest.raises(ValueError, match="`max_spikes` must be at least 3, the most events of a channel; got 2"):
+            full()
     with pytest.raises(RuntimeError, match="Raise `max_spikes`"):
-        sx.Spikes.from_events(times, channels, 2, max_spikes=2)
+        jax.block_until_ready(eqx.filter_jit(lambda events: events.spikes(2))(events))
     convert = eqx.filter_jit(lambda times: sx.Spikes.from_events(times, channels, 2, max_spikes=2))
     with pytest.raises(RuntimeError, match="Raise `max_spikes`"):
         jax.block_until_ready(convert(times))
     assert convert(times.at[2].set(jnp.inf)).times.shape == (2, 2)
+
+
+def test_the_capacity_of_events_is_checked(dtype):
+    events = sx.Events(jnp.asarray([1.0], dtype), jnp.asarray([0]), 2)
+    with pytest.raises(ValueError, match="`max_spikes` must be at least 1; got 0"):
+        events.spikes(0)
+    with pytest.raises(ValueError, match="`max_spikes` must be given while `times` are traced"):
+        jax.jit(lambda events: events.spikes())(events)
+
+
+def test_places_without_event_may_name_any_channel(dtype):
+    """So may they in a compiled function, where none of them is known."""
+    times = jnp.asarray([1.0, np.inf, np.inf], dtype)
+    spikes = eqx.filter_jit(lambda channels: sx.Events(times, channels, 2).spikes(1))(jnp.asarray([1, 7, -1]))
+    np.testing.assert_array_equal(spikes.times, [[np.inf], [1.0]])
 
 
 def test_a_channel_that_is_not_there_is_an_error_under_jit(dtype):
@@ -121,7 +143,7 @@ def network(dtype):
     return single_layer(sx.LIF(), np.array([[5.0, 3.0, 4.0], [4.0, 6.0, -1.0]]), dtype)
 
 
-OPTIONS = {"dt0": 0.5, "solver": diffrax.Heun(), "max_spikes": 6}  # two stages compile fast
+OPTIONS = {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5), "max_spikes": 6}  # two stages compile fast
 
 
 def simulated(network, inputs):
@@ -139,7 +161,7 @@ def test_batch_axes(network, dtype, batch):
     assert solution.states["output"].v.shape == solution.drives["output"].shape == (*batch, 2, 3)
     stats = solution.stats["output"]
     assert (solution.result == sx.RESULTS.successful).shape == batch
-    assert stats.spikes.shape == stats.most_spikes.shape == stats.rejected_steps.shape == batch
+    assert stats.spikes.shape == stats.max_spike_count.shape == stats.rejected_steps.shape == batch
     assert sx.first_spike(solution.spikes["output"]).shape == (*batch, 3)
     assert int(jnp.sum(solution.spikes["output"].count)) > 0
     alone = simulated(network, sx.Spikes(times[0])).spikes["output"].times
@@ -162,7 +184,7 @@ def test_an_empty_batch(kind, batch, dtype):
     @eqx.filter_value_and_grad(has_aux=True)
     def gradient(network, inputs):
         states = jax.tree.map(lambda leaf: jnp.zeros((*batch, 3), dtype), neuron.initial_state())
-        solution = sx.simulate(network, inputs, 20.0, initial_states={"output": states}, **options)
+        solution = sx.simulate(network, inputs, 20.0, start={"output": states}, **options)
         return jnp.sum(sx.first_spike(solution.spikes["output"])), solution
 
     spikes = sx.Spikes(jnp.zeros((*batch, 2, 4), dtype))

@@ -18,7 +18,7 @@ from .helpers import cast, finite_sum
 pytestmark = pytest.mark.modes("float32")
 
 T1 = 30.0
-STEPS = {"dt0": 0.5, "solver": diffrax.Heun()}  # two stages compile fast
+STEPS = {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5)}  # two stages compile fast
 WEIGHTS = np.array([[5.0, 3.0], [4.0, 6.0]])
 
 
@@ -83,7 +83,7 @@ def test_success_and_its_numbers(enough, busy):
     count = np.asarray(solution.spikes["hidden"].count)
     stats = solution.stats["hidden"]
     np.testing.assert_array_equal(stats.spikes, count.sum(axis=1))
-    np.testing.assert_array_equal(stats.most_spikes, count.max(axis=1))
+    np.testing.assert_array_equal(stats.max_spike_count, count.max(axis=1))
     assert count[1].max() > 4 >= count[::2].max() >= 1
     # Every spike takes at least one rejected trial, that of the step which crosses.
     assert np.all(np.asarray(stats.rejected_steps) >= np.asarray(stats.spikes))
@@ -97,7 +97,7 @@ def test_too_many_spikes_in_one_sample(enough, too_few_spikes):
     assert is_(short.result, sx.RESULTS.max_spikes_reached) == [False, True, False]
     assert is_(short.results["hidden"], sx.RESULTS.max_spikes_reached) == [False, True, False]
     assert is_(short.results["output"], sx.RESULTS.source_failed) == [False, True, False]
-    np.testing.assert_array_equal(short.stats["hidden"].most_spikes, whole.stats["hidden"].most_spikes)
+    np.testing.assert_array_equal(short.stats["hidden"].max_spike_count, whole.stats["hidden"].max_spike_count)
     np.testing.assert_array_equal(short.spikes["hidden"].times, whole.spikes["hidden"].times[..., :4])
     np.testing.assert_array_equal(short.states["output"].v[::2], whole.states["output"].v[::2])
     for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(short_gradient), strict=True):
@@ -109,7 +109,7 @@ def test_too_many_steps_in_one_sample(dtype, busy):
     network = two_layers(sx.LIF(), dtype)
 
     def hidden(times, max_steps, throw=False):
-        options = STEPS | {"dt0": 5.0, "max_spikes": 48, "max_steps": max_steps}
+        options = STEPS | {"method": sx.EventLoop(dt0=5.0, max_steps=max_steps), "max_spikes": 48}
         return sx.simulate(network, sx.Spikes(times), T1, throw=throw, **options)
 
     full = hidden(busy, 4096)
@@ -179,3 +179,20 @@ def test_invalid_times_of_one_sample(run, enough, busy):
         assert int(jnp.sum(solution.stats["hidden"].spikes[1])) == 0
         for leaf, same in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
             np.testing.assert_allclose(same, leaf, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.modes("float32")
+def test_what_a_solution_shows(busy, dtype):
+    """How many samples ended how in each layer, what the busiest neuron did, and the method."""
+    options = {"max_spikes": {"hidden": 4, "output": 1}, "throw": False}
+    solution = sx.simulate(two_layers(sx.LIF(), dtype), sx.Spikes(busy), T1, **options)
+    head, columns, hidden, output = str(solution).splitlines()
+    assert head == "Solution: 3 samples, 1 failed"
+    assert columns.split("  ")[1] == "layer" and "ClosedForm" in hidden and "1 max_spikes_reached" in hidden
+    assert "1 source_failed" in output
+    most = int(jnp.max(solution.stats["hidden"].max_spike_count))
+    assert f" {most} " in hidden and most > 4
+    html = solution._repr_html_()
+    assert html.count("<tr>") == 3 and "max_spikes_reached" in html
+    jax.jit(lambda times: [sx.simulate(two_layers(sx.LIF(), dtype), sx.Spikes(times), T1, **options)])(busy)
+    assert str(sx.simulate(two_layers(sx.LIF(), dtype), sx.Spikes(busy[:0]), T1)).startswith("Solution: 0 samples")

@@ -32,7 +32,11 @@ def simulate(dtype):
         ts = np.pad(np.asarray(saveat), (0, 6 - len(saveat)), constant_values=t1)
         inputs = sx.Spikes(jnp.asarray(train[None], dtype))
         solution = sx.simulate(
-            network, inputs, t1, saveat=jnp.asarray(ts, dtype), **({"dt0": 0.25, "max_spikes": 6} | options)
+            network,
+            inputs,
+            t1,
+            saveat=jnp.asarray(ts, dtype),
+            **({"method": sx.EventLoop(dt0=0.25), "max_spikes": 6} | options),
         )
         spikes = np.asarray(solution.spikes["output"].times[0])
         state = jax.tree.map(lambda leaf: np.asarray(leaf[: len(saveat), 0]), solution.states["output"])
@@ -283,10 +287,10 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
 )
 def test_gradients(neuron, weight):
     # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
-    function, arrays = graded(everything(neuron, weight), dt0=0.5, solver=diffrax.Heun())
+    function, arrays = graded(everything(neuron, weight), method=sx.EventLoop(diffrax.Heun(), dt0=0.5))
     assert_exact(function, arrays)
     # Without a `DeltaSynapse` there is nothing to keep.
-    without = () if isinstance(neuron.synapse, sx.DeltaSynapse) else (".kept",)
+    without = () if isinstance(neuron.synapse, sx.DeltaSynapse) else (".held_fraction",)
     assert_all_learn(function, arrays, without)
 
 
@@ -294,11 +298,11 @@ def test_gradients(neuron, weight):
 @pytest.mark.parametrize("freezes", [True, False])
 def test_gradients_of_a_single_spike(freezes):
     neuron = sx.SingleSpike(sx.Refractory(sx.LIF(*LIF), 2.5), freezes)
-    function, arrays = graded(everything(neuron, (0.0, 9.0)), dt0=1.0)
+    function, arrays = graded(everything(neuron, (0.0, 9.0)), method=sx.EventLoop(dt0=1.0))
     assert_exact(function, arrays, spikes=0.9, most=1)
     assert int(function(arrays)[1].max()) == 1
     # A frozen neuron never leaves its period.
-    assert_all_learn(function, arrays, (".neuron.kept",))
+    assert_all_learn(function, arrays, (".neuron.held_fraction",))
 
 
 def test_the_gradient_of_the_period_in_closed_form():
@@ -307,6 +311,6 @@ def test_the_gradient_of_the_period_in_closed_form():
     def spikes(period):
         network = single_layer(sx.Refractory(sx.LIF(bias=BIAS), period), np.zeros((1, 1)), jnp.float64)
         silent = sx.Spikes(jnp.full((1, 1), jnp.inf))
-        return sx.simulate(network, silent, T1, dt0=0.5).spikes["output"].times[0, :4]
+        return sx.simulate(network, silent, T1, method=sx.EventLoop(dt0=0.5)).spikes["output"].times[0, :4]
 
     np.testing.assert_allclose(jax.jit(jax.jacrev(spikes))(jnp.asarray(PERIOD)), np.arange(4.0), atol=1e-12)

@@ -2,6 +2,7 @@
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_a_neuron_from_functions_is_that_from_a_class(dtype):
 
     def run(neuron):
         def total(network):
-            spikes = sx.simulate(network, inputs, 40.0, dt0=0.5, solver=diffrax.Heun()).spikes["output"]
+            spikes = sx.simulate(network, inputs, 40.0, method=sx.EventLoop(diffrax.Heun(), dt0=0.5)).spikes["output"]
             return finite_sum(spikes.times, jnp.ones((), dtype)), spikes.times
 
         (_, times), gradient = eqx.filter_value_and_grad(total, has_aux=True)(single_layer(neuron, weight, dtype))
@@ -75,7 +76,11 @@ def test_internal_events_of_functions(dtype):
     [
         ({"dynamics": lambda t, x, d, p: {"v": d}}, ValueError, "`dynamics.*must be.*'w'.*got.*structure"),
         ({"reset": lambda t, x, p: {"v": jnp.zeros(3), "w": 0.0}}, ValueError, "`reset.*must be.*got.*(3,)"),
-        ({"reset": lambda t, x, p: {"v": 2.0, "w": 0.0}}, ValueError, "at most zero after a spike.*got 1.*set off"),
+        (
+            {"reset": lambda t, x, p: {"v": 2.0, "w": 0.0}},
+            ValueError,
+            "at most zero after a spike.*got 1.*cause another",
+        ),
         ({"spike_condition": lambda t, x, p: x}, ValueError, "`spike_condition.*one number.*rises"),
         ({"dynamics": lambda t, x, d, p: {"v": d / x["v"], "w": 0.0}}, ValueError, "`dynamics.*finite"),
         ({"initial_state": {}}, TypeError, "`initial_state.*at least one number"),
@@ -103,18 +108,55 @@ def test_a_layer_checks_the_structure():
 
 
 def test_remarks():
-    assert sx.check_neuron(written()) == ()
-    assert sx.check_neuron(sx.LIF(tau_mem=jnp.asarray([10.0, 20.0]))) == ()
-    assert "does not spike" in sx.check_neuron(sx.LI())[0]
-    assert "spikes at `t0`" in sx.check_neuron(sx.LIF(v_rest=2.0))[0]
+    assert sx.check_neuron(written()).remarks == ()
+    assert sx.check_neuron(sx.LIF(tau_mem=jnp.asarray([10.0, 20.0]))).remarks == ()
+    assert "does not spike" in sx.check_neuron(sx.LI()).remarks[0]
+    assert "spikes at `t0`" in sx.check_neuron(sx.LIF(v_rest=2.0)).remarks[0]
     deaf = written(dynamics=lambda t, x, drive, p: {"v": -x["v"], "w": -x["w"]})
-    assert "drive does not reach" in sx.check_neuron(deaf)[0]
+    assert "drive does not reach" in sx.check_neuron(deaf).remarks[0]
+
+
+def test_a_report_says_what_was_checked():
+    report = sx.check_neuron(sx.LIF())
+    assert (
+        repr(report)
+        == str(report)
+        == (
+            "LIF is fine: state v; 1 event; linear. "
+            "Checked: structures, initial values, drive, spike condition, reset, linearity."
+        )
+    )
+    refractory = sx.check_neuron(sx.Refractory(sx.EIF()))
+    assert refractory.state == ("inner.v", "rests", "ready_at") and refractory.events == 2 and not refractory.is_linear
+    first, remark = repr(sx.check_neuron(sx.LI())).split("\n")
+    assert first.startswith("LI can be simulated, but see the remarks: state v; 1 event; linear. ")
+    assert "reset" not in first and remark.startswith("- LI does not spike")
+    number = {"dynamics": lambda t, v, drive, p: drive - v, "spike_condition": lambda t, v, p: v - 1.0}
+    one = sx.neuron_from(initial_state=0.0, reset=lambda t, v, p: 0.0, **number)
+    assert sx.check_neuron(one).state == ("a number",)
+
+
+def test_of_traced_parameters_the_structures_are_checked():
+    reports = []
+    jax.jit(lambda tau: [tau, reports.append(sx.check_neuron(sx.LIF(tau)))][0])(jnp.asarray(20.0))
+    assert reports[0].checked == ("structures",) and "Checked: structures." in repr(reports[0])
+
+
+class Claiming(sx.QIF):
+    """It says that it is linear, and is not."""
+
+    is_linear = True
+
+
+def test_a_false_claim_of_linearity_is_an_error():
+    with pytest.raises(ValueError, match="`is_linear` must be False; got True"):
+        sx.check_neuron(Claiming())
 
 
 def test_a_threshold_without_reset_is_fine():
-    assert sx.check_neuron(written(reset=lambda t, x, p: x)) == ()
+    assert sx.check_neuron(written(reset=lambda t, x, p: x)).remarks == ()
 
 
 @pytest.mark.parametrize("neuron", [sx.QIF(), sx.EIF(), sx.EGRU(), sx.Izhikevich(), sx.HodgkinHuxley()])
 def test_the_models_fit_together(neuron):
-    assert sx.check_neuron(neuron) == ()
+    assert sx.check_neuron(neuron).remarks == ()

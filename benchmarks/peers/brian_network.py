@@ -4,8 +4,8 @@ Runs in an environment of its own, with `pip install brian2==2.9.0 "numpy<2.4"`,
 
     python brian_network.py > ../../tests/brian_network.json
 
-100 LIF neurons listen to 20 inputs and to each other, through sparse synapses with delays of their own. Brian2 finds
-spikes on a grid of steps, and so is late by up to a step at each; hence the short one. The delays lie on the grid.
+100 LIF neurons receive from 20 inputs and from each other, through sparse synapses, each with its own delay. Brian2
+finds spikes on a grid of time steps, up to one step late, so the step is short. The delays lie on the grid.
 """
 
 import json

@@ -38,11 +38,11 @@ def draw_population(fields: Any, rows: Any) -> None:
     rows.set(ylabel="field", xlabel="time (ms)", xlim=(-0.5, 20.0), ylim=(-0.6, m - 0.4))
 
 
-def draw_threshold(signal: Any, rows: Any) -> None:
+def draw_send_on_delta(signal: Any, rows: Any) -> None:
     """A signal, and its spikes upward and downward."""
     ts = np.linspace(0.0, 100.0, 201)
     wave = np.sin(2 * np.pi * ts / 60.0) * np.exp(-ts / 80.0)
-    spikes = sx.encode.threshold(wave[:, None], ts, 0.15)
+    spikes = sx.encode.send_on_delta(wave[:, None], ts, 0.15)
     signal.plot(ts, wave, color=INK, linewidth=1.2)
     for train, colour in zip(np.asarray(spikes.times), CLASS_COLOURS, strict=False):
         happened = train[np.isfinite(train)]
@@ -77,7 +77,7 @@ def draw_image(image: Any, rows: Any) -> None:
 
 PANELS = {
     "population": draw_population,
-    "threshold": draw_threshold,
+    "send_on_delta": draw_send_on_delta,
     "poisson": draw_poisson,
     "image_spikes": draw_image,
 }

@@ -72,7 +72,7 @@ def simulated(neuron: sx.AbstractNeuron, weights: Any, steps: Any, t1: float) ->
     neuron = dataclasses.replace(neuron, synapse=jax.tree.map(lambda _: Current(), weights))
     network = sx.sequential(len(steps), sx.Layer(neuron, 1, weights=weights), key=jax.random.key(0))
     ts, inputs = np.linspace(0.0, t1, 4001), sx.Spikes(jnp.asarray(steps)[:, None] * t1)
-    solution = sx.simulate(network, inputs, t1, saveat=ts, max_spikes=64, max_steps=20_000)
+    solution = sx.simulate(network, inputs, t1, saveat=ts, max_spikes=64, method=sx.EventLoop(max_steps=20_000))
     found = solution.states["output"], solution.drives["output"]
     state, drive = jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), found)
     spikes = np.asarray(solution.spikes["output"].times[0])
@@ -130,18 +130,18 @@ def draw(picture: Picture, title: str = "", axes: Any = None) -> None:
 
 
 def draw_egru(axes: Any, t1: float = 200.0) -> None:
-    """The cell with its spikes, what its ports make of the inputs, and the inputs: one step, and another on top."""
+    """The unit with its spikes, its gates and target, and the inputs: one step, and another on top."""
     neuron = sx.EGRU()
     changes = {"u": np.array([0.0, 2.0, -2.0]), "r": np.array([0.0, -2.0, 2.0]), "z": np.array([0.6, 0.0, -0.6])}
     ts, state, a, spikes = simulated(neuron, changes, [0.1, 0.5, 0.9], t1)
-    cell, gates, inputs = axes
+    unit, gates, inputs = axes
     # A spike falls between two points of the curve; the curve rises to the threshold on its way.
     places = np.searchsorted(ts, spikes)
     times, curve = np.insert(ts, places, spikes), np.insert(state.c, places, neuron.threshold)
-    cell.axhline(neuron.threshold, color=PALE, linewidth=0.8, linestyle="--")
-    cell.plot(times, curve, color=CLASS_COLOURS[0], linewidth=1.2)
-    mark(cell, curve, spikes)
-    cell.set_ylabel("cell c")
+    unit.axhline(neuron.threshold, color=PALE, linewidth=0.8, linestyle="--")
+    unit.plot(times, curve, color=CLASS_COLOURS[0], linewidth=1.2)
+    mark(unit, curve, spikes)
+    unit.set_ylabel("cell value c")
     gate = {"u": jax.nn.sigmoid(a["u"]), "r": jax.nn.sigmoid(a["r"]), "z": np.tanh(a["z"])}
     for ax, values in ((gates, gate), (inputs, a)):
         for name, colour in zip("urz", CLASS_COLOURS[1:], strict=False):
@@ -173,8 +173,8 @@ def main() -> None:
     figure = pyplot.figure(figsize=(9.0, 8.4))
     grid = figure.add_gridspec(4, 2, hspace=0.55, wspace=0.22)
     for number, name in enumerate(sx.Izhikevich.PRESETS):
-        cell = grid[number // 2, number % 2].subgridspec(2, 1, **rows)
-        axes = figure.add_subplot(cell[0]), figure.add_subplot(cell[1])
+        panel = grid[number // 2, number % 2].subgridspec(2, 1, **rows)
+        axes = figure.add_subplot(panel[0]), figure.add_subplot(panel[1])
         axes[0].sharex(axes[1])
         draw(Picture(sx.Izhikevich.preset(name), 10.0, peak=30.0, **MODEL), name.replace("_", " "), axes)
     save(figure, "izhikevich-presets")

@@ -33,7 +33,7 @@ def save(name: str, draw: Callable[[Any], Any], width: float = 6.0, height: floa
 
 
 def wired() -> sx.Network:
-    """Three layers, two of which listen to each other, with delays."""
+    """Three layers, two of which are recurrent, with delays."""
     key = jax.random.key(0)
     layers = {"exc": sx.Layer(sx.EIF(), 80), "inh": sx.Layer(sx.LIF(), 20), "readout": sx.Layer(sx.LI(), 10)}
 

@@ -1,4 +1,4 @@
-"""Data sets, and how they come in batches."""
+"""Data sets, and a loader that makes batches of them."""
 
 from ._delay_copy import delay_copy as delay_copy, DelayCopy as DelayCopy
 from ._delayed_xor import delayed_xor as delayed_xor, DelayedXOR as DelayedXOR

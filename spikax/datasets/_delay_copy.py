@@ -11,8 +11,8 @@ from .._spikes import Spikes
 class DelayCopy(NamedTuple):
     """Samples of the delay-copy task.
 
-    - `inputs`: the patterns and the cues, [`spikax.Spikes`][] with times of shape `(n, 3, 1)`.
-    - `targets`: the patterns to report, 0 or 1; shape `(n, 2)`.
+    - `inputs`: the spikes of pattern and cue, [`spikax.Spikes`][] with times of shape `(n, 3, 1)`.
+    - `targets`: the patterns, 0 or 1, of shape `(n, 2)`.
     """
 
     inputs: Spikes
@@ -20,25 +20,25 @@ class DelayCopy(NamedTuple):
 
 
 def delay_copy(n: int, seed: int, *, delays: tuple[float, float] = (50.0, 150.0)) -> DelayCopy:
-    r"""The delay-copy task: a pattern is shown, and shall be reported after a cue, which comes a delay later.
+    r"""The delay-copy task: report a pattern when a cue comes after a delay.
 
-    The pattern of each sample is (1, 0) or (0, 1), with equal probability: one spike in channel 0 or in channel 1. A
-    delay $d$, drawn uniformly between its limits, passes; then channel 2, the cue, spikes. The times are
+    The pattern of each sample is (1, 0) or (0, 1) with equal probability, encoded as one spike in channel 0 or in
+    channel 1. After a delay $d$, drawn from a uniform distribution, channel 2, the cue, spikes. The spike times are
 
     $$ t_{pattern} = d_{max} - d, \qquad t_{cue} = d_{max}. $$
 
-    The cue comes at one time in all samples, so that all answers can be read at one time. The same `n` and `seed` give
-    the same samples on every machine, and the samples of different seeds are independent.
+    The cue comes at the same time in all samples, so all outputs can be read out at the same time. The same `n` and
+    `seed` return the same samples on every machine. Samples of different seeds are independent.
 
     **Arguments:**
 
     - `n`: the number of samples.
-    - `seed`: the seed, an integer of at least 0. Training, validation and test set need one each.
-    - `delays`: the shortest and the longest delay, in ms. The cue comes at the longest.
+    - `seed`: the seed, an integer of at least 0. Use different seeds for training, validation and test.
+    - `delays`: the shortest and the longest delay, in ms. The cue comes at the longest delay.
 
-    **Returns:** a named tuple of `inputs`, times of shape `(n, 3, 1)`, and `targets`, shape `(n, 2)`.
+    **Returns:** a named tuple `DelayCopy` of `inputs` and `targets`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments.
 
     ??? cite "Reference"
         A. Subramoney, K. K. Nazeer, M. Schöne, C. Mayr, D. Kappel, *Efficient recurrent architectures through activity

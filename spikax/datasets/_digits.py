@@ -1,4 +1,4 @@
-"""The small handwritten digits, which come with the package."""
+"""The digits of 8 x 8 pixels, which are included in the package."""
 
 from importlib import resources
 
@@ -13,19 +13,18 @@ N_TEST = N_VALIDATION = 360
 
 
 def digits(*, seed: int = 0) -> Split[Images]:
-    """Handwritten digits of 8 x 8 pixels: 1077 for training, 360 for validation, 360 for the test.
+    """Handwritten digits of 8 x 8 pixels: 1077 samples for training, 360 for validation, 360 for the test.
 
-    The data come with the package, and nothing is downloaded. They have no official parts: `seed` chooses them, so
-    that each class has its share of each part.
+    The data are included in the package. They have no official split. It is drawn at random, stratified by class.
 
     **Arguments:**
 
-    - `seed`: the seed of the parts, an integer of at least 0.
+    - `seed`: the seed of the split, an integer of at least 0.
 
-    **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Images`][]: images of shape
-    `(n, 8, 8)`, and labels from 0 to 9.
+    **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Images`][], with images of shape `(n, 8, 8)` and
+    labels from 0 to 9.
 
-    **Raises:** `TypeError` or `ValueError` for another seed.
+    **Raises:** `TypeError` or `ValueError` for an invalid seed.
 
     ??? cite "Reference"
         E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository, 1998,

@@ -1,4 +1,4 @@
-"""The spiking data sets of Heidelberg: spoken digits and words, as heard by a model of the inner ear."""
+"""The Heidelberg spiking data sets: spoken digits and words, encoded by a model of the inner ear."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ CHANNELS = 700
 
 
 class Recordings(NamedTuple):
-    """Lists of events, and what each recording says.
+    """Recordings as lists of events, with labels.
 
-    - `spikes`: a [`spikax.Events`][] for each recording, times in ms, on 700 channels. They hold NumPy arrays, as
-      many lists do not belong on an accelerator; [`spikax.datasets.Loader`][] makes batches of them.
-    - `labels`: integers from 0; shape `(n,)`.
+    - `spikes`: a list of one [`spikax.Events`][] per recording, with times in ms on 700 channels. They hold NumPy
+      arrays, so they stay in host memory. [`spikax.datasets.Loader`][] makes batches of them.
+    - `labels`: integers from 0, of shape `(n,)`.
     """
 
     spikes: list[Events]
@@ -28,22 +28,23 @@ class Recordings(NamedTuple):
 
 
 def shd(directory: str | os.PathLike, *, n_validation: int = 816, seed: int = 0) -> Split[Recordings]:
-    """Spoken digits, in English and German: 20 classes, 8156 recordings for training, 2264 for the test.
+    """Spiking Heidelberg Digits (SHD): 20 classes; 8156 recordings for training, 2264 for test.
 
-    Reads `shd_train.h5` and `shd_test.h5`, which https://zenkelab.org/datasets/ has. The test part is the official
-    one, with two speakers of its own; the validation part is taken from the training part, each class with its share,
-    and so has its speakers. Needs h5py: `pip install 'spikax[shd]'`.
+    The digits are spoken in English and German. Reads `shd_train.h5` and `shd_test.h5`, available at
+    https://zenkelab.org/datasets/. The test set is the official one, in which two speakers do not occur in the training
+    data. The validation set is drawn from the training data, stratified by class, so it has the same speakers. Requires
+    h5py: `pip install 'spikax[shd]'`.
 
     **Arguments:**
 
-    - `directory`: the folder with the files.
-    - `n_validation`: how many recordings of the training part are for validation.
-    - `seed`: the seed that chooses them, an integer of at least 0.
+    - `directory`: the directory with the files.
+    - `n_validation`: the number of recordings that are moved from the training to the validation set.
+    - `seed`: the seed of their random choice, an integer of at least 0.
 
     **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Recordings`][], with labels from 0 to 19.
 
-    **Raises:** `ImportError` without h5py, `FileNotFoundError` for a missing file, `ValueError` for one that is
-    incomplete or another, `TypeError` or `ValueError` for other arguments.
+    **Raises:** `ImportError` without h5py, `FileNotFoundError` for a missing file, `ValueError` for an incomplete or
+    unexpected file, `TypeError` or `ValueError` for invalid arguments.
 
     ??? cite "Reference"
         B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, *The Heidelberg spiking data sets for the systematic evaluation
@@ -58,27 +59,27 @@ def shd(directory: str | os.PathLike, *, n_validation: int = 816, seed: int = 0)
 
 
 def ssc(directory: str | os.PathLike) -> Split[Recordings]:
-    """Spoken words: 35 classes, 75 466 recordings for training, 9981 for validation, 20 382 for the test.
+    """Spiking Speech Commands (SSC): 35 classes; 75 466 recordings for training, 9981 for validation, 20 382 for test.
 
-    Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`; all parts are the official ones. All spikes
-    are held in memory, 8 bytes each. Otherwise as [`spikax.datasets.shd`][].
+    Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`. The split is the official one. All spikes are held in
+    memory, 8 bytes each. Otherwise as [`spikax.datasets.shd`][].
     """
     return Split(*(_recordings(directory, f"ssc_{part}.h5", 35) for part in ("train", "valid", "test")))
 
 
 def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Recordings:
     require_instance(directory, (str, os.PathLike), "directory", "the path of a folder")
-    source = "https://zenkelab.org/datasets/ has the files; unpack them."
+    source = "Download the files from https://zenkelab.org/datasets/ and unpack them."
     path = Path(directory) / name
     require(path.is_file(), "directory", f"a folder that holds {name}", str(directory), source, FileNotFoundError)
     times, units, labels = _columns(path, source)
     kinds = [times.dtype, units.dtype, labels.dtype]
     are_lists = times.dtype == units.dtype == object and labels.dtype.kind in "iu"
-    require(are_lists, name, "of lists of times and units, and of whole numbers as labels", kinds, source)
+    require(are_lists, name, "of lists of times and units, and of integer labels", kinds, source)
     sizes = [len(times), len(units), len(labels)]
-    require(len(set(sizes)) == 1, name, "of as many times and units as labels", sizes, source)
+    require(len(set(sizes)) == 1, name, "of one list of times and of units per label", sizes, source)
     lengths = [part.size for part in times]
-    require(lengths == [part.size for part in units], name, "of one unit for each time", lengths, source)
+    require(lengths == [part.size for part in units], name, "of one unit per time", lengths, source)
     is_time = all(bool(np.all((part >= 0) & (part < np.inf))) for part in times)
     require(is_time, name, "of finite times of at least 0", times)
     is_unit = all(bool(np.all((part >= 0) & (part < CHANNELS))) for part in units)
@@ -91,11 +92,11 @@ def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Record
 
 
 def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The times in s and the units of each recording, and the labels."""
+    """The times in seconds and the units of each recording, and the labels."""
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("The Heidelberg data sets need h5py: `pip install 'spikax[shd]'`.") from error
+        raise ImportError("The Heidelberg data sets require h5py: `pip install 'spikax[shd]'`.") from error
     try:
         with h5py.File(path, "r") as file:
             columns: Any = file
@@ -108,5 +109,5 @@ def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _in_order(seconds: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The times in ms, ascending, and the channels."""
     order = np.argsort(seconds, kind="stable")
-    # The files have half precision: milliseconds need more.
+    # The files store half precision. Convert to float32 before scaling to ms.
     return seconds[order].astype(np.float32) * np.float32(1000), units[order].astype(np.int32)

@@ -1,4 +1,4 @@
-"""Images with labels, and their spikes."""
+"""Labelled images, and their latency code."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,10 @@ from .._spikes import Events
 
 
 class Images(NamedTuple):
-    """Grey images, and what each shows.
+    """Labelled greyscale images.
 
-    - `images`: the brightness of each pixel, from 0 to 1; shape `(n, height, width)`.
-    - `labels`: integers from 0; shape `(n,)`.
+    - `images`: the brightness of each pixel, from 0 to 1, of shape `(n, height, width)`.
+    - `labels`: integers from 0, of shape `(n,)`.
     """
 
     images: np.ndarray
@@ -20,40 +20,40 @@ class Images(NamedTuple):
 
 
 def image_spikes(images: Any, *, t_early: float = 0.0, t_late: float = 20.0, threshold: float = 1 / 255) -> Events:
-    r"""The latency code of images: bright pixels spike early, dark ones not at all.
+    r"""Latency coding of images: one spike per pixel, earlier for brighter pixels.
 
-    A pixel of brightness $p$ above the threshold spikes once, at $t_{early} + (1 - p) (t_{late} - t_{early})$. The
-    defaults are those of the recipe for MNIST by Wunderlich and Pehle. The spikes come as lists, sorted by time, which
-    are as long as the image with the most spikes needs: as most pixels are dark, a simulation looks through fewer
-    places than with one for each pixel, for MNIST less than half as many.
+    A pixel of brightness $p$ above the threshold spikes once, at $t_{early} + (1 - p) (t_{late} - t_{early})$. Darker
+    pixels are silent. The defaults are those of Wunderlich and Pehle for MNIST. The result is a list of events per
+    image, padded to the length of the longest one. Most pixels are dark, so this takes less room than one entry per
+    pixel: less than half for MNIST.
 
-    `sx.Spikes.from_events(events.times, events.channels, events.n)` has the same spikes for each pixel, as a
-    convolution needs them.
+    `sx.Spikes.from_events(events.times, events.channels, events.n)` converts the events to spikes per pixel, as
+    [`spikax.Conv`][] requires them.
 
     **Main arguments:**
 
-    - `images`: the brightness of each pixel, from 0 to 1; floating-point, of shape `(*batch, height, width)`. The
-      pixel in row `i` and column `j` is channel `i * width + j`.
+    - `images`: the brightness of each pixel, from 0 to 1, a floating-point array of shape `(*batch, height, width)`.
+      The pixel in row `i` and column `j` is channel `i * width + j`.
 
     **Other arguments:**
 
-    - `t_early`: when a pixel of brightness 1 spikes, in ms.
-    - `t_late`: the limit for dark pixels, in ms; after `t_early`.
-    - `threshold`: the brightness up to which a pixel is silent.
+    - `t_early`: the spike time for brightness 1, in ms.
+    - `t_late`: the limit of the spike time for brightness 0, in ms, after `t_early`.
+    - `threshold`: the brightness up to which pixels are silent.
 
     **Returns:** [`spikax.Events`][] with times of shape `(*batch, events)`.
 
-    **Raises:** `TypeError` or `ValueError` for images of another shape or range, times in the wrong order, and for
-    anything that is not known, such as images under `jax.jit`.
+    **Raises:** `TypeError` or `ValueError` for images of another shape or range, times in the wrong order, and traced
+    images: call it outside of `jax.jit`.
 
     ??? cite "Reference"
         T. C. Wunderlich, C. Pehle, *Event-based backpropagation can compute exact gradients for spiking neural
         networks*, Scientific Reports 11, 2021.
     """
-    hint = "Divide pixels of one byte by 255."
+    hint = "Divide 8-bit pixels by 255."
     require_finite(images, "images", hint)
     pixels = known(images)
-    require(pixels is not None, "images", "known", images, "Encode outside of `jax.jit`.")
+    require(pixels is not None, "images", "concrete, not traced", images, "Encode outside of `jax.jit`.")
     has_axes = pixels.ndim >= 2 and pixels.shape[-1] * pixels.shape[-2] > 0
     require(has_axes, "images", "of shape (*batch, height, width)", images)
     require(bool(np.all((pixels >= 0) & (pixels <= 1))), "images", "between 0 and 1", images, hint)

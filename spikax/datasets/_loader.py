@@ -1,4 +1,4 @@
-"""Batches of samples, in an order that can be had again."""
+"""Batches of samples in a reproducible order."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,32 +16,31 @@ RUNGS = 4
 
 
 class Loader:
-    """Batches of samples: shuffled, for training, and in order, for evaluation.
+    """Makes batches of samples: shuffled for training, and in order for evaluation.
 
-    The data stay in the memory of the host until a batch is asked for; a batch holds JAX arrays. The order of an epoch
-    follows from `seed` and the number of the epoch alone, so that a training can be taken up at any batch of any epoch
-    without anything stored.
+    The data stay in host memory. Each batch is converted to JAX arrays on request. The order of an epoch is determined
+    by `seed` and the number of the epoch, so training can be resumed at any batch without stored state.
 
     **Main arguments:**
 
-    - `inputs`: a pytree of arrays with the samples along their first axis, such as [`spikax.Spikes`][] of shape
-      `(samples, n, k)`; or a list of [`spikax.Events`][], one without batch axes for each sample.
-    - `targets`: a pytree of arrays with the samples along their first axis, such as labels.
+    - `inputs`: a pytree of arrays with samples along the first axis, such as [`spikax.Spikes`][] with times of shape
+      `(samples, n, k)`; or a list of one [`spikax.Events`][] per sample, without batch axes.
+    - `targets`: a pytree of arrays with samples along the first axis, such as labels.
 
     **Other arguments:**
 
     - `batch_size`: the number of samples in a batch.
-    - `seed`: the seed of the order, an integer of at least 0.
+    - `seed`: the seed of the shuffling, an integer of at least 0.
 
-    Lists of events differ in their lengths; those of a batch are filled up with `inf` to one of `lengths`: a quarter,
-    a half, three quarters or all of the longest list. A function that takes batches is therefore compiled for four
-    shapes at most, and no event is cut off.
+    Lists of events differ in length. The lists of a batch are padded with `inf` to one of `lengths`: a quarter, a half,
+    three quarters or all of the longest list. A function of batches is therefore compiled for at most four shapes, and
+    no event is lost.
 
-    **Attributes:** `samples`, their number; `batch_size`; `seed`; `lengths`, ascending, empty where the inputs are
-    arrays. `len(loader)` is the number of batches in an epoch: the samples left over, fewer than `batch_size`, sit
-    out the epoch, others in each.
+    **Attributes:** the number of `samples`; `batch_size`; `seed`; `lengths`, ascending, empty if the inputs are arrays.
+    `len(loader)` is the number of batches per epoch. If `batch_size` does not divide the number of samples, each epoch
+    omits the remainder, a different one in each epoch.
 
-    **Raises:** `TypeError` or `ValueError` for data that are no samples, or not equally many.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, and for different numbers of inputs and targets.
     """
 
     def __init__(self, inputs: Any, targets: PyTree, *, batch_size: int, seed: int = 0):
@@ -52,7 +51,7 @@ class Loader:
         self._targets = _arrays(targets, "targets")
         self.samples, self.batch_size, self.seed = self._inputs.samples, batch_size, seed
         same = self._targets.samples == self.samples
-        require(same, "targets", f"for {self.samples} samples, as `inputs`", self._targets.samples)
+        require(same, "targets", f"for {self.samples} samples, like `inputs`", self._targets.samples)
         self.lengths = self._inputs.lengths
 
     def __len__(self) -> int:
@@ -62,14 +61,14 @@ class Loader:
         return f"Loader({self.samples} samples, batch_size={self.batch_size}, seed={self.seed})"
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Any, PyTree]]:
-        """The batches of an epoch, each a pair of inputs and targets.
+        """An iterator over the shuffled batches of an epoch, each a pair `(inputs, targets)`.
 
         **Arguments:**
 
         - `number`: the number of the epoch, an integer of at least 0.
-        - `start`: how many batches to leave out, up to `len(loader)`: those that were seen before an interruption.
+        - `start`: the number of batches to skip, up to `len(loader)`, for example those before an interruption.
 
-        **Raises:** `TypeError` or `ValueError` for other numbers, and where there are fewer samples than in a batch.
+        **Raises:** `TypeError` or `ValueError` for invalid arguments, and for fewer samples than `batch_size`.
         """
         require_natural(number, "number")
         require_natural(start, "start")
@@ -81,10 +80,10 @@ class Loader:
         return (self._batch(batch, self.lengths) for batch in rows[start:])
 
     def in_order(self) -> Iterator[tuple[Any, PyTree, int]]:
-        """All samples in their order: batches of inputs, targets, and how many of them count.
+        """An iterator over all samples in their order: batches `(inputs, targets, count)`.
 
-        All batches have one shape, so that one compilation serves them. The last one is filled up with the first
-        samples: only as many as the third entry says are new, and those come first.
+        All batches have the same shape, so a function of them is compiled once. The last batch is padded with the first
+        samples of the data set: only its first `count` samples are valid.
         """
         starts = range(0, self.samples, self.batch_size)
         rows = [np.arange(start, start + self.batch_size) % self.samples for start in starts]
@@ -97,7 +96,7 @@ class Loader:
 
 
 class _Arrays(NamedTuple):
-    """Samples along the first axis of arrays."""
+    """A pytree of arrays with samples along the first axis."""
 
     tree: PyTree
     samples: int
@@ -108,7 +107,7 @@ class _Arrays(NamedTuple):
 
 
 class _Lists(NamedTuple):
-    """A list of events for each sample."""
+    """One list of events per sample."""
 
     times: list[np.ndarray]
     channels: list[np.ndarray]
@@ -121,7 +120,7 @@ class _Lists(NamedTuple):
         return len(self.times)
 
     def take(self, rows: np.ndarray, lengths: tuple[int, ...]) -> Events:
-        """The lists of a batch, filled up to the first of the lengths that holds them all."""
+        """The lists of a batch, padded to the smallest of `lengths` that holds them all."""
         longest = max(self.times[row].size for row in rows)
         length = next(length for length in lengths if length >= longest)
         times = np.full((rows.size, length), np.inf, self.dtype)
@@ -135,7 +134,7 @@ class _Lists(NamedTuple):
 def _arrays(tree: PyTree, name: str) -> _Arrays:
     for node in jax.tree.leaves(tree, is_leaf=_is_train):
         axes = {Spikes: 3, Events: 2}.get(type(node), 1)
-        hint = "The first axis is that of the samples."
+        hint = "The first axis is the sample axis."
         arrays = jax.tree.leaves(node)
         for leaf in arrays:
             is_array = isinstance(leaf, np.ndarray | jax.Array)
@@ -144,25 +143,25 @@ def _arrays(tree: PyTree, name: str) -> _Arrays:
             require(leaf.ndim >= axes, name, f"arrays of at least {axes} axes", leaf, hint)
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(tree)}
     require(len(sizes) > 0, name, "a pytree of arrays", tree, error=TypeError)
-    require(len(sizes) == 1, name, "arrays of equally many samples", sorted(sizes))
+    require(len(sizes) == 1, name, "arrays with the same number of samples", sorted(sizes))
     samples = sizes.pop()
     require(samples > 0, name, "of at least one sample", samples)
     return _Arrays(jax.tree.map(np.asarray, tree), samples)
 
 
 def _lists(lists: Sequence[Any]) -> _Lists:
-    hint = "Every sample has a list of its own; several inputs of a network are a dictionary of arrays."
+    hint = "Pass one list per sample. For several inputs of a network, pass a dictionary of arrays."
     for events in lists:
-        require_instance(events, Events, "inputs", "a list of `sx.Events` alone", hint)
+        require_instance(events, Events, "inputs", "a list of `sx.Events`", hint)
         require(events.times.ndim == 1, "inputs", "a list of `sx.Events` without batch axes", events.times, hint)
     sizes = {events.n for events in lists}
     require(len(sizes) == 1, "inputs", "lists with the same number `n` of channels", sorted(sizes))
-    # What is `inf` already is no event, and comes last.
+    # Remove existing padding: times of `inf`, which come last.
     counts = [int(np.sum(np.asarray(events.times) < np.inf)) for events in lists]
     times = [np.asarray(events.times)[:count] for events, count in zip(lists, counts, strict=True)]
     channels = [np.asarray(events.channels)[:count] for events, count in zip(lists, counts, strict=True)]
     longest = max(1, *counts)
-    # In quarters: finer steps would save little padding, as a batch has a long list as a rule, and compile more.
+    # Quarters: most batches contain a long list, so finer steps would save little padding and compile more shapes.
     lengths = {-(-longest * rung // RUNGS) for rung in range(1, RUNGS + 1)}
     dtype = np.result_type(*{train.dtype for train in times})
     return _Lists(times, channels, sizes.pop(), tuple(sorted(lengths)), dtype)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from their files."""
+"""MNIST and Fashion-MNIST, read from their files."""
 
 import gzip
 import math
@@ -14,41 +14,44 @@ from ._split import require_fewer, set_aside, Split
 
 
 def mnist(directory: str | os.PathLike, *, n_validation: int = 5000, seed: int = 0) -> Split[Images]:
-    """Handwritten digits of 28 x 28 pixels: 55 000 for training, 5 000 for validation, 10 000 for the test.
+    """MNIST: handwritten digits of 28 x 28 pixels; 55 000 for training, 5 000 for validation, 10 000 for test.
 
     Reads the files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-    `t10k-labels-idx1-ubyte`, as they are or compressed, with the ending `.gz`. The test part is the official one; the
-    validation part is taken from the training part, each class with its share.
+    `t10k-labels-idx1-ubyte`, uncompressed or compressed with the suffix `.gz`. The test set is the official one. The
+    validation set is drawn from the training data, stratified by class.
 
     **Arguments:**
 
-    - `directory`: the folder with the files.
-    - `n_validation`: how many samples of the training part are for validation.
-    - `seed`: the seed that chooses them, an integer of at least 0.
+    - `directory`: the directory with the files.
+    - `n_validation`: the number of samples that are moved from the training to the validation set.
+    - `seed`: the seed of their random choice, an integer of at least 0.
 
-    **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Images`][]: images of shape
-    `(n, 28, 28)`, and labels from 0 to 9.
+    **Returns:** a [`spikax.datasets.Split`][] of [`spikax.datasets.Images`][], with images of shape `(n, 28, 28)` and
+    labels from 0 to 9.
 
-    **Raises:** `FileNotFoundError` for a missing file, `ValueError` for one that is incomplete or another, `TypeError`
-    or `ValueError` for other arguments.
+    **Raises:** `FileNotFoundError` for a missing file, `ValueError` for an incomplete or unexpected file, `TypeError`
+    or `ValueError` for invalid arguments.
 
     ??? cite "Reference"
         Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*,
         Proceedings of the IEEE 86(11), 1998.
     """
-    return _split(directory, n_validation, seed, "https://storage.googleapis.com/cvdf-datasets/mnist/ has the files.")
+    return _split(
+        directory, n_validation, seed, "Get the files at https://storage.googleapis.com/cvdf-datasets/mnist/."
+    )
 
 
 def fashion_mnist(directory: str | os.PathLike, *, n_validation: int = 5000, seed: int = 0) -> Split[Images]:
-    """Pictures of clothes, 28 x 28 pixels: 55 000 for training, 5 000 for validation, 10 000 for the test.
+    """Fashion-MNIST: images of clothes of 28 x 28 pixels; 55 000 for training, 5 000 for validation, 10 000 for test.
 
-    As [`spikax.datasets.mnist`][] in everything. The files have the same names: they need a folder of their own.
+    Arguments, result and errors as in [`spikax.datasets.mnist`][]. The files have the same names as those of MNIST, so
+    keep them in a separate directory.
 
     ??? cite "Reference"
         H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
         algorithms*, arXiv:1708.07747, 2017.
     """
-    return _split(directory, n_validation, seed, "https://github.com/zalandoresearch/fashion-mnist has the files.")
+    return _split(directory, n_validation, seed, "Get the files at https://github.com/zalandoresearch/fashion-mnist.")
 
 
 def _split(directory: str | os.PathLike, n_validation: int, seed: int, source: str) -> Split[Images]:
@@ -71,7 +74,7 @@ def _images(directory: Path, part: str, source: str) -> Images:
 
 
 def _idx(directory: Path, name: str, axes: int, source: str) -> np.ndarray:
-    """The bytes in an IDX file: two zeros, the type, the number of axes, their lengths, and the bytes."""
+    """The array in an IDX file: two zero bytes, the type, the number of axes, their lengths, and the data."""
     paths = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
     expectation = f"a folder that holds {name} or {name}.gz"
     require(len(paths) > 0, "directory", expectation, str(directory), source, FileNotFoundError)
@@ -81,7 +84,7 @@ def _idx(directory: Path, name: str, axes: int, source: str) -> np.ndarray:
     require(is_idx, paths[0].name, f"an IDX file of bytes with {axes} axes", data[:4], source)
     shape = np.frombuffer(data, ">u4", axes, 4).tolist()
     expected = head + math.prod(shape)
-    require(len(data) == expected, paths[0].name, f"of {expected} bytes, as its head says", len(data), source)
+    require(len(data) == expected, paths[0].name, f"of {expected} bytes, as its header states", len(data), source)
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a data set."""
+"""Splits of a data set into training, validation and test sets."""
 
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,11 +11,11 @@ Part = TypeVar("Part")
 
 
 class Split(NamedTuple, Generic[Part]):
-    """A data set in three parts.
+    """A data set split into three parts.
 
-    - `training`: to learn from.
-    - `validation`: to choose by, such as when to stop.
-    - `test`: to report on, once.
+    - `training`: the training set.
+    - `validation`: the validation set, for model selection and early stopping.
+    - `test`: the test set, for the final evaluation.
     """
 
     training: Part
@@ -24,7 +24,7 @@ class Split(NamedTuple, Generic[Part]):
 
 
 def set_aside(labels: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that stay, and `n` random ones, in which each class has its share, up to one sample."""
+    """The remaining rows, and `n` random rows, stratified by class up to one sample."""
     order = rng.permutation(labels.size)
     by_class = order[np.argsort(labels[order], kind="stable")]
     chosen = by_class[(2 * np.arange(n) + 1) * labels.size // (2 * n)]
@@ -34,6 +34,6 @@ def set_aside(labels: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.
 
 
 def require_fewer(n: int, name: str, samples: int) -> None:
-    """Raises unless `n` samples can be set aside of so many."""
+    """Raises unless `n` is a count below `samples`."""
     require_count(n, name)
     require(n < samples, name, f"below {samples}, the number of training samples", n)

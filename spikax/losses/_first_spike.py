@@ -4,46 +4,46 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from .._checks import checked_finite, checked_positive
-from ._arguments import checked_labels, require_times
+from .._checks import checked_finite, checked_positive, require_spike_times
+from ._arguments import checked_labels
 
 
 def first_spike_cross_entropy(
     times: Any, labels: Any, *, t_silent: Any, tau0: Any = 0.5, tau1: Any = 6.4, alpha: Any = 3e-3
 ) -> Float[Array, "*batch"]:
-    r"""The cross entropy of the first spikes: the neuron of the label shall be the first to spike, and early.
+    r"""The cross entropy of first spike times: the output of the label should spike first, and early.
 
     With the first spike times $t_k$ of the outputs and the label $l$,
 
     $$ L = -\log \frac{e^{-t_l / \tau_0}}{\sum_k e^{-t_k / \tau_0}} + \alpha\, (e^{t_l / \tau_1} - 1), $$
 
-    where the sum is over the label and all outputs that spike: a wrong output that is silent leaves the sum.
+    where the sum is over the output of the label and all other outputs that spike.
 
-    **A silent label** counts as a spike at `t_silent`, a constant. The loss is then finite and large, and pushes the
-    outputs that did spike to later times; but no gradient of a spike time can make the silent neuron spike. If many
-    labels stay silent, give that neuron a reason of its own to spike: a `bias` or an input that brings it across its
-    threshold late in any case, or a loss on its voltage.
+    **If the output of the label is silent**, it is treated as a spike at the constant time `t_silent`. The loss is then
+    finite and large, and its gradient delays the outputs that spike. It has no gradient that could make the silent
+    output spike. If many labels stay silent, add a `bias` or an input that makes every output spike late, or add
+    [`spikax.losses.silent_peak`][].
 
     **Main arguments:**
 
-    - `times`: the first spike times, `inf` where an output is silent; shape `(*batch, n)`. See
+    - `times`: the first spike times in ms, `inf` for silent outputs, of shape `(*batch, n)`. See
       [`spikax.first_spike`][].
-    - `labels`: integers from 0 to `n - 1`; shape `batch`.
+    - `labels`: integers from 0 to `n - 1`, of shape `batch`.
 
     **Other arguments:**
 
-    - `t_silent`: when a silent label counts as spiking, in ms: the end of the simulation, or later.
-    - `tau0`: how much earlier the label shall spike than the others, in ms.
-    - `tau1`: the time constant of the second term, which favours early spikes, in ms. The term overflows, to `inf`,
-      for times beyond about 88 `tau1` in float32.
+    - `t_silent`: the spike time assigned to a silent label, in ms: the end of the simulation, or later.
+    - `tau0`: the time scale of the differences between spike times, in ms.
+    - `tau1`: the time constant of the second term, which favours early spikes, in ms. In float32 this term overflows to
+      `inf` for times above about 88 `tau1`.
     - `alpha`: the weight of the second term.
 
     **Returns:** the losses, of shape `batch`, with finite gradients.
 
-    **Raises:** `TypeError` or `ValueError` for shapes that do not match, labels that no output has, and parameters
-    that are not positive; for what is traced, an error at run time.
+    **Raises:** `TypeError` or `ValueError` for shapes that do not match, labels out of range, and parameters out of
+    range. Traced values are checked at run time.
 
     ??? cite "Reference"
         T. C. Wunderlich, C. Pehle, *Event-based backpropagation can compute exact gradients for spiking neural
@@ -59,29 +59,29 @@ def first_spike_cross_entropy(
 
 
 def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_silent: Any) -> Float[Array, "*batch"]:
-    r"""The squared error of the first spikes: the neuron of the label shall spike at one time, the others at another.
+    r"""The squared error of first spike times with one target time for the label and one for all other outputs.
 
     With the first spike times $t_k$ of the outputs,
 
-    $$ L = \frac{1}{2} \sum_k (t_k - T_k)^2, \qquad T_k = t_{label} \text{ for the label, else } t_{other}. $$
+    $$ L = \frac{1}{2} \sum_k (t_k - T_k)^2, \qquad T_k = t_{label} \text{ for the label, otherwise } t_{other}. $$
 
-    **A silent output** counts as a spike at `t_silent`, with a gradient of zero. With the end of the simulation as
-    `t_silent` the loss is continuous where a spike appears or leaves there.
+    **A silent output** is treated as a spike at `t_silent`, with a gradient of zero. If `t_silent` is the end of the
+    simulation, the loss is continuous when a spike moves across the end.
 
     **Main arguments:**
 
-    - `times`: the first spike times, `inf` where an output is silent; shape `(*batch, n)`.
-    - `labels`: integers from 0 to `n - 1`; shape `batch`.
+    - `times`: the first spike times in ms, `inf` for silent outputs, of shape `(*batch, n)`.
+    - `labels`: integers from 0 to `n - 1`, of shape `batch`.
 
     **Other arguments:**
 
-    - `t_label`: when the output of the label shall spike, in ms.
-    - `t_other`: when the others shall, in ms.
-    - `t_silent`: when a silent output counts as spiking, in ms: the end of the simulation, or later.
+    - `t_label`: the target time of the output of the label, in ms.
+    - `t_other`: the target time of the other outputs, in ms.
+    - `t_silent`: the spike time assigned to silent outputs, in ms: the end of the simulation, or later.
 
     **Returns:** the losses, of shape `batch`, in ms².
 
-    **Raises:** `TypeError` or `ValueError` as `first_spike_cross_entropy`.
+    **Raises:** the errors of [`spikax.losses.first_spike_cross_entropy`][].
 
     ??? cite "Reference"
         S. M. Bohte, J. N. Kok, H. La Poutré, *Error-backpropagation in temporally encoded networks of spiking
@@ -93,32 +93,32 @@ def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_si
 
 
 def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -> Float[Array, "*batch"]:
-    r"""The squared error of the times since the label's spike: the others shall spike a margin later.
+    r"""The squared error of first spike times relative to the label: the others should spike a margin later.
 
     With the first spike times $t_k$ of the outputs and the label $l$,
 
     $$ L = \frac{1}{2} \sum_{k \ne l} (t_k - t_l - \Delta)^2. $$
 
-    A common shift of all times changes nothing.
+    The loss is invariant under a common shift of all times.
 
-    **A silent output**, the label's or another, counts as a spike at `t_silent`, with a gradient of zero. With the
-    end of the simulation as `t_silent` the loss is continuous where a spike appears or leaves there. Where all outputs
-    are silent they count as simultaneous, and the loss is no more than $(n - 1)\, \Delta^2 / 2$: see
-    [`spikax.losses.silent_peak`][] for what makes them spike.
+    **A silent output**, also that of the label, is treated as a spike at `t_silent`, with a gradient of zero. If
+    `t_silent` is the end of the simulation, the loss is continuous when a spike moves across the end. If all outputs
+    are silent, the loss is only $(n - 1)\, \Delta^2 / 2$, with a gradient of zero. Use
+    [`spikax.losses.silent_peak`][] to make them spike.
 
     **Main arguments:**
 
-    - `times`: the first spike times, `inf` where an output is silent; shape `(*batch, n)`.
-    - `labels`: integers from 0 to `n - 1`; shape `batch`.
+    - `times`: the first spike times in ms, `inf` for silent outputs, of shape `(*batch, n)`.
+    - `labels`: integers from 0 to `n - 1`, of shape `batch`.
 
     **Other arguments:**
 
-    - `margin`: how much later than the label the others shall spike, $\Delta$, in ms.
-    - `t_silent`: when a silent output counts as spiking, in ms: the end of the simulation, or later.
+    - `margin`: the margin $\Delta$ by which the other outputs should spike later than the label, in ms.
+    - `t_silent`: the spike time assigned to silent outputs, in ms: the end of the simulation, or later.
 
     **Returns:** the losses, of shape `batch`, in ms².
 
-    **Raises:** `TypeError` or `ValueError` as `first_spike_cross_entropy`.
+    **Raises:** the errors of [`spikax.losses.first_spike_cross_entropy`][].
 
     ??? cite "Reference"
         J. Göltz et al., *DelGrad: exact event-based gradients for training delays and weights on spiking neuromorphic
@@ -130,25 +130,12 @@ def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -
     return 0.5 * jnp.sum((finite - label_time - margin) ** 2, axis=-1, where=~is_label)
 
 
-def earliest(times: Any) -> Int[Array, "*batch"]:
-    """The output that spikes first, -1 where none spikes: the network's answer; shape `batch`.
-
-    **Arguments:**
-
-    - `times`: the first spike times, `inf` where an output is silent; shape `(*batch, n)`. Of several outputs at the
-      same time, the one with the lowest number counts.
-    """
-    require_times(times)
-    times = jnp.asarray(times)
-    return jnp.where(jnp.any(jnp.isfinite(times), axis=-1), jnp.argmin(times, axis=-1), -1)
-
-
 def _outputs(times: Any, labels: Any, t_silent: Any) -> tuple[Float[Array, "*batch n"], Bool[Array, "*batch n"]]:
-    """The first spike times, with the silent outputs at `t_silent`, and which output is that of the label."""
-    require_times(times)
+    """The first spike times, with `t_silent` for silent outputs, and a mask of the outputs of the labels."""
+    require_spike_times(times)
     labels = checked_labels(labels, times, "times")[..., None]
     t_silent = checked_positive(t_silent, "t_silent")
     times = jnp.asarray(times)
-    # No `inf` enters the arithmetic, as its gradient would be NaN even where it is not chosen.
+    # Replace `inf` before the arithmetic: its gradient would be NaN, even behind a `where`.
     finite = jnp.where(jnp.isfinite(times), times, t_silent)
     return finite, jnp.arange(times.shape[-1], dtype=labels.dtype) == labels

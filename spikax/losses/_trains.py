@@ -1,4 +1,4 @@
-"""Losses on whole spike trains, and a count of spikes that is smooth in their times."""
+"""Losses on spike trains, and a spike count that is differentiable in the spike times."""
 
 from typing import Any
 
@@ -11,27 +11,26 @@ from ._arguments import require_trains
 
 
 def spike_times(spikes: Spikes, targets: Spikes, *, t_silent: Any) -> Float[Array, "*batch"]:
-    r"""The squared error of all spike times, the k-th spike of a neuron against its k-th target.
+    r"""The squared error of all spike times: the k-th spike of a neuron is compared with its k-th target.
 
     $$ L = \frac{1}{2} \sum_{j, k} (t_{jk} - T_{jk})^2. $$
 
-    **A missing spike**, and a missing target, count as one at `t_silent`, with a gradient of zero: a silent neuron
-    contributes $(t_{silent} - T_{jk})^2 / 2$ for each of its targets, a spike without a target is pushed towards
-    `t_silent`, and where both are missing nothing is added. With the end of the simulation as `t_silent` the loss is
-    continuous where a spike appears or leaves there.
+    **A missing spike or target** is replaced by `t_silent`, with a gradient of zero. A silent neuron contributes
+    $(t_{silent} - T_{jk})^2 / 2$ for each of its targets. A spike without a target is driven towards `t_silent`. If
+    `t_silent` is the end of the simulation, the loss is continuous when a spike moves across the end.
 
     **Main arguments:**
 
     - `spikes`: the spikes, with times of shape `(*batch, n, k)`.
-    - `targets`: the wanted ones, with times of shape `(*batch, n, l)`.
+    - `targets`: the target spikes, with times of shape `(*batch, n, l)`.
 
     **Other arguments:**
 
-    - `t_silent`: when a missing spike counts, in ms: the end of the simulation, or later.
+    - `t_silent`: the time that replaces missing spikes and targets, in ms: the end of the simulation, or later.
 
     **Returns:** the losses, of shape `batch`, in ms².
 
-    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
 
     ??? cite "Reference"
         S. M. Bohte, J. N. Kok, H. La Poutré, *Error-backpropagation in temporally encoded networks of spiking
@@ -46,35 +45,36 @@ def spike_times(spikes: Spikes, targets: Spikes, *, t_silent: Any) -> Float[Arra
 
 
 def van_rossum(spikes: Spikes, targets: Spikes, *, tau: Any, t1: Any) -> Float[Array, "*batch"]:
-    r"""The squared van Rossum distance of two sets of spike trains: that of the trains filtered by an exponential.
+    r"""The squared van Rossum distance of spike trains: the squared distance of exponentially filtered trains.
 
     $$ L = \sum_j \frac{1}{\tau} \int_0^{t_1} (f_j - g_j)^2\, dt, \qquad f_j(t) = \sum_{t_{jk} < t}
        e^{-(t - t_{jk}) / \tau}, \qquad g_j \text{ likewise for the targets.} $$
 
-    No grid of times is needed: the integral is a sum over pairs of spikes, in which a and b, of one neuron, contribute
+    The integral is computed exactly, without a time grid. It is a sum over all pairs of spikes and targets of one
+    neuron. A pair with times $a$ and $b$ contributes
 
     $$ \pm \tfrac{1}{2} \left( e^{-|a - b| / \tau} - e^{-(2 t_1 - a - b) / \tau} \right), $$
 
-    with the minus for a spike and a target. Each spike far from all targets, and from $t_1$, adds 1/2. The distance has
-    a corner where a spike meets its target; there its derivative counts as zero, the mean of both sides.
+    with a minus sign for a spike and a target. A spike far from all others and from $t_1$ contributes 1/2. The loss
+    has a kink where a spike coincides with a target. Its derivative there is set to zero, the mean of both sides.
 
-    **A silent neuron** contributes the filtered train of its targets, with a gradient of zero. A spike contributes less
-    and less the nearer it is to $t_1$, and nothing there: the loss is continuous where it appears or leaves. Spikes and
-    targets after $t_1$ lie outside of the integral.
+    **A silent neuron** contributes the filtered train of its targets, with a gradient of zero. The contribution of a
+    spike vanishes as it approaches $t_1$, so the loss is continuous when a spike moves across $t_1$. Spikes and targets
+    after $t_1$ contribute nothing.
 
     **Main arguments:**
 
     - `spikes`: the spikes, with times of shape `(*batch, n, k)`.
-    - `targets`: the wanted ones, with times of shape `(*batch, n, l)`.
+    - `targets`: the target spikes, with times of shape `(*batch, n, l)`.
 
     **Other arguments:**
 
-    - `tau`: the time constant of the filter, in ms: how precise the times shall be.
+    - `tau`: the time constant of the filter, in ms. It sets the required precision of spike times.
     - `t1`: the end of the simulation, in ms.
 
     **Returns:** the losses, of shape `batch`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
 
     ??? cite "Reference"
         M. C. W. van Rossum, *A novel spike distance*, Neural Computation 13(4), 2001. C. Houghton, T. Kreuz, *On the
@@ -91,28 +91,28 @@ def van_rossum(spikes: Spikes, targets: Spikes, *, tau: Any, t1: Any) -> Float[A
 
 
 def spike_count(spikes: Spikes, *, tau: Any, t1: Any) -> Float[Array, "*batch n"]:
-    r"""How many spikes each neuron has, as a smooth function of their times.
+    r"""The number of spikes of each neuron, as a differentiable function of the spike times.
 
     $$ c_j = \sum_k \left( 1 - e^{-(t_1 - t_{jk}) / \tau} \right). $$
 
-    A spike counts nearly one long before the end of the simulation, and nothing at it. So the count is continuous where
-    a spike appears or leaves there, and its derivative is exact: an earlier spike counts more. It is the area, up to
-    $t_1$, of the train filtered by an exponential of area one.
+    This is the integral, up to $t_1$, of the spike train filtered by a normalised exponential. A spike counts almost
+    one well before the end of the simulation, and zero at the end. The count is therefore continuous when a spike moves
+    across the end, and earlier spikes count more.
 
-    These are scores: `cross_entropy(spike_count(spikes, tau=5.0, t1=60.0), labels)` makes the output of the label the
-    busiest. See [`spikax.losses.count_bounds`][] for bounds on them.
+    The counts can serve as scores: `cross_entropy(spike_count(spikes, tau=5.0, t1=60.0), labels)` trains the output of
+    the label to have the largest count. [`spikax.losses.count_bounds`][] bounds them.
 
     **A silent neuron** has the count zero, with a gradient of zero.
 
     **Arguments:**
 
     - `spikes`: the spikes, with times of shape `(*batch, n, k)`.
-    - `tau`: how long before the end a spike begins to count less, in ms.
-    - `t1`: the end of the simulation, in ms. Spikes after it count nothing.
+    - `tau`: the time constant of the filter, in ms. Spikes count less within about `tau` before the end.
+    - `t1`: the end of the simulation, in ms. Later spikes are not counted.
 
     **Returns:** the counts, of shape `(*batch, n)`.
 
-    **Raises:** `TypeError` or `ValueError` for anything else; for what is traced, an error at run time.
+    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
 
     ??? cite "Reference"
         For the filter: M. C. W. van Rossum, *A novel spike distance*, Neural Computation 13(4), 2001.
@@ -124,12 +124,12 @@ def spike_count(spikes: Spikes, *, tau: Any, t1: Any) -> Float[Array, "*batch n"
 
 
 def _age(spikes: Spikes, t1: Any) -> Float[Array, "*batch n k"]:
-    """How long ago at `t1` each spike was. What is no spike until then has the age zero, at which none counts."""
-    # The time is chosen before the subtraction: no `inf` enters the arithmetic.
+    """The time from each spike to `t1`. For missing spikes and those after `t1` it is zero, which adds nothing."""
+    # Replace `inf` before the subtraction: its gradient would be NaN, even behind a `where`.
     return t1 - jnp.where(spikes.times < t1, spikes.times, t1)
 
 
 def _extended(times: Float[Array, "*batch n k"], k: int, value: Any) -> Float[Array, "*batch n l"]:
-    """With places up to `k`, all of the same value."""
+    """The times, padded with `value` to `k` entries per neuron."""
     missing = jnp.broadcast_to(jnp.asarray(value, times.dtype), (*times.shape[:-1], k - times.shape[-1]))
     return jnp.concatenate([times, missing], axis=-1)

@@ -1,4 +1,4 @@
-"""The neuron models, one family per file."""
+"""Neuron models, one family per file."""
 
 from ._adex import AdEx as AdEx, AdExState as AdExState
 from ._alif import ALIF as ALIF, ALIFState as ALIFState

@@ -11,7 +11,7 @@ from ..constraints import below, parameter, positive
 
 
 class AdExState(eqx.Module):
-    """The membrane voltage, and the adaptation current."""
+    """The state: the membrane voltage `v` and the adaptation current `w`."""
 
     v: Array
     w: Array
@@ -25,25 +25,25 @@ class AdEx(AbstractNeuron):
 
     $$ v \leftarrow v_{reset}, \quad w \leftarrow w + \beta \qquad \text{as } v \text{ rises through } v_{peak}. $$
 
-    Voltages are in mV, and so are currents, as multiples of the leak conductance. The defaults are those of the
-    reference, which gives 281 pF, 30 nS, a = 4 nS and an increment of 80.5 pA. An arrival of weight $w$ through a
-    `DeltaSynapse` adds $w$ to $v$.
+    Voltages are in mV. Currents are divided by the leak conductance, so they are in mV too. The defaults are the
+    parameters of the reference: a capacitance of 281 pF, a leak of 30 nS, $a$ = 4 nS and $\beta$ = 80.5 pA. An arrival
+    of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
 
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
     - `tau_adapt`: the time constant of the adaptation, in ms.
-    - `v_rest`: the voltage at rest.
-    - `v_rheobase`: the voltage beyond which the membrane escapes by itself.
-    - `sharpness`: the slope factor $\Delta$ of the escape, a voltage.
-    - `v_peak`: the voltage at which the spike is counted. The escape would reach infinity within about
-      $\tau_{mem}\, e^{-(v_{peak} - v_{rheobase}) / \Delta}$ from there: a higher peak moves spikes by less than that,
-      and costs shorter steps.
-    - `v_reset`: the voltage after a spike, below the peak.
-    - `coupling`: how strongly, $a$, the adaptation follows the voltage.
-    - `increment`: by how much, $\beta$, a spike raises the adaptation current.
+    - `v_rest`: the resting voltage.
+    - `v_rheobase`: the rheobase threshold: the highest stationary voltage under a constant current.
+    - `slope_factor`: the slope factor $\Delta$ of spike initiation, a voltage, often written $\Delta_T$.
+    - `v_peak`: the voltage at which a spike is emitted. From there, $v$ would reach infinity within about
+      $\tau_{mem}\, e^{-(v_{peak} - v_{rheobase}) / \Delta}$. A higher peak moves spikes by less than this time, and
+      requires shorter steps.
+    - `v_reset`: the voltage after a spike, below `v_peak`.
+    - `coupling`: the subthreshold adaptation $a$, relative to the leak conductance.
+    - `increment`: the increment $\beta$ of the adaptation current at a spike.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         R. Brette, W. Gerstner, *Adaptive exponential integrate-and-fire model as an effective description of neuronal
@@ -54,9 +54,9 @@ class AdEx(AbstractNeuron):
     tau_adapt: Scalar = parameter(144.0, positive)
     v_rest: Scalar = parameter(-70.6)
     v_rheobase: Scalar = parameter(-50.4)
-    sharpness: Scalar = parameter(2.0, positive)
+    slope_factor: Scalar = parameter(2.0, positive)
     v_peak: Scalar = parameter(-40.4)
-    v_reset: Scalar = parameter(-70.6, below("v_peak", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(-70.6, below("v_peak", "Otherwise each spike would trigger another one."))
     coupling: Scalar = parameter(0.133)
     increment: Scalar = parameter(2.68)
     bias: Scalar = parameter(0.0)
@@ -67,7 +67,7 @@ class AdEx(AbstractNeuron):
         return AdExState(v=v, w=jnp.zeros_like(v))
 
     def dynamics(self, t, state, drive):
-        escape = self.sharpness * jnp.exp((state.v - self.v_rheobase) / self.sharpness)
+        escape = self.slope_factor * jnp.exp((state.v - self.v_rheobase) / self.slope_factor)
         v = (self.v_rest - state.v + escape - state.w + drive + self.bias) / self.tau_mem
         return AdExState(v=v, w=(self.coupling * (state.v - self.v_rest) - state.w) / self.tau_adapt)
 

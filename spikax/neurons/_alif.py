@@ -11,14 +11,14 @@ from ..constraints import below, parameter, positive
 
 
 class ALIFState(eqx.Module):
-    """The membrane voltage, and how far the threshold is raised."""
+    """The state: the membrane voltage `v` and the increase `a` of the threshold."""
 
     v: Array
     a: Array
 
 
 class ALIF(AbstractNeuron):
-    r"""The adaptive leaky integrate-and-fire neuron: every spike raises its threshold, which then decays back.
+    r"""The adaptive leaky integrate-and-fire neuron. Each spike raises its threshold, which then decays.
 
     $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b, \qquad \tau_{adapt}\, a' = -a, $$
 
@@ -30,13 +30,13 @@ class ALIF(AbstractNeuron):
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
-    - `tau_adapt`: the time constant with which the threshold decays back, in ms.
-    - `v_rest`: the voltage at rest.
-    - `v_threshold`: the threshold of a neuron that has not spiked for long.
-    - `v_reset`: the voltage after a spike, below the threshold.
-    - `increment`: by how much, $\beta$, a spike raises the threshold.
+    - `tau_adapt`: the time constant of the threshold's decay, in ms.
+    - `v_rest`: the resting voltage.
+    - `v_threshold`: the baseline threshold.
+    - `v_reset`: the voltage after a spike, below `v_threshold`.
+    - `increment`: the increment $\beta$ of the threshold at a spike.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         G. Bellec, D. Salaj, A. Subramoney, R. Legenstein, W. Maass, *Long short-term memory and learning-to-learn in
@@ -47,7 +47,7 @@ class ALIF(AbstractNeuron):
     tau_adapt: Scalar = parameter(200.0, positive)
     v_rest: Scalar = parameter(0.0)
     v_threshold: Scalar = parameter(1.0)
-    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Otherwise each spike would trigger another one."))
     increment: Scalar = parameter(0.2)
     bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()

@@ -15,55 +15,56 @@ from ..constraints import below, parameter, positive
 from ._silent import SilentNeuron
 
 
-# Of the start of an action potential before the first one, in ms.
+# The initial value of `started`, in ms: no action potential has occurred yet.
 _LONG_AGO = -1e9
 
 
 class CalciumDendriteState(eqx.Module):
-    """The voltage of the dendrite, and its last calcium action potential."""
+    """The state: the voltage `v`, and strength and start time of the last calcium action potential."""
 
     v: Array
-    strength: Array  # -1 from the start of an action potential until the voltage is read
+    strength: Array  # -1 between the start of an action potential and the time at which the voltage is read
     started: Array
 
 
 class CalciumDendrite(SilentNeuron):
-    r"""A dendrite with the calcium action potential of human cortical neurons of layer 2/3.
+    r"""A dendrite with the calcium action potential of human layer 2/3 cortical neurons.
 
-    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + w\, K\, (A - B). $$
+    $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b + w\, K\, (A - B). $$
 
-    An action potential starts as $v$ rises through $v_{threshold}$ or, where $v$ is above it at the end of the
-    refractory period, then. It sets in a time $t_{read}$ later, with a strength $K$ that is the smaller, the further
-    the input drives the dendrite beyond its threshold by then:
+    An action potential starts when $v$ rises through $v_{threshold}$, or at the end of the refractory period if $v$ is
+    above $v_{threshold}$ then. At a time $t_{read}$ after the start, the voltage determines its strength $K$, which
+    decreases with the excess over the threshold:
 
     $$ K \leftarrow \min\Bigl(1, \exp\Bigl(-\frac{1}{\delta}\,
        \frac{v - v_{threshold}}{v_{threshold} - v_{rest}}\Bigr)\Bigr). $$
 
-    A time $s$ after its start the course of the action potential is
+    At a time $s$ after the start, the time course of the action potential is $A - B$ with
 
     $$ A = \Lambda\Bigl(\frac{s - t_{read}}{\tau_{rise}}\Bigr), \quad
        B = \Lambda\Bigl(\frac{s - t_{fall}}{\tau_{fall}}\Bigr), \qquad
-       \Lambda(x) = \frac{1}{1 + 999\, e^{-x}}, $$
+       \Lambda(x) = \frac{1}{1 + 999\, e^{-x}}. $$
 
-    the solutions of $\tau_{rise}\, A' = A (1 - A)$ and of $\tau_{fall}\, B' = B (1 - B)$ that are $10^{-3}$ at
-    $t_{read}$ and at $t_{fall}$; the reference has $B = 0$ before $t_{fall}$. $A - B$ peaks with about 0.6 shortly
-    after $t_{fall}$. Before $t_{read}$ there is no current: a start ends the last action potential. The voltage is read
-    a while after the start, since events are exact here: at the crossing itself, $v$ is $v_{threshold}$ whatever the
-    input.
+    These are the solutions of $\tau_{rise}\, A' = A (1 - A)$ and $\tau_{fall}\, B' = B (1 - B)$ with the value
+    $10^{-3}$ at $t_{read}$ and $t_{fall}$. In the reference, $B = 0$ before $t_{fall}$. $A - B$ has a peak of about 0.6
+    shortly after $t_{fall}$. Before $t_{read}$ the calcium current is zero, so a start ends the previous action
+    potential. The voltage is read after the start and not at it, because events are located exactly: at the crossing,
+    $v$ equals $v_{threshold}$ for every input.
 
-    The dendrite emits no spikes. It is a compartment of `MultiCompartment`.
+    The dendrite emits no spikes. Use it as a compartment of [`spikax.MultiCompartment`][].
 
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
-    - `v_rest`, `v_threshold`: the voltages at rest, and at which an action potential starts, in mV.
-    - `amplitude`: the current $w$ of a full action potential, in mV as all currents here.
-    - `sharpness`: how fast the strength falls with the voltage, $\delta$, a number.
-    - `t_read`, `t_fall`, `t_refractory`: when the voltage is read, the fall sets in, and the next action potential may
-      start, in ms after the start, in this order. By default the fall sets in 21 ms after the rise, as in humans.
+    - `v_rest`, `v_threshold`: the resting voltage, and the voltage at which an action potential starts, in mV.
+    - `amplitude`: the current $w$ of an action potential of strength one. Currents are in mV.
+    - `width`: the dimensionless width $\delta$ of the decrease of the strength with the voltage.
+    - `t_read`, `t_fall`, `t_refractory`: the times, in ms after the start, at which the voltage is read, the fall
+      begins, and the next action potential may start. They must be in ascending order. By default the fall begins 21 ms
+      after the rise, as in humans.
     - `tau_rise`, `tau_fall`: the time constants of rise and fall, in ms.
-    - `bias`: a constant current.
-    - `synapse`: the filter of the arrivals, for a dendrite on its own.
+    - `bias`: a constant current $b$.
+    - `synapse`: the synapse model. It is used only if the dendrite is not part of a `MultiCompartment`.
 
     ??? cite "Reference"
         A. Gidon et al., *Dendritic action potentials and computation in human layer 2/3 cortical neurons*, Science
@@ -74,7 +75,7 @@ class CalciumDendrite(SilentNeuron):
     v_rest: Scalar = parameter(-75.0, below("v_threshold"))
     v_threshold: Scalar = parameter(-36.0)
     amplitude: Scalar = parameter(200.0)
-    sharpness: Scalar = parameter(0.3, positive)
+    width: Scalar = parameter(0.3, positive)
     t_read: Scalar = parameter(1.0, positive, below("t_fall"))
     t_fall: Scalar = parameter(22.0, positive, below("t_refractory"))
     t_refractory: Scalar = parameter(200.0, positive)
@@ -101,7 +102,7 @@ class CalciumDendrite(SilentNeuron):
         return dataclasses.replace(state, v=state.v + weight)
 
     def internal_events(self):
-        # One event, since nothing starts while the voltage is still to be read.
+        # A single event suffices: no action potential starts while the voltage is still to be read.
         return (Event(self._condition, self._jump),)
 
     def _condition(self, t, state):
@@ -112,8 +113,8 @@ class CalciumDendrite(SilentNeuron):
     def _jump(self, t, state):
         waits = _waits(state)
         excess = (state.v - self.v_threshold) / (self.v_threshold - self.v_rest)
-        # The smaller of the exponents, not of the exponentials, which overflow far below the threshold.
-        strength = jnp.exp(jnp.minimum(-excess / self.sharpness, 0.0))
+        # Limit the exponent, not the exponential, which overflows far below the threshold.
+        strength = jnp.exp(jnp.minimum(-excess / self.width, 0.0))
         return dataclasses.replace(
             state, strength=jnp.where(waits, strength, -1.0), started=jnp.where(waits, state.started, t)
         )

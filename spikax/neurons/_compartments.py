@@ -1,4 +1,4 @@
-"""A soma and a tree of dendrites."""
+"""Multi-compartment neurons: a soma and a tree of dendrites."""
 
 from typing import Any
 
@@ -10,27 +10,26 @@ from .._neuron import AbstractNeuron, Event, events_of
 from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
 from .._types import Scalar
 from ..constraints import Checked, parameter
-from ._silent import SilentNeuron
 
 
 class Dendrite(Checked):
-    """A compartment and its coupling to the next one on the way to the soma.
+    """A dendritic compartment and its coupling to its parent, the next compartment towards the soma.
 
     **Arguments:**
 
-    - `membrane`: how the compartment moves: any neuron with a finite voltage `v` in its state (not `QIF`, whose
-      voltage is infinite at a spike), which takes one current, and whose spikes carry nothing; `sx.LI()` for a passive
-      membrane. A spike of it is an event inside the cell; a `SilentNeuron` has none. Its synapse is not used.
-    - `coupling`: the conductance to the parent, relative to the leak of this compartment: the current into it is
-      `coupling * (v_parent - v)`.
-    - `pull`: the same conductance, relative to the leak of the parent: the current into it is
-      `pull * (v - v_parent)`. It differs from `coupling` where the two membranes differ in size.
-    - `parent`: the name of the compartment that it is attached to.
+    - `membrane`: the neuron model of the compartment, for example `sx.LI()` for a passive membrane. It must have a
+      finite voltage `v` in its state (`QIF` has none: its voltage is infinite at a spike), a single current as its
+      drive, and no payload. Its spikes are internal events of the whole neuron. Its synapse is not used.
+    - `coupling`: the conductance to the parent, relative to the leak of this compartment. The current into this
+      compartment is `coupling * (v_parent - v)`.
+    - `parent_coupling`: the same conductance, relative to the leak of the parent. The current into the parent is
+      `parent_coupling * (v - v_parent)`. It differs from `coupling` if the compartments differ in size.
+    - `parent`: the name of the parent.
     """
 
     membrane: AbstractNeuron
     coupling: Scalar = parameter(1.0)
-    pull: Scalar = parameter(1.0)
+    parent_coupling: Scalar = parameter(1.0)
     parent: str = eqx.field(static=True, default="soma")
 
     def __check_init__(self):
@@ -39,15 +38,15 @@ class Dendrite(Checked):
 
 
 class MultiCompartment(AbstractNeuron):
-    r"""A neuron with dendrites: compartments that are coupled along a tree.
+    r"""A neuron of several compartments, a soma and dendrites, that are coupled along a tree.
 
-    Every compartment $c$ is a neuron of its own, with the current
+    Each compartment $c$ is described by a neuron model with the current
 
     $$ I_c = I_c^{syn} + \gamma_c\, (v_{p(c)} - v_c) + \sum_{d:\, p(d) = c} \kappa_d\, (v_d - v_c), $$
 
-    from its port of the synapse, from its parent $p(c)$, and from its children $d$. The cell spikes as its soma does.
-    What the dendrites do at an event of theirs is an event inside the cell: any neuron can be an active dendrite. The
-    state is a dictionary of the states of the compartments.
+    which sums the drive of its port, the coupling to its parent $p(c)$, and the coupling to its children $d$. The
+    neuron spikes when its soma spikes. Spikes and internal events of the dendrites become internal events of the
+    neuron, so any neuron model can be an active dendrite. The state is a dictionary of the states of the compartments.
 
     ```python
     cell = sx.MultiCompartment(
@@ -59,12 +58,15 @@ class MultiCompartment(AbstractNeuron):
 
     **Arguments:**
 
-    - `soma`: any neuron with a voltage `v` in its state, which takes one current. Its synapse is not used.
-    - `dendrites`: the other compartments by name, each a `Dendrite` with its coupling $\gamma$ and its pull $\kappa$.
-    - `synapse`: the ports of the cell: a dictionary from names of compartments to synapses. An arrival through a
-      `DeltaSynapse` reaches the compartment at once, through its `receive`.
+    - `soma`: the neuron model of the soma, with a voltage `v` in its state and a single current as its drive. Its
+      synapse is not used.
+    - `dendrites`: a dictionary of the other compartments by name, each a [`spikax.Dendrite`][] with the couplings
+      $\gamma$ (`coupling`) and $\kappa$ (`parent_coupling`).
+    - `synapse`: a dictionary from names of compartments to synapses: the ports of the neuron. An arrival through a
+      `DeltaSynapse` changes the state of the compartment immediately, through its `receive`.
 
-    Raises `TypeError` or `ValueError` for names that no compartment has, and for dendrites that do not form a tree.
+    **Raises:** `TypeError` or `ValueError` for unknown names of compartments, and for dendrites that do not form a
+    tree.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -79,7 +81,7 @@ class MultiCompartment(AbstractNeuron):
         _check_membrane(self.soma, "soma")
         require_instance(self.dendrites, dict, "dendrites", "a dictionary of dendrites")
         require(len(self.dendrites) > 0, "dendrites", "at least one dendrite", self.dendrites)
-        require("soma" not in self.dendrites, "dendrites", "named otherwise than `soma`", list(self.dendrites))
+        require("soma" not in self.dendrites, "dendrites", "free of the reserved name `soma`", list(self.dendrites))
         for name, dendrite in self.dendrites.items():
             hint = "For example `sx.Dendrite(sx.LI())`."
             require_instance(dendrite, Dendrite, f"dendrites[{name!r}]", "a `sx.Dendrite`", hint)
@@ -98,7 +100,7 @@ class MultiCompartment(AbstractNeuron):
             parent = self.dendrites[way[-1]].parent
             argument = f"dendrites[{way[-1]!r}].parent"
             require(parent in self._membranes(), argument, f"one of {list(self._membranes())}", parent)
-            require(parent not in way, argument, "on the way to the soma", parent, "The dendrites form a tree.")
+            require(parent not in way, argument, "closer to the soma", parent, "The dendrites must form a tree.")
             way.append(parent)
 
     def _membranes(self) -> dict[str, AbstractNeuron]:
@@ -106,7 +108,7 @@ class MultiCompartment(AbstractNeuron):
 
     @property
     def is_linear(self):
-        """As all compartments are; with dendrites that spike or have other events it is still no closed form."""
+        """Whether all compartments are linear. The closed form also requires that no dendrite has events."""
         return all(membrane.is_linear for membrane in self._membranes().values())
 
     def initial_state(self):
@@ -117,7 +119,7 @@ class MultiCompartment(AbstractNeuron):
         for name, dendrite in self.dendrites.items():
             rise = state[dendrite.parent].v - state[name].v
             currents[name] = currents[name] + dendrite.coupling * rise
-            currents[dendrite.parent] = currents[dendrite.parent] - dendrite.pull * rise
+            currents[dendrite.parent] = currents[dendrite.parent] - dendrite.parent_coupling * rise
         return {name: membrane.dynamics(t, state[name], currents[name]) for name, membrane in self._membranes().items()}
 
     def spike_condition(self, t, state):
@@ -135,7 +137,7 @@ class MultiCompartment(AbstractNeuron):
         own = [("soma", event) for event in self.soma.internal_events()]
         for name, dendrite in self.dendrites.items():
             membrane = dendrite.membrane
-            events = membrane.internal_events() if isinstance(membrane, SilentNeuron) else events_of(membrane)
+            events = membrane.internal_events() if not membrane.can_spike else events_of(membrane)
             own += [(name, event) for event in events]
         return tuple(_placed(name, event) for name, event in own)
 
@@ -143,14 +145,14 @@ class MultiCompartment(AbstractNeuron):
 def _check_membrane(membrane: Any, argument: str) -> None:
     require_instance(membrane, AbstractNeuron, argument, "a neuron", "Write an instance, for example `sx.LI()`.")
     has_voltage = hasattr(eqx.filter_eval_shape(membrane.initial_state), "v")
-    require(has_voltage, argument, "one with a voltage `v` in its state", membrane, error=TypeError)
+    require(has_voltage, argument, "a neuron with a voltage `v` in its state", membrane, error=TypeError)
     carried = eqx.filter_eval_shape(lambda: membrane.payload(jnp.zeros(()), membrane.initial_state(), jnp.zeros(())))
-    hint = "A cell hands on no payload, and it would be lost."
-    require(carried is None, argument, "a neuron whose spikes carry nothing", membrane, hint)
+    hint = "A multi-compartment neuron transmits no payload."
+    require(carried is None, argument, "a neuron without a payload", membrane, hint)
 
 
 def _placed(name: str, event: Event) -> Event:
-    """An event of one compartment, as one of the cell."""
+    """An event of one compartment as an event of the whole neuron."""
     return Event(
         lambda t, state: event.condition(t, state[name]),
         lambda t, state: state | {name: event.jump(t, state[name])},

@@ -1,33 +1,34 @@
-"""Synapses that are conductances."""
+"""Neurons with conductance-based synapses."""
 
 import equinox as eqx
 import jax
 
 from .._checks import require
 from .._neuron import AbstractNeuron
-from .._synapse import is_impulsive, is_synapse
+from .._synapse import is_impulsive, is_synapse, port_structure
 from .._types import resolved, Scalar
 from ..constraints import parameter
 from ._wrappers import AbstractWrapper
 
 
 class ConductanceBased(AbstractWrapper):
-    r"""A neuron whose synapses are conductances.
+    r"""A wrapper that makes the synapses of a neuron conductance-based.
 
-    Every port $p$ of the synapse delivers a conductance $g_p$, which pulls the voltage to the reversal voltage $E_p$
-    of the port. The neuron inside sees the current
+    The drive of each port $p$ is a conductance $g_p$ with the reversal potential $E_p$. The wrapped neuron receives
+    the current
 
     $$ I = \sum_p g_p\, (E_p - v). $$
 
-    In a neuron such as `LIF`, whose current is measured as a voltage, the conductances are those relative to the leak.
+    For a neuron such as `LIF`, whose current has the unit of a voltage, conductances are relative to the leak.
 
     **Arguments:**
 
-    - `neuron`: a neuron with a voltage `v` in its state, which takes one current. Its synapse has a port for every
-      receptor: `sx.LIF(synapse={"exc": sx.ExpSynapse(2.0), "inh": sx.ExpSynapse(8.0)})`. Weights are conductances.
-    - `reversal`: the reversal voltages, by the names of the ports; one number where the synapse has no names.
+    - `neuron`: a neuron with a voltage `v` in its state and a single current as its drive. Its synapse has one port
+      per receptor: `sx.LIF(synapse={"exc": sx.ExpSynapse(2.0), "inh": sx.ExpSynapse(8.0)})`. Weights are conductances.
+    - `reversal`: the reversal potentials: a dictionary with the names of the ports, or one number for a single synapse.
 
-    Raises `TypeError` or `ValueError` for names that do not match, and for a `DeltaSynapse`, which is no conductance.
+    **Raises:** `TypeError` or `ValueError` for names that do not match, and for a `DeltaSynapse`, whose conductance
+    would be infinite.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -38,15 +39,15 @@ class ConductanceBased(AbstractWrapper):
     reversal: Scalar | dict[str, Scalar] = parameter(by_port=True)
 
     def __check_init__(self):
-        super().__check_init__()  # first; by itself Equinox would check it last
+        super().__check_init__()  # explicitly first: Equinox would call it last
         synapse = self.neuron.synapse
         names = "one number" if is_synapse(synapse) else f"a dictionary with the ports {sorted(synapse)}"
-        matches = jax.tree.structure(resolved(self.reversal)) == jax.tree.structure(synapse, is_leaf=is_synapse)
-        require(matches, "reversal", f"{names}, as the synapse of the neuron asks", self.reversal)
-        hint = "Its conductance is infinite; for example take `sx.ExpSynapse()`."
-        require(not is_impulsive(synapse), "neuron", "free of `sx.DeltaSynapse`", self.neuron, hint)
+        matches = jax.tree.structure(resolved(self.reversal)) == port_structure(synapse)
+        require(matches, "reversal", f"{names}, like the synapse of the neuron", self.reversal)
+        hint = "Its conductance would be infinite. For example, use `sx.ExpSynapse()`."
+        require(not is_impulsive(synapse), "neuron", "a neuron without `sx.DeltaSynapse`", self.neuron, hint)
         has_voltage = hasattr(eqx.filter_eval_shape(self.neuron.initial_state), "v")
-        require(has_voltage, "neuron", "one with a voltage `v` in its state", self.neuron, error=TypeError)
+        require(has_voltage, "neuron", "a neuron with a voltage `v` in its state", self.neuron, error=TypeError)
 
     def initial_state(self):
         return self.neuron.initial_state()

@@ -1,4 +1,4 @@
-"""The event-based gated recurrent unit, in continuous time."""
+"""The event-based gated recurrent unit (EGRU) in continuous time."""
 
 import equinox as eqx
 import jax
@@ -13,41 +13,40 @@ from ..constraints import parameter, positive
 
 
 class EGRUState(eqx.Module):
-    """The value of the cell."""
+    """The state: the cell value `c`."""
 
     c: Array
 
 
 class EGRUPayload(eqx.Module):
-    """What a spike carries: the value of the cell and its reset gate, right before the spike."""
+    """The payload of a spike: the cell value `c` and the reset gate `gate`, right before the spike."""
 
     c: Array
     gate: Array
 
 
 class EGRU(AbstractNeuron):
-    r"""The event-based gated recurrent unit, in continuous time.
+    r"""The event-based gated recurrent unit (EGRU) in continuous time.
 
     $$ \tau_{mem}\, c' = u\,(z - c), \qquad u = \sigma(a_u + b_u), \quad r = \sigma(a_r + b_r), \quad
        z = \tanh(a_z + b_z), $$
 
-    with the pre-activations $a$ that the three ports of the synapse deliver. As $c$ rises through the threshold, the
-    unit spikes, and $c \leftarrow 0$. A spike of a unit with the cell value $c^-$ and the gate $r^-$ right before it
-    counts at its targets as
+    where the pre-activations $a$ are the drives of the three ports of the synapse. The unit spikes when $c$ rises
+    through the threshold, and $c \leftarrow 0$. A spike transmits the cell value $c^-$ and the gate $r^-$ right before
+    it. At a target, it causes
 
     $$ a_u \leftarrow a_u + w_u\, c^-, \qquad a_r \leftarrow a_r + w_r\, c^-, \qquad
        a_z \leftarrow a_z + w_z\, r^- c^-. $$
 
     A connection to these units has three weights, `{"u": ..., "r": ..., "z": ...}`, and so has `weights` of the layer.
-    Spikes that carry nothing, such as those of an input, count as $c^- = r^- = 1$; other neurons do not mind what the
-    spikes of these units carry.
+    Spikes without a payload, such as input spikes, count as $c^- = r^- = 1$. Other neuron models ignore the payload.
 
     **Arguments:**
 
-    - `tau_mem`: the time constant of the cell, in ms.
+    - `tau_mem`: the time constant of the cell value, in ms.
     - `threshold`: the cell value at which the unit spikes, between 0 and 1.
-    - `bias_u`, `bias_r`, `bias_z`: the constant parts $b$ of the pre-activations.
-    - `synapse`: the filters of the arrivals, with the ports `"u"`, `"r"` and `"z"`.
+    - `bias_u`, `bias_r`, `bias_z`: the biases $b$ of the gates and of the target.
+    - `synapse`: a dictionary of synapses with the ports `"u"`, `"r"` and `"z"`.
 
     ??? cite "Reference"
         A. Subramoney, K. K. Nazeer, M. Schöne, C. Mayr, D. Kappel, *Efficient recurrent architectures through activity

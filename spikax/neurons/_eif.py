@@ -11,7 +11,7 @@ from ..constraints import below, parameter, positive
 
 
 class EIFState(eqx.Module):
-    """The membrane voltage."""
+    """The state: the membrane voltage `v`."""
 
     v: Array
 
@@ -27,13 +27,13 @@ class EIF(AbstractNeuron):
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
-    - `v_rest`: the voltage at rest.
-    - `v_rheobase`: the voltage beyond which the membrane escapes by itself.
-    - `sharpness`: the slope factor $\Delta$ of the escape, a voltage.
-    - `v_peak`: the voltage at which the spike is counted.
-    - `v_reset`: the voltage after a spike, below the peak.
+    - `v_rest`: the resting voltage.
+    - `v_rheobase`: the rheobase threshold: the highest stationary voltage under a constant current.
+    - `slope_factor`: the slope factor $\Delta$ of spike initiation, a voltage, often written $\Delta_T$.
+    - `v_peak`: the voltage at which a spike is emitted.
+    - `v_reset`: the voltage after a spike, below `v_peak`.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         N. Fourcaud-Trocmé, D. Hansel, C. van Vreeswijk, N. Brunel, *How spike generation mechanisms determine the
@@ -43,9 +43,9 @@ class EIF(AbstractNeuron):
     tau_mem: Scalar = parameter(20.0, positive)
     v_rest: Scalar = parameter(0.0)
     v_rheobase: Scalar = parameter(1.0)
-    sharpness: Scalar = parameter(0.2, positive)
+    slope_factor: Scalar = parameter(0.2, positive)
     v_peak: Scalar = parameter(2.0)
-    v_reset: Scalar = parameter(0.0, below("v_peak", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(0.0, below("v_peak", "Otherwise each spike would trigger another one."))
     bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
 
@@ -53,7 +53,7 @@ class EIF(AbstractNeuron):
         return EIFState(v=jnp.asarray(self.v_rest))
 
     def dynamics(self, t, state, drive):
-        escape = self.sharpness * jnp.exp((state.v - self.v_rheobase) / self.sharpness)
+        escape = self.slope_factor * jnp.exp((state.v - self.v_rheobase) / self.slope_factor)
         return EIFState(v=(self.v_rest - state.v + escape + drive + self.bias) / self.tau_mem)
 
     def spike_condition(self, t, state):

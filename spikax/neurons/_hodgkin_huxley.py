@@ -12,7 +12,7 @@ from ..constraints import parameter, positive
 
 
 class HodgkinHuxleyState(eqx.Module):
-    """The membrane voltage, and the gates: how far sodium is activated and not inactivated, and potassium activated."""
+    """The state: the membrane voltage `v`, the sodium gates `m` and `h`, and the potassium gate `n`."""
 
     v: Array
     m: Array
@@ -21,7 +21,7 @@ class HodgkinHuxleyState(eqx.Module):
 
 
 class HodgkinHuxley(AbstractNeuron):
-    r"""The Hodgkin–Huxley model of the squid's giant axon, in mV, ms, mS/cm² and µA/cm², with its rest at -65 mV.
+    r"""The Hodgkin–Huxley model of the squid giant axon, in mV, ms, µF/cm², mS/cm² and µA/cm².
 
     $$ C\, v' = -g_{Na}\, m^3 h\, (v - v_{Na}) - g_K\, n^4\, (v - v_K) - g_{leak}\, (v - v_{leak}) + I + b, $$
 
@@ -34,28 +34,29 @@ class HodgkinHuxley(AbstractNeuron):
 
     $$ \alpha_n = \frac{0.01\, (v + 55)}{1 - e^{-(v + 55)/10}}, \quad \beta_n = 0.125\, e^{-(v + 65)/80}. $$
 
-    A spike is counted as $v$ rises through $v_{threshold}$. It changes nothing: the membrane comes back by itself, and
-    before it has fallen below the threshold there is no second spike. An arrival of weight $w$ through a
-    `DeltaSynapse` adds $w$ to $v$.
+    A spike is emitted when $v$ rises through $v_{threshold}$. There is no reset: the state is unchanged, and the next
+    spike requires that $v$ has fallen below the threshold. An arrival of weight $w$ through a `DeltaSynapse` adds $w$
+    to $v$.
 
-    The model is stiff at a spike: with the default tolerances a millisecond takes about 30 steps in float64 and 10 in
-    float32, so raise `max_steps`. With fixed steps, `dt0` alone, give 0.05 ms or less.
+    The model is stiff during a spike. With the default tolerances, one millisecond takes about 30 steps in float64 and
+    10 in float32, so long simulations need a larger `max_steps` of [`spikax.EventLoop`][]. With fixed steps, use a
+    `dt0` of 0.05 ms or less.
 
     **Arguments:**
 
-    - `capacitance`: the capacitance $C$ of the membrane.
-    - `g_sodium`, `g_potassium`, `g_leak`: the conductances with all gates open.
+    - `capacitance`: the membrane capacitance $C$.
+    - `g_sodium`, `g_potassium`, `g_leak`: the maximal conductances.
     - `v_sodium`, `v_potassium`, `v_leak`: the reversal potentials.
-    - `v_rest`: the voltage at the start, where the gates are in their steady state. At the default it is the
-      rest, to 0.01 mV.
-    - `v_threshold`: the voltage at which a spike is counted.
+    - `v_rest`: the initial voltage. The gates start in their steady state at this voltage. The default is the
+      resting voltage, to 0.01 mV.
+    - `v_threshold`: the voltage at which a spike is emitted.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         A. L. Hodgkin, A. F. Huxley, *A quantitative description of membrane current and its application to conduction
-        and excitation in nerve*, Journal of Physiology 117(4), 1952; with today's sign and zero of the voltage, as in
-        P. Dayan, L. F. Abbott, *Theoretical Neuroscience*, MIT Press, 2001, section 5.6.
+        and excitation in nerve*, Journal of Physiology 117(4), 1952; with the modern sign and zero of the voltage, as
+        in P. Dayan, L. F. Abbott, *Theoretical Neuroscience*, MIT Press, 2001, section 5.6.
     """
 
     capacitance: Scalar = parameter(1.0, positive)
@@ -97,7 +98,7 @@ class HodgkinHuxley(AbstractNeuron):
 
 
 def _rates(v: Array) -> tuple[tuple[Array, Array], ...]:
-    """The rates at which the gates m, h and n open and close."""
+    """The opening and closing rates of the gates m, h and n."""
     return (
         (_linear_beyond((v + 40.0) / 10.0), 4.0 * jnp.exp(-(v + 65.0) / 18.0)),
         (0.07 * jnp.exp(-(v + 65.0) / 20.0), jax.nn.sigmoid((v + 35.0) / 10.0)),
@@ -106,15 +107,15 @@ def _rates(v: Array) -> tuple[tuple[Array, Array], ...]:
 
 
 def _linear_beyond(x: Array) -> Array:
-    """x / (1 - exp(-x)), one at zero, and smooth there: the two forms below agree to the float's precision."""
+    """x / (1 - exp(-x)), with the value one at zero. The two formulas below agree to floating-point precision."""
     near = jnp.abs(x) < 0.5
-    # Around zero quotient and derivative cancel, so there is its power series, whose next term is below 1e-15.
+    # Near zero, quotient and derivative suffer from cancellation: use the power series. The next term is below 1e-15.
     small = jnp.where(near, x, 0.0)
     square = small * small
     even = jnp.zeros_like(x)
     for divisor in (-1892437580.3183792, 47900160.0, -1209600.0, 30240.0, -720.0, 12.0):
         even = (even + 1.0 / divisor) * square
-    # Elsewhere in a form without positive exponents.
+    # Elsewhere, use a form without positive exponents, which cannot overflow.
     large = jnp.where(near, 1.0, jnp.abs(x))
     decay = jnp.exp(-large)
     far = jnp.maximum(x, 0.0) + large * decay / (1.0 - decay)

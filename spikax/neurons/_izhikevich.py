@@ -14,7 +14,7 @@ from ..constraints import below, parameter
 
 
 class IzhikevichState(eqx.Module):
-    """The membrane voltage, and the recovery variable."""
+    """The state: the membrane voltage `v` and the recovery variable `u`."""
 
     v: Array
     u: Array
@@ -27,18 +27,18 @@ class Izhikevich(AbstractNeuron):
 
     $$ v \leftarrow c, \quad u \leftarrow u + d \qquad \text{as } v \text{ rises through } v_{peak}. $$
 
-    It starts at rest; with $b > 5 - \sqrt{22.4}$, where there is no rest, where $v$ moves most slowly. An arrival of
-    weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
+    The initial state is the resting state. For $b > 5 - \sqrt{22.4}$ there is none, and the initial voltage is the one
+    with the smallest derivative. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
 
     **Arguments:**
 
-    - `a`: the rate of the recovery, in 1/ms.
-    - `b`: how strongly the recovery follows the voltage.
-    - `c`: the voltage after a spike, below the peak.
-    - `d`: by how much a spike raises the recovery variable.
-    - `v_peak`: the voltage at which the spike is counted.
+    - `a`: the rate of the recovery variable, in 1/ms.
+    - `b`: the sensitivity of the recovery variable to the voltage.
+    - `c`: the voltage after a spike, below `v_peak`.
+    - `d`: the increment of the recovery variable at a spike.
+    - `v_peak`: the voltage at which a spike is emitted.
     - `bias`: a constant current $I_b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         E. M. Izhikevich, *Simple model of spiking neurons*, IEEE Transactions on Neural Networks 14(6), 2003.
@@ -46,7 +46,7 @@ class Izhikevich(AbstractNeuron):
 
     a: Scalar = parameter(0.02)
     b: Scalar = parameter(0.2)
-    c: Scalar = parameter(-65.0, below("v_peak", "Else a spike would set off another."))
+    c: Scalar = parameter(-65.0, below("v_peak", "Otherwise each spike would trigger another one."))
     d: Scalar = parameter(8.0)
     v_peak: Scalar = parameter(30.0)
     bias: Scalar = parameter(0.0)
@@ -61,16 +61,16 @@ class Izhikevich(AbstractNeuron):
         "thalamo_cortical": (0.02, 0.25, -65.0, 0.05),
         "resonator": (0.1, 0.26, -65.0, 2.0),
     }
-    """The parameters `a`, `b`, `c` and `d` of the kinds of neurons in figure 2 of the reference."""
+    """The parameters `a`, `b`, `c` and `d` of the neuron types in figure 2 of the reference."""
 
     @classmethod
     def preset(cls, name: str, **parameters: Any) -> "Izhikevich":
-        """A kind of neuron from the reference, with its `a`, `b`, `c` and `d`.
+        """An Izhikevich neuron with the parameters `a`, `b`, `c` and `d` of a type in the reference.
 
         **Arguments:**
 
         - `name`: one of `Izhikevich.PRESETS`: `"regular_spiking"`, `"intrinsically_bursting"`, `"chattering"`, ...
-        - `parameters`: any arguments of the constructor, such as `synapse` and `bias`; they go before the preset.
+        - `parameters`: arguments of the constructor, such as `synapse` and `bias`. They override the preset.
 
         **Raises:** `ValueError` for an unknown name.
         """
@@ -79,7 +79,7 @@ class Izhikevich(AbstractNeuron):
         return cls(**dict(zip("abcd", cls.PRESETS[name], strict=True)) | parameters)
 
     def initial_state(self):
-        # The lower root of 0.04 v² + (5 - b) v + 140, or its vertex where there is none.
+        # The lower root of 0.04 v² + (5 - b) v + 140, or its vertex if there is no root.
         slope = 5.0 - jnp.asarray(self.b)
         square = slope**2 - 22.4
         rests = square > 0.0

@@ -1,4 +1,4 @@
-"""Integrators, with and without leak, with and without spikes."""
+"""Integrate-and-fire neurons with and without leak, and the leaky integrator."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ._silent import SilentNeuron
 
 
 class LIFState(eqx.Module):
-    """The membrane voltage."""
+    """The state: the membrane voltage `v`."""
 
     v: Array
 
@@ -23,16 +23,16 @@ class LIF(AbstractNeuron):
     $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b, \qquad v \leftarrow v_{reset} \text{ as } v \text{ rises through }
        v_{threshold}, $$
 
-    with the current $I$ that the synapse delivers. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
+    where the current $I$ is the drive. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $v$.
 
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
-    - `v_rest`: the voltage at rest.
+    - `v_rest`: the resting voltage.
     - `v_threshold`: the voltage at which the neuron spikes.
-    - `v_reset`: the voltage after a spike, below the threshold.
+    - `v_reset`: the voltage after a spike, below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -42,7 +42,7 @@ class LIF(AbstractNeuron):
     tau_mem: Scalar = parameter(20.0, positive)
     v_rest: Scalar = parameter(0.0)
     v_threshold: Scalar = parameter(1.0)
-    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Otherwise each spike would trigger another one."))
     bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
 
@@ -67,20 +67,20 @@ class LIF(AbstractNeuron):
 
 
 class IF(AbstractNeuron):
-    r"""The perfect integrator: integrate-and-fire without a leak.
+    r"""The perfect integrate-and-fire neuron, without a leak.
 
     $$ \tau_{mem}\, v' = I + b, \qquad v \leftarrow v_{reset} \text{ as } v \text{ rises through } v_{threshold}. $$
 
-    Without a leak there is no rest: the neuron starts at $v_{reset}$. An arrival of weight $w$ through a
+    There is no resting voltage: the neuron starts at $v_{reset}$. An arrival of weight $w$ through a
     `DeltaSynapse` adds $w$ to $v$.
 
     **Arguments:**
 
-    - `tau_mem`: how slowly the membrane charges, in ms: a current of one raises $v$ by one in this time.
+    - `tau_mem`: the time in which a current of one raises $v$ by one, in ms.
     - `v_threshold`: the voltage at which the neuron spikes.
-    - `v_reset`: the voltage at the start and after a spike, below the threshold.
+    - `v_reset`: the initial voltage and the voltage after a spike, below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         L. F. Abbott, *Lapicque's introduction of the integrate-and-fire model neuron (1907)*, Brain Research Bulletin
@@ -89,7 +89,7 @@ class IF(AbstractNeuron):
 
     tau_mem: Scalar = parameter(20.0, positive)
     v_threshold: Scalar = parameter(1.0)
-    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Otherwise each spike would trigger another one."))
     bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
 
@@ -114,16 +114,16 @@ class IF(AbstractNeuron):
 
 
 class LI(SilentNeuron):
-    r"""The leaky integrator: it never spikes, and serves as a readout of voltages.
+    r"""The leaky integrator, which never spikes. It serves as a voltage readout.
 
     $$ \tau_{mem}\, v' = -(v - v_{rest}) + I + b. $$
 
     **Arguments:**
 
     - `tau_mem`: the membrane time constant, in ms.
-    - `v_rest`: the voltage at rest.
+    - `v_rest`: the resting voltage.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
     """
 
     tau_mem: Scalar = parameter(20.0, positive)

@@ -11,14 +11,14 @@ from ..constraints import parameter, positive
 
 
 class MorrisLecarState(eqx.Module):
-    """The membrane voltage, and the share of open potassium channels."""
+    """The state: the membrane voltage `v` and the fraction `n` of open potassium channels."""
 
     v: Array
     n: Array
 
 
 class MorrisLecar(AbstractNeuron):
-    r"""The Morris–Lecar model of the barnacle's giant muscle fibre, in mV, ms, mS/cm² and µA/cm².
+    r"""The Morris–Lecar model of the barnacle giant muscle fibre, in mV, ms, µF/cm², mS/cm² and µA/cm².
 
     $$ C\, v' = -g_{Ca}\, m_\infty(v)\, (v - v_{Ca}) - g_K\, n\, (v - v_K) - g_{leak}\, (v - v_{leak}) + I + b, $$
 
@@ -26,23 +26,23 @@ class MorrisLecar(AbstractNeuron):
        m_\infty = \tfrac12 + \tfrac12 \tanh \frac{v - v_1}{v_2}, \quad
        n_\infty = \tfrac12 + \tfrac12 \tanh \frac{v - v_3}{v_4}. $$
 
-    A spike is counted as $v$ rises through $v_{threshold}$. It changes nothing: the membrane comes back by itself, and
-    before it has fallen below the threshold there is no second spike. An arrival of weight $w$ through a
-    `DeltaSynapse` adds $w$ to $v$.
+    A spike is emitted when $v$ rises through $v_{threshold}$. There is no reset: the state is unchanged, and the next
+    spike requires that $v$ has fallen below the threshold. An arrival of weight $w$ through a `DeltaSynapse` adds $w$
+    to $v$.
 
     **Arguments:**
 
-    - `capacitance`: the capacitance $C$ of the membrane.
-    - `g_calcium`, `g_potassium`, `g_leak`: the conductances with all channels open.
+    - `capacitance`: the membrane capacitance $C$.
+    - `g_calcium`, `g_potassium`, `g_leak`: the maximal conductances.
     - `v_calcium`, `v_potassium`, `v_leak`: the reversal potentials.
-    - `v1`, `v2`: where half of the calcium channels are open, and over which range they open.
-    - `v3`, `v4`: the same of the potassium channels.
-    - `recovery`: the rate $\lambda$ of the potassium channels, in 1/ms.
-    - `v_rest`: the voltage at the start, where the potassium channels are in their steady state. At the default it is
-      the rest.
-    - `v_threshold`: the voltage at which a spike is counted.
+    - `v1`, `v2`: the half-activation voltage and the width of the activation curve of the calcium channels.
+    - `v3`, `v4`: the same for the potassium channels.
+    - `recovery`: the minimal rate $\lambda$ of the potassium channels, in 1/ms.
+    - `v_rest`: the initial voltage. The potassium channels start in their steady state at this voltage. The default is
+      the resting voltage.
+    - `v_threshold`: the voltage at which a spike is emitted.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         C. Morris, H. Lecar, *Voltage oscillations in the barnacle giant muscle fiber*, Biophysical Journal 35(1), 1981;
@@ -93,5 +93,5 @@ class MorrisLecar(AbstractNeuron):
 
 
 def _open(v: Array, middle: Scalar, width: Scalar) -> Array:
-    """The share of channels that are open in the steady state."""
+    """The fraction of open channels in the steady state."""
     return 0.5 + 0.5 * jnp.tanh((v - middle) / width)

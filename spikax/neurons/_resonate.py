@@ -11,14 +11,14 @@ from ..constraints import below, parameter, positive
 
 
 class ResonateAndFireState(eqx.Module):
-    """The real and the imaginary part of the state: a current-like and a voltage-like variable."""
+    """The state: a current-like variable `u` and a voltage-like variable `v`."""
 
     u: Array
     v: Array
 
 
 class ResonateAndFire(AbstractNeuron):
-    r"""The resonate-and-fire neuron: its voltage rings, and input in time with that makes it spike.
+    r"""The resonate-and-fire neuron, with damped subthreshold oscillations.
 
     With the complex number $z = u + i\,v$,
 
@@ -30,18 +30,18 @@ class ResonateAndFire(AbstractNeuron):
 
     $$ z \leftarrow u_{reset} + i\,v_{reset} \qquad \text{as } v \text{ rises through } v_{threshold}. $$
 
-    Two arrivals a period apart can make it spike where two that are half a period apart do not, and so can inhibition,
-    by the rebound. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $u$. In the reference the reset leaves
-    the neuron on its threshold, $z \leftarrow i$; here the voltage falls to a value below it.
+    Two arrivals one period apart can trigger a spike where two arrivals half a period apart do not. Inhibition can
+    trigger a rebound spike. An arrival of weight $w$ through a `DeltaSynapse` adds $w$ to $u$. In the reference, the
+    reset $z \leftarrow i$ leaves the neuron on its threshold. Here the voltage must be reset below it.
 
     **Arguments:**
 
-    - `tau_mem`: the time constant with which the oscillation fades, in ms.
-    - `period`: how long an oscillation lasts, $T$, in ms.
+    - `tau_mem`: the time constant of the damping, in ms.
+    - `period`: the period $T$ of the oscillation, in ms.
     - `v_threshold`: the voltage at which the neuron spikes.
-    - `u_reset`, `v_reset`: the state after a spike, with the voltage below the threshold.
+    - `u_reset`, `v_reset`: the state after a spike, with `v_reset` below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the filter of the arrivals.
+    - `synapse`: the synapse model.
 
     ??? cite "Reference"
         E. M. Izhikevich, *Resonate-and-fire neurons*, Neural Networks 14(6-7), 2001.
@@ -51,7 +51,7 @@ class ResonateAndFire(AbstractNeuron):
     period: Scalar = parameter(20.0, positive)
     v_threshold: Scalar = parameter(1.0)
     u_reset: Scalar = parameter(0.0)
-    v_reset: Scalar = parameter(0.0, below("v_threshold", "Else a spike would set off another."))
+    v_reset: Scalar = parameter(0.0, below("v_threshold", "Otherwise each spike would trigger another one."))
     bias: Scalar = parameter(0.0)
     synapse: Synapse = ExpSynapse()
 

@@ -6,9 +6,9 @@ from .._neuron import AbstractNeuron
 
 
 class SilentNeuron(AbstractNeuron):
-    """A neuron that never spikes: a readout, or a compartment of [`spikax.MultiCompartment`][].
+    """Base class of neurons that never spike: readouts, or compartments of [`spikax.MultiCompartment`][].
 
-    To a cell, such a compartment costs nothing but its motion: nobody has to look out for its spikes.
+    Its spikes need no root search. As a compartment it only adds its dynamics.
     """
 
     def spike_condition(self, t, state):
@@ -16,3 +16,7 @@ class SilentNeuron(AbstractNeuron):
 
     def reset(self, t, state):
         return state
+
+    @property
+    def can_spike(self):
+        return False

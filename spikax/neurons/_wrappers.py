@@ -1,4 +1,4 @@
-"""Neurons around neurons: a refractory period, a single spike."""
+"""Wrappers of neurons: a refractory period, a single spike."""
 
 import dataclasses
 from typing import Any
@@ -10,15 +10,15 @@ from jaxtyping import Array, Bool
 
 from .._checks import require_instance
 from .._neuron import AbstractNeuron, Event
-from .._synapse import is_impulsive, is_synapse
+from .._synapse import for_each_port, is_impulsive
 from .._types import Scalar, State, Weight
 from ..constraints import parameter, positive, within
 
 
 class AbstractWrapper(AbstractNeuron):
-    """A neuron around another one, `neuron`. What concerns the arrivals and their payload, it leaves to that one.
+    """Base class of neurons that wrap another one, `neuron`. Synapse and payload are those of the wrapped neuron.
 
-    Its state has that of the neuron inside as `inner`, unless it says otherwise.
+    The state of the wrapped neuron is the field `inner` of the state, unless a subclass overrides `payload`.
     """
 
     neuron: eqx.AbstractVar[AbstractNeuron]
@@ -43,39 +43,41 @@ class _WrapperState(eqx.Module):
 
     @property
     def v(self) -> Array:
-        """The membrane voltage of the neuron inside."""
+        """The membrane voltage of the wrapped neuron."""
         return self.inner.v
 
 
 class RefractoryState(_WrapperState):
-    """The state of the neuron inside, and where its refractory period stands."""
+    """The state of the wrapped neuron, and of its refractory period."""
 
-    rests: Array  # one within the period, else zero
-    ready_at: Array  # when the period ends, or the last one did
-    held: Weight  # the arrivals of the period, added up; empty where no arrival reaches the membrane at once
+    rests: Array  # one during the period, otherwise zero
+    ready_at: Array  # the end of the current or of the last period, in ms
+    held: Weight  # the sum of the held arrivals; empty without a `DeltaSynapse`
 
 
 class Refractory(AbstractWrapper):
     r"""A neuron with an absolute refractory period after each spike.
 
-    $$ x' = \begin{cases} 0 & \text{for a time } T \text{ after each spike,} \\ f(t, x, I) & \text{else,} \end{cases}
-       \qquad \text{with the neuron's own } f \text{ and reset.} $$
+    $$ x' = \begin{cases} 0 & \text{for a time } T \text{ after each spike,} \\
+       f(t, x, I) & \text{otherwise,} \end{cases} \qquad \text{with } f \text{ and the reset of the wrapped neuron.} $$
 
-    Its state $x$ stays where the reset left it, and it does not spike. The end of the period is an event, exact to
-    the float. Filters of the synapse go on meanwhile; what they deliver does not move the frozen state. Of the events
-    inside the neuron, those that the clock sets off happen in the period too: the end of an inner refractory period.
+    During the period the state $x$ is held at its value after the reset, and the neuron does not spike. The end of the
+    period is an event, located exactly. The filters of the synapse evolve during the period, but their drive has no
+    effect on the held state. Internal events of the wrapped neuron that depend on time, such as the end of an inner
+    refractory period, still happen during the period.
 
-    What arrives through a `DeltaSynapse` in the period is dropped, or held: the weights of these arrivals are added
-    up, times `kept`, and reach the neuron at the end as one arrival (of weight zero if there was none, which must
-    leave a neuron as it is). Dropping is the default, as in most simulators: an absolute refractory period is deaf.
+    By default, arrivals through a `DeltaSynapse` during the period are dropped, as in most simulators. Otherwise their
+    weights are multiplied by `held_fraction` and summed, and the sum is received as one arrival at the end of the
+    period. If there was no arrival, its weight is zero, so `receive` must not change the state for a weight of zero.
 
     **Arguments:**
 
-    - `neuron`: the neuron, for example `sx.LIF()`.
-    - `period`: how long it rests after a spike, in ms.
-    - `kept`: the share of the arrivals that is held: 0 drops them, 1 holds them.
+    - `neuron`: the neuron to wrap, for example `sx.LIF()`.
+    - `period`: the duration $T$ of the refractory period, in ms.
+    - `held_fraction`: the fraction of each arrival that is held until the end of the period: 0 drops the arrivals, 1
+      holds them in full.
 
-    Raises `TypeError` or `ValueError` for a period that is not positive, and for a share outside of 0 to 1.
+    **Raises:** `TypeError` or `ValueError` for a period that is not positive, and a fraction outside of 0 to 1.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -84,11 +86,11 @@ class Refractory(AbstractWrapper):
 
     neuron: AbstractNeuron
     period: Scalar = parameter(2.0, positive)
-    kept: Scalar = parameter(0.0, within(0, 1, "0 drops the arrivals of the period, 1 holds them."))
+    held_fraction: Scalar = parameter(0.0, within(0, 1, "0 drops the arrivals during the period, 1 holds them."))
 
     def initial_state(self):
         zero = jnp.asarray(0.0)
-        held = jax.tree.map(lambda _: zero, self.synapse, is_leaf=is_synapse) if is_impulsive(self.synapse) else ()
+        held = for_each_port(self.synapse, zero) if is_impulsive(self.synapse) else ()
         return RefractoryState(self.neuron.initial_state(), rests=zero, ready_at=zero, held=held)
 
     def dynamics(self, t, state, drive):
@@ -106,11 +108,11 @@ class Refractory(AbstractWrapper):
     def receive(self, t, state, weight):
         rests = state.rests > 0.5
         inner = _chosen(rests, state.inner, self.neuron.receive(t, state.inner, weight))
-        sums = jax.tree.map(lambda held, w: held + self.kept * w, state.held, weight)
+        sums = jax.tree.map(lambda held, w: held + self.held_fraction * w, state.held, weight)
         return dataclasses.replace(state, inner=inner, held=_chosen(rests, sums, state.held))
 
     def internal_events(self):
-        # Outside of a period its condition is a negative number, and no time: before the first spike there is none.
+        # Outside of a period the condition is a negative constant: `ready_at` has no meaning before the first spike.
         end = Event(lambda t, state: jnp.where(state.rests > 0.5, t - state.ready_at, -1.0), self._end)
         return (end, *map(_lifted, self.neuron.internal_events()))
 
@@ -121,24 +123,24 @@ class Refractory(AbstractWrapper):
 
 
 class SingleSpikeState(_WrapperState):
-    """The state of the neuron inside, and whether it has spiked."""
+    """The state of the wrapped neuron, and whether it has spiked."""
 
-    spikes: Array  # so far: zero or one
+    spikes: Array  # the number of spikes so far: zero or one
 
 
 class SingleSpike(AbstractWrapper):
     r"""A neuron that spikes at most once.
 
-    After its spike and reset the neuron stays where it is, and what arrives no longer matters; or it runs on, and only
-    never spikes again.
+    After the spike, the state is held at its value after the reset and arrivals have no effect; or, with
+    `freezes=False`, the dynamics continue without further spikes.
 
     **Arguments:**
 
-    - `neuron`: the neuron, for example `sx.LIF()`.
-    - `freezes`: whether the neuron stays where its reset left it. Events inside the neuron that the clock sets off
-      still happen.
+    - `neuron`: the neuron to wrap, for example `sx.LIF()`.
+    - `freezes`: whether the state is held after the spike. Internal events of the neuron that depend on time still
+      happen.
 
-    Raises `TypeError` for anything else.
+    **Raises:** `TypeError` for arguments of another type.
 
     ??? cite "Reference"
         J. Göltz et al., *Fast and energy-efficient neuromorphic deep learning with first-spike times*, Nature Machine
@@ -177,7 +179,7 @@ class SingleSpike(AbstractWrapper):
 
 
 def _chosen(where: Array, new: Any, old: Any) -> Any:
-    """`new` where `where` holds, else `old`, leaf by leaf; a constant may come in another float type."""
+    """`new` where `where` is true, otherwise `old`, leaf by leaf. A constant `new` is cast to the dtype of `old`."""
 
     def leaf(new, old):
         dtype = jnp.result_type(new) if eqx.is_array(new) else jnp.result_type(old)
@@ -187,7 +189,7 @@ def _chosen(where: Array, new: Any, old: Any) -> Any:
 
 
 def _lifted(event: Event) -> Event:
-    """An event of the neuron inside, as one of the neuron around it."""
+    """An event of the wrapped neuron as an event of the wrapper."""
     return Event(
         lambda t, state: event.condition(t, state.inner),
         lambda t, state: dataclasses.replace(state, inner=event.jump(t, state.inner)),

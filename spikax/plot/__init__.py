@@ -1,6 +1,7 @@
-"""Pictures: networks, weights, spikes, voltages, training, answers.
+"""Plots of networks, weights, spikes, voltages, training and predictions.
 
-Each function draws into the axes `ax`, those of the current figure by default, and returns them. None shows or saves.
+Each function draws into the Matplotlib axes `ax`, by default those of the current figure, and returns them. It neither
+shows nor saves the figure.
 """
 
 from ._learning import (

@@ -1,4 +1,4 @@
-"""Training, and what comes of it."""
+"""Plots of training and predictions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TYPE_CHECKING
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def learning_curve(history: Sequence[Epoch], ax: "Axes | None" = None, *, measure: str = "accuracy") -> "Axes":
-    """A measure over the epochs, in training and, where it is measured there, in validation.
+    """Plots a measure over the epochs, for training and, if available, for validation.
 
     **Arguments:**
 
     - `history`: the epochs of a [`spikax.train.Fit`][].
     - `ax`: the Matplotlib axes.
-    - `measure`: which measure. `"accuracy"` is drawn as the error in per cent, on a logarithmic axis.
+    - `measure`: the name of the measure. `"accuracy"` is drawn as the error in per cent, on a logarithmic axis.
+
+    **Returns:** the axes.
 
     **Raises:** `ValueError` for a history without epochs, or without that measure.
     """
@@ -30,12 +32,12 @@ def learning_curve(history: Sequence[Epoch], ax: "Axes | None" = None, *, measur
     ax = axes(ax)
     numbers = [epoch.number for epoch in history]
     series = {"training": ([epoch.training[measure] for epoch in history], PALE, 1.2)}
-    # The norm of the gradient is measured in training alone.
+    # The norm of the gradient is measured only in training.
     if measure in history[0].validation:
         series["validation"] = ([epoch.validation[measure] for epoch in history], CLASS_COLOURS[0], 2.0)
     for name, (values, colour, width) in series.items():
         shown = 100 * (1 - np.asarray(values)) if measure == "accuracy" else np.asarray(values)
-        # A line through one point would not show.
+        # A line through a single point would not be visible.
         ax.plot(numbers, shown, color=colour, linewidth=width, label=name, marker="o" if len(numbers) == 1 else "")
     ax.set_xlabel("epoch")
     ax.set_xlim(numbers[0] - (len(numbers) == 1), numbers[-1] + (len(numbers) == 1))
@@ -60,17 +62,19 @@ def decision_map(
     high: float = 1.0,
     resolution: int = 150,
 ) -> "Axes":
-    """What a network answers everywhere in the plane, and the points that it gets right and wrong.
+    """Plots the predictions of a network over a plane, and correctly and wrongly classified samples.
 
     **Arguments:**
 
-    - `decide`: a function from points, shape `(m, 2)`, to classes, integers of shape `(m,)`; -1 for no answer, which
-      stays white. It is called once, with `resolution`² points.
-    - `points`, `labels`: samples to draw, shapes `(n, 2)` and `(n,)`; those answered wrongly are marked with a cross.
+    - `decide`: a function from points, shape `(m, 2)`, to classes, integers of shape `(m,)`; -1 for no prediction,
+      drawn in white. It is called once, with `resolution`² points.
+    - `points`, `labels`: samples to draw, shapes `(n, 2)` and `(n,)`. Wrong predictions are marked with a cross.
     - `ax`: the Matplotlib axes.
     - `names`: the names of the classes.
-    - `low`, `high`: the corners of the square that is shown.
-    - `resolution`: the number of points along each side.
+    - `low`, `high`: the range of both coordinates.
+    - `resolution`: the number of points along each axis.
+
+    **Returns:** the axes.
 
     **Raises:** `ValueError` for points without labels, or of the wrong shape.
     """
@@ -93,21 +97,22 @@ def decision_map(
 def confusion_matrix(
     labels: Any, answers: Any, ax: "Axes | None" = None, *, names: Sequence[str] | None = None
 ) -> "Axes":
-    """How often samples of each class got each answer: a row per class, a column per answer.
+    """Plots a confusion matrix: a row per class, a column per prediction.
 
-    A cell shows the number of samples and their share of the row, in per cent; one without samples is empty. The right
-    answers are blue, the wrong ones orange, the darker the larger their share. Samples without an answer have a grey
-    column of their own, if there are any.
+    An entry shows the number of samples and their percentage of the row; entries without samples are empty. Correct
+    predictions are blue, wrong ones orange, and darker for a larger percentage. Samples without a prediction have a
+    separate grey column, if there are any.
 
     **Arguments:**
 
     - `labels`: the classes, integers from 0 of shape `(n,)`.
-    - `answers`: what a network answered, integers of the same shape; -1 for no answer. See
-      [`spikax.losses.earliest`][].
+    - `answers`: the predictions, integers of the same shape; -1 for no prediction. See [`spikax.decode.earliest`][].
     - `ax`: the Matplotlib axes.
     - `names`: the names of the classes; by default their numbers.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, and for a class without a name.
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a class without a name.
     """
     labels, answers = _classes(labels, answers)
     n = int(max(labels.max(), answers.max())) + 1
@@ -129,7 +134,7 @@ def confusion_matrix(
 
 
 def _classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The labels and answers as arrays of NumPy; raises where they are none that match."""
+    """The labels and predictions as arrays of NumPy. Raises unless they are valid and match."""
     labels, answers = as_array(labels, "labels"), as_array(answers, "answers")
     for name, classes, least in (("labels", labels, 0), ("answers", answers, -1)):
         require(bool(np.issubdtype(classes.dtype, np.integer)), name, "integers", classes, error=TypeError)
@@ -141,7 +146,7 @@ def _classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(labels: np.ndarray, answers: np.ndarray, n: int) -> np.ndarray:
-    """The number of samples of each class with each answer; those without one in a last column, if there are any."""
+    """The number of samples for each class and prediction; a last column for no prediction, if there are any."""
     columns = n + int(np.any(answers < 0))
     counts = np.zeros((n, columns), int)
     np.add.at(counts, (labels, np.where(answers < 0, n, answers)), 1)
@@ -149,19 +154,19 @@ def _counts(labels: np.ndarray, answers: np.ndarray, n: int) -> np.ndarray:
 
 
 def _shaded(shares: np.ndarray) -> np.ndarray:
-    """The colours of the cells of a confusion matrix."""
+    """The colours of the entries of a confusion matrix."""
     n = len(shares)
     colours = np.full(shares.shape, ORANGE, object)
     np.fill_diagonal(colours, BLUE)
     colours[:, n:] = INK
-    # The square root, as a share of some per cent would look like none.
+    # The square root, since a few per cent would look like zero otherwise.
     strengths = 0.85 * np.sqrt(shares)
     cells = [tint(colour, strength) for colour, strength in zip(colours.flat, strengths.flat, strict=True)]
     return np.reshape(cells, (*shares.shape, 3))
 
 
 def _write_counts(ax: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
-    """The number and the share in each cell, and lines between the cells."""
+    """Writes the number and the percentage of each entry, and draws lines between the entries."""
     rows, columns = counts.shape
     for row, column in np.argwhere(counts):
         share = shares[row, column]
@@ -196,13 +201,13 @@ def _draw_samples(ax: "Axes", decide: Callable, points: np.ndarray, labels: np.n
 
 
 def _tints(classes: np.ndarray) -> np.ndarray:
-    """A pale colour for every class, white for none."""
+    """A pale colour for each class, white for no class."""
     known = np.stack([tint(name) for name in CLASS_COLOURS])
     return np.where((classes < 0)[..., None], 1.0, known[classes % len(CLASS_COLOURS)])
 
 
 def _logarithmic_per_cent(ax: "Axes") -> None:
-    """A logarithmic axis for the curves of `ax`, with zero at its foot where a curve reaches zero."""
+    """Sets a logarithmic axis for the curves of `ax`, with zero at the bottom if a curve reaches zero."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
@@ -210,7 +215,7 @@ def _logarithmic_per_cent(ax: "Axes") -> None:
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     marks = np.asarray([m * 10.0**e for e in range(-6, 3) for m in (1, 2, 3, 5)])
     marks = marks[marks <= 100]
-    # From mark to mark, so that there are two at least.
+    # From tick to tick, so that there are at least two.
     low, high = marks[marks <= low].max(initial=marks[0]), marks[marks >= high].min()
     low = marks[marks < high].max() if low == high else low
     if len(positive) < len(values):

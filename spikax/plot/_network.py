@@ -1,4 +1,4 @@
-"""Networks: layers as boxes, connections as arrows."""
+"""Plots of networks: layers as boxes, connections as arrows."""
 
 from typing import Any, NamedTuple, TYPE_CHECKING
 
@@ -21,21 +21,23 @@ _LARGEST, _SMALL = 11.0, 0.82
 
 
 def network(network: Network, ax: "Axes | None" = None) -> "Axes":
-    """The layers of a network, one above the other, and who reaches whom.
+    """Plots the layers and connections of a network.
 
-    Spikes travel upwards: the inputs are at the bottom, each layer stands above those that it listens to. Connections
-    to the next row are straight, those that skip rows pass on the left; on the right are those back to a lower row, and
-    those of a layer to itself. Each has its kind and, where there is one, its delay. Inputs are green; outputs are
-    orange, with an arrow out of the network.
+    Spikes travel upwards: the inputs are at the bottom, and each layer is above the layers that it receives from.
+    Connections to the next row are straight. Connections that skip rows pass on the left, and recurrent connections on
+    the right. Labels show the type of each connection and its delay, if any. Inputs are green; outputs are orange, with
+    an arrow out of the network.
 
-    The text is as large as the axes allow, up to 11 points. Ten layers want axes about 6 inches high.
+    The font is as large as the axes allow, up to 11 points. Ten layers need axes about 6 inches high.
 
     **Arguments:**
 
     - `network`: the network.
-    - `ax`: the Matplotlib axes. Make them as large as they shall be before the call.
+    - `ax`: the Matplotlib axes. Set their final size before the call.
 
-    **Raises:** `TypeError` for anything else.
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` if `network` is not a network.
     """
     require_instance(network, Network, "network", "a `sx.Network`")
     ax = axes(ax)
@@ -68,7 +70,7 @@ def network(network: Network, ax: "Axes | None" = None) -> "Axes":
 
 
 class _Arc(NamedTuple):
-    """A connection that goes around the boxes: from where to where, its label, how far out its line and its label."""
+    """A connection around the boxes: its ends, its label, and the distance of its line and label from the boxes."""
 
     start: float
     end: float
@@ -94,7 +96,7 @@ def _sorted(network: Network, rows: list[str]) -> tuple[list[tuple[int, str]], l
 
 
 def _laid_out(arcs: list[_Arc], start: float) -> list[_Arc]:
-    """The arcs with their lanes, from the shortest to the longest: each runs beyond those that it passes."""
+    """The arcs with their lanes, from the shortest to the longest: each runs outside the arcs that it passes."""
     done: list[_Arc] = []
     for arc in sorted(arcs, key=lambda arc: abs(arc.end - arc.start)):
         low, high = sorted((arc.start, arc.end))
@@ -111,7 +113,7 @@ def _y(row: int) -> float:
 
 
 def _contents(network: Network, name: str) -> str:
-    """What a row holds."""
+    """The description of a layer or input."""
     if name in network.inputs:
         n = network.inputs[name]
         return f"{n} channel" + "s" * (n != 1)
@@ -126,7 +128,7 @@ def _colour_of(network: Network, name: str) -> str:
 
 
 def _delay(connection: AbstractConnection) -> list[str]:
-    """The delay, or the span of several, if there is one."""
+    """The delay, or the range of delays, if any."""
     if connection.delay is None:
         return []
     numbers = np.asarray(resolved(connection.delay))
@@ -143,10 +145,10 @@ def _width(text: str, weight: str = "normal") -> float:
 
 
 def _fitted(ax: "Axes", extent: tuple[float, float, float, float]) -> float:
-    """Shows the given part of the plane, and gives the font size that is the unit of length there."""
+    """Sets the limits of the axes, and returns the font size, which is the unit of length."""
     left, right, bottom, top = extent
     ax.set_axis_off()
-    # A figure that arranges its axes does so now, so that their size is known.
+    # The layout of the figure is applied first, so that the size of the axes is known.
     ax.get_figure().canvas.figure.draw_without_rendering()
     inches = np.asarray(ax.bbox.size) / ax.get_figure().dpi
     size = float(min(_LARGEST, *(72 * inches / (right - left + 1.0, top - bottom + 1.0))))
@@ -174,7 +176,7 @@ def _draw_box(ax: "Axes", row: int, name: str, what: str, half: float, colour: s
 
 
 def _draw_arc(ax: "Axes", arc: _Arc, side: float, half: float, size: float) -> None:
-    """Out of a box, along the lane, and into a box: a line with round corners, and its label."""
+    """Draws an arc out of a box, along its lane, and into a box, with round corners and a label."""
     corners = [(half, arc.start), (arc.lane, arc.start), (arc.lane, arc.end), (half, arc.end)]
     _draw_arrow(ax, [(side * x, y) for x, y in corners], size)
     align = "left" if side > 0 else "right"
@@ -185,7 +187,7 @@ def _draw_arc(ax: "Axes", arc: _Arc, side: float, half: float, size: float) -> N
 
 
 def _draw_arrow(ax: "Axes", corners: list[Any], size: float, colour: str = INK) -> None:
-    """An arrow along a line, whose corners are rounded."""
+    """Draws an arrow along a line with rounded corners."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 

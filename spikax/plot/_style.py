@@ -1,4 +1,4 @@
-"""The looks that all pictures share."""
+"""The common style of all plots."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 CLASS_COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#a65a9e", "#c9a227", "#6b7280")
-"""The colours of the classes 0, 1, ..., again from the start where there are more."""
+"""The colours of the classes 0, 1, ..., repeated for more classes."""
 
 INK, PALE = "#26303b", "#9aa5b1"
 
@@ -24,20 +24,20 @@ def class_colour(number: int) -> str:
 
 
 def tint(name: str, strength: float = 0.35) -> np.ndarray:
-    """A colour on white: red, green and blue from 0 to 1; white at the strength 0."""
+    """A colour mixed with white, as red, green and blue from 0 to 1; white for the strength 0."""
     from matplotlib.colors import to_rgb
 
     return 1.0 - strength * (1.0 - np.asarray(to_rgb(name)))
 
 
 def uncluttered(ax: "Axes") -> "Axes":
-    """The axes without the half of the frame that says nothing."""
+    """The axes without the top and right lines of the frame."""
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
 def whole_numbers(axis: "Axis") -> None:
-    """Ticks at whole numbers only."""
+    """Sets ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -1,4 +1,4 @@
-"""Weights and delays of a connection."""
+"""Plots of the weights and delays of a connection."""
 
 from typing import Any, TYPE_CHECKING
 
@@ -22,19 +22,21 @@ _EXTREMES = ("#1d3f75", "#93410f")
 
 
 def weights(weight: Any, ax: "Axes | None" = None, *, port: str | None = None) -> "Axes":
-    """The weights as an image: a row per source, a column per target; blue below zero, orange above.
+    """Plots weights as an image: a row per source, a column per target; blue below zero, orange above.
 
-    Cells without a synapse are grey. Where several lead from one neuron to another, as a `Sparse` may have them, their
-    sum is shown.
+    Entries without a synapse are grey. If several synapses lead from one neuron to another, as is possible in a
+    `Sparse`, their sum is shown.
 
     **Arguments:**
 
     - `weight`: a connection, such as [`spikax.Dense`][], or weights of shape `(sources, targets)`: an array, or a
       parameter such as [`spikax.Signed`][].
     - `ax`: the Matplotlib axes.
-    - `port`: the name of the port, where the synapse has several.
+    - `port`: the name of the port, if the synapse has several.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, and for weights that are not finite.
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, such as weights that are not finite.
     """
     if isinstance(weight, AbstractConnection):
         matrix, names = _matrix(weight, port), (weight.source, weight.target)
@@ -54,16 +56,18 @@ def weights(weight: Any, ax: "Axes | None" = None, *, port: str | None = None) -
 
 
 def weight_histogram(weight: Any, ax: "Axes | None" = None, *, port: str | None = None) -> "Axes":
-    """How many synapses have which weight; blue below zero, orange above.
+    """Plots a histogram of weights; blue below zero, orange above.
 
     **Arguments:**
 
     - `weight`: a connection, such as [`spikax.Dense`][], or weights of any shape: an array, or a parameter such as
       [`spikax.Signed`][].
     - `ax`: the Matplotlib axes.
-    - `port`: the name of the port, where the synapse has several.
+    - `port`: the name of the port, if the synapse has several.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, and for weights that are not finite.
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, such as weights that are not finite.
     """
     if isinstance(weight, AbstractConnection):
         synapses = _synapses(weight)
@@ -78,7 +82,7 @@ def weight_histogram(weight: Any, ax: "Axes | None" = None, *, port: str | None 
 
 
 def delays(delay: Any, ax: "Axes | None" = None) -> "Axes":
-    """How many synapses have which delay.
+    """Plots a histogram of delays.
 
     **Arguments:**
 
@@ -86,7 +90,9 @@ def delays(delay: Any, ax: "Axes | None" = None) -> "Axes":
       parameter such as [`spikax.Positive`][].
     - `ax`: the Matplotlib axes.
 
-    **Raises:** `TypeError` or `ValueError` for anything else, and for delays that are negative or not finite.
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, such as negative delays.
     """
     if isinstance(delay, AbstractConnection):
         require(delay.delay is not None, "delay", "a connection with delays", delay)
@@ -104,12 +110,12 @@ def delays(delay: Any, ax: "Axes | None" = None) -> "Axes":
 
 
 def _numbers(value: Any, name: str, port: str | None = None) -> np.ndarray:
-    """The numbers of an array or of a parameter; NaN where a mask says that there is no synapse."""
+    """The values of an array or parameter; NaN where a mask excludes the synapse."""
     return _of_port(_marked(value, name), port, name)
 
 
 def _marked(value: Any, name: str) -> Any:
-    """The numbers of an array or of a parameter, or those of each port; NaN where a mask says there is no synapse."""
+    """The values of an array or parameter, or of each port; NaN where a mask excludes the synapse."""
 
     def numbers(node):
         known = np.asarray(as_array(resolved(node), name))
@@ -124,7 +130,7 @@ def _mask(node: Any) -> Any:
 
 
 def _of_port(weight: Any, port: str | None, name: str = "weight") -> np.ndarray:
-    """The numbers of one port, or of the only one."""
+    """The values of the named port, or of the only one."""
     if isinstance(weight, dict):
         require(port in weight, "port", f"one of {list(weight)}", port)
         weight = weight[port]
@@ -136,7 +142,7 @@ def _of_port(weight: Any, port: str | None, name: str = "weight") -> np.ndarray:
 
 
 def _synapses(connection: AbstractConnection) -> Synapses:
-    """The synapses of a connection, with weights that are NaN where a mask says that there is none."""
+    """The synapses of a connection, with weight NaN where a mask excludes the synapse."""
     marked = jax.tree.map(jnp.asarray, _marked(connection.weight, "weight"))
     return resolved(eqx.tree_at(lambda c: c.weight, connection, marked)).synapses()
 
@@ -159,13 +165,13 @@ def _matrix(connection: AbstractConnection, port: str | None) -> np.ndarray:
 
 
 def _histogram(values: np.ndarray, ax: "Axes", unit: str = "") -> "Axes":
-    """Bars between round numbers, zero among them, and the mean and standard deviation in words."""
+    """Draws a histogram with round bin edges, including zero, and writes the mean and standard deviation."""
     from matplotlib.ticker import MaxNLocator
 
     values = values[~np.isnan(values)]
     bars = int(np.clip(np.sqrt(values.size), 10, 50))
     low, high = float(values.min()), float(values.max())
-    # All in one place: a narrow bar there.
+    # All values are equal: a narrow bar.
     room = 0.0 if low < high else 0.2 * abs(low) or 0.5
     edges = np.asarray(MaxNLocator(bars, steps=[1, 2, 5, 10]).tick_values(low - room, high + room))
     # Round numbers may miss the ends by a rounding error.
@@ -181,7 +187,7 @@ def _histogram(values: np.ndarray, ax: "Axes", unit: str = "") -> "Axes":
 
 
 def _diverging() -> Any:
-    """A colour map from blue through white to orange; grey where there is nothing."""
+    """A colour map from blue through white to orange; grey for NaN."""
     from matplotlib.colors import LinearSegmentedColormap
 
     dark = _EXTREMES

@@ -1,4 +1,4 @@
-"""What the command line trains: tasks with their data, networks, losses and pictures.
+"""The tasks of the command line, with their data, networks, losses and figures.
 
 ```python
 from spikax import tasks
@@ -15,17 +15,10 @@ from pathlib import Path
 from ._figures import figures as figures
 from ._images import Digits as Digits, MNIST as MNIST
 from ._memory import DelayCopy as DelayCopy, DelayedXOR as DelayedXOR
-from ._readouts import FirstSpike as FirstSpike, READOUTS as READOUTS, Voltage as Voltage
-from ._recipes import NEURONS as NEURONS, Recipe as Recipe
-from ._run import (
-    answers as answers,
-    read as _read,
-    test as test,
-    train as train,
-    Trained as Trained,
-    write as write,
-)
-from ._settings import Settings as Settings
+from ._readouts import FirstSpike as FirstSpike, Logits as Logits, Voltage as Voltage
+from ._recipes import NEURONS as NEURONS, READOUTS as READOUTS, Recipe as Recipe, RECIPES as RECIPES
+from ._run import answers as answers, read as _read, test as test, train as train, Trained as Trained, write as write
+from ._settings import SETTINGS as SETTINGS, Settings as Settings
 from ._task import AbstractTask as AbstractTask
 from ._yin_yang import YinYang as YinYang
 
@@ -34,5 +27,5 @@ TASKS: dict[str, AbstractTask] = {task.name: task for task in (YinYang(), Digits
 
 
 def read(directory: Path | str) -> Trained:
-    """Reads the network and the settings of a run from its directory, which the command line or `write` wrote."""
+    """Reads the network and the settings of a run from a directory written by the command line or by `write`."""
     return _read(Path(directory), TASKS)

@@ -1,59 +1,231 @@
-"""Hidden neurons, and how their first weights are drawn."""
+"""The networks for each task, neuron and readout: neurons, initial weights, and settings of the optimiser."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .. import init
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from .. import decode, init
 from .._neuron import AbstractNeuron
+from .._parameters import Signed
 from .._synapse import ExpSynapse
-from ..neurons import CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LIF, MultiCompartment, QIF
+from ..init import Initializer
+from ..neurons import CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LI, LIF, MultiCompartment, QIF
+from ._readouts import AbstractReadout, FirstSpike, Logits, Voltage
+from ._table import merged, row
+
+
+NEURONS = ("lif", "qif", "eif", "izhikevich", "egru", "dendritic")
+READOUTS = ("first-spike", "max-voltage", "mean-voltage")
+
+
+class Loop(NamedTuple):
+    """Recurrent connections of the hidden layer: the initializers of their weights, and their delay in ms."""
+
+    weights: Any
+    delay: float
 
 
 class Recipe(NamedTuple):
-    """The neurons of a network, and how their first weights are drawn.
+    """The layers of a network, their initial weights, and the settings of their training.
 
-    The strides say how far a step of the optimiser goes, for the weights into the hidden and into the output layer:
-    neurons measure their input in different units.
-
-    - `hidden`, `output`: the neurons; the outputs are those whose first spikes name the class.
-    - `weights_in`, `weights_out`: how the weights into both layers are drawn.
-    - `strides`: how much longer than the learning rate the steps of both are.
-    - `weights_read`: how the weights into leaky integrators are drawn, where their voltages name the class.
+    - `hidden`, `output`: functions from the number of neurons to the neuron of the layer.
+    - `readout`: the readout.
+    - `weights_in`, `weights_out`: the initializers of the weights into both layers: one, or one for each port.
+    - `change_in`, `change_out`: functions that replace each of these initializers.
+    - `loop`: the recurrent connections of the hidden layer, if any.
+    - `stride_in`, `stride_out`: factors of the learning rate for the weights into both layers, since neurons measure
+      their input in different units.
+    - `clip`: the gradient clipping, as a function of the setting `clip`.
     """
 
-    hidden: AbstractNeuron
-    output: AbstractNeuron
+    hidden: Callable[[int], AbstractNeuron]
+    output: Callable[[int], AbstractNeuron]
+    readout: AbstractReadout
     weights_in: Any
     weights_out: Any
-    strides: tuple[float, float] = (1.0, 1.0)
-    weights_read: Any = init.normal(0.0, 1.0)
+    change_in: Callable[[Initializer], Initializer] = lambda initializer: initializer
+    change_out: Callable[[Initializer], Initializer] = lambda initializer: initializer
+    loop: Loop | None = None
+    stride_in: float = 1.0
+    stride_out: float = 1.0
+    clip: Callable[[float], optax.GradientTransformation] = optax.clip_by_global_norm
+
+
+def recipe_for(task: str, neuron: str, readout: str) -> Recipe:
+    """The network of a task, with this neuron and readout."""
+    return Recipe(**merged(RECIPES, task, neuron, readout))
+
+
+def _dendritic(_: int) -> AbstractNeuron:
+    spiking = Dendrite(CalciumDendrite(10.0, 0.0, 2.2, 16.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)
+    ports = {"dendrite": ExpSynapse(3.0), "soma": ExpSynapse(5.0)}
+    return MultiCompartment(LIF(15.0), {"dendrite": spiking}, synapse=ports)
+
+
+def _gated(n: int) -> AbstractNeuron:
+    """Gated units, which keep their state while their gates are closed."""
+    # An open gate would forget within milliseconds. This gate, nearly closed at rest, forgets within 280 ms.
+    gates = {"bias_u": jnp.full(n, -4.0), "bias_r": jnp.zeros(n)}
+    return EGRU(tau_mem=5.0, **gates, synapse={port: ExpSynapse(10.0) for port in ("u", "r", "z")})
+
+
+def _slow_integrators(n: int) -> AbstractNeuron:
+    """Leaky integrators that rise for a long time after a spike and hardly decay.
+
+    So an earlier spike increases the voltage, like an additional spike, and the derivative with respect to spike times
+    also indicates the effect of their number. For the same reason the cost of activity is the time since each spike.
+    """
+    return LI(20.0, bias=jnp.zeros(n), synapse=ExpSynapse(1000.0))
+
+
+def _centred(factor: float) -> Callable[[Initializer], Initializer]:
+    """Subtracts the mean of the drawn weights, and multiplies them by a factor."""
+
+    def change(initializer: Initializer) -> Initializer:
+        def centred(key: Array, shape: tuple[int, int]) -> Array:
+            weights = initializer(key, shape)
+            return factor * (weights - jnp.mean(weights))
+
+        return centred
+
+    return change
+
+
+def _columns(means: tuple[float, float], spreads: tuple[float, float]) -> Initializer:
+    """Weights of two equal channels and of a cue: their means, and their standard deviations between units."""
+
+    def drawn(key, shape):
+        mean, spread = (jnp.array([[bit], [bit], [cue]]) for bit, cue in (means, spreads))
+        return mean + spread * jax.random.normal(key, shape)
+
+    return drawn
+
+
+def _inhibition(key: Array, shape: tuple[int, int]) -> Any:
+    """Weights that stay negative: units that excite each other would remain active without an input."""
+    return Signed(-0.3 * jnp.abs(jax.random.normal(key, shape)), -jnp.ones(shape))
+
+
+def _balanced(key: Array, shape: tuple[int, int]) -> Array:
+    """Weights with sum zero: at first all units spike alike, which should not bias the readout."""
+    drawn = 0.5 * jax.random.normal(key, shape)
+    return drawn - jnp.mean(drawn)
 
 
 # The bias brings every output across its threshold in the end, whatever its input: none stays silent, and so each has
 # a gradient. Only the first spike of an output counts.
-RECIPES: Mapping[str, Recipe] = {
-    "lif": Recipe(LIF(), LIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
-    "qif": Recipe(QIF(), QIF(bias=2.0), init.normal(10.0, 8.0), init.normal(1.0, 1.0), (5.0, 4.0)),
-    "eif": Recipe(EIF(), EIF(bias=1.5), init.normal(2.5, 1.5), init.normal(0.3, 0.3)),
-    "izhikevich": Recipe(
-        Izhikevich(synapse=ExpSynapse(20.0)), LIF(bias=1.5), init.normal(2.5, 2.5), init.normal(0.3, 0.3), (5.0, 2.0)
+_OF_NEURONS = (
+    row(
+        "* lif *",
+        hidden=lambda _: LIF(),
+        output=lambda _: LIF(bias=1.5),
+        weights_in=init.normal(2.5, 1.5),
+        weights_out=init.normal(0.3, 0.3),
     ),
-    "egru": Recipe(
-        EGRU(),
-        EGRU(bias_z=0.6),
-        {"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(1.0, 1.0)},
-        {"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(0.3, 0.5)},
+    row(
+        "* qif *",
+        hidden=lambda _: QIF(),
+        output=lambda _: QIF(bias=2.0),
+        weights_in=init.normal(10.0, 8.0),
+        weights_out=init.normal(1.0, 1.0),
+        stride_in=5.0,
+        stride_out=4.0,
     ),
-    "dendritic": Recipe(
-        MultiCompartment(
-            LIF(15.0),
-            {"dendrite": Dendrite(CalciumDendrite(10.0, 0.0, 2.2, 16.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)},
-            synapse={"dendrite": ExpSynapse(3.0), "soma": ExpSynapse(5.0)},
-        ),
-        LIF(bias=1.5),
-        {"dendrite": init.normal(5.5, 3.3), "soma": init.normal(1.1, 1.1)},
-        init.normal(0.3, 0.3),
+    row(
+        "* eif *",
+        hidden=lambda _: EIF(),
+        output=lambda _: EIF(bias=1.5),
+        weights_in=init.normal(2.5, 1.5),
+        weights_out=init.normal(0.3, 0.3),
     ),
-}
+    row(
+        "* izhikevich *",
+        hidden=lambda _: Izhikevich(synapse=ExpSynapse(20.0)),
+        output=lambda _: LIF(bias=1.5),
+        weights_in=init.normal(2.5, 2.5),
+        weights_out=init.normal(0.3, 0.3),
+        stride_in=5.0,
+        stride_out=2.0,
+    ),
+    row(
+        "* egru *",
+        hidden=lambda _: EGRU(),
+        output=lambda _: EGRU(bias_z=0.6),
+        weights_in={"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(1.0, 1.0)},
+        weights_out={"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(0.3, 0.5)},
+    ),
+    row(
+        "* dendritic *",
+        hidden=_dendritic,
+        output=lambda _: LIF(bias=1.5),
+        weights_in={"dendrite": init.normal(5.5, 3.3), "soma": init.normal(1.1, 1.1)},
+        weights_out=init.normal(0.3, 0.3),
+    ),
+)
 
-NEURONS = tuple(RECIPES)
+_OF_READOUTS = (
+    row("* * first-spike", readout=FirstSpike()),
+    row("* * max-voltage", readout=Voltage(decode.maximum, 1.0)),
+    # The mean over a sample is about a quarter of the maximum.
+    row("* * mean-voltage", readout=Voltage(decode.mean, 4.0)),
+    row(
+        "* * max-voltage|mean-voltage",
+        output=lambda _: LI(20.0, synapse=ExpSynapse(5.0)),
+        weights_out=init.normal(0.0, 1.0),
+        # A spike moves the voltage by a sixth of its weight, and scores of a cross entropy differ by several units.
+        stride_out=4.0,
+    ),
+)
+
+_OF_TASKS = (
+    # With a standard deviation of 1.5 fewer points are learned, by 0.2 % in training and test.
+    row("yin-yang lif *", weights_in=init.normal(2.5, 2.5)),
+    # With a hundred inputs of one sign all neurons would tell how bright an image is.
+    row("digits|mnist * *", change_in=_centred(1.0)),
+    # Small ones: from scores far apart, most of them wrong, training would begin by silencing neurons.
+    row("digits|mnist * max-voltage|mean-voltage", weights_out=init.normal(0.0, 0.1)),
+    # With 0.2 images are learned more slowly: after three epochs of 5000 of MNIST 85 % are right, with 0.5 88 %.
+    row("digits|mnist * first-spike", change_out=_centred(0.1), readout=FirstSpike(tau0=0.5)),
+    # Within a sample, neurons that adapt slowly spike once, and tell little more. Scaled to be active, the weights of a
+    # long synapse are about as small as those of the other neurons.
+    row(
+        "digits|mnist izhikevich *",
+        hidden=lambda _: Izhikevich.preset("fast_spiking", synapse=ExpSynapse(50.0)),
+        stride_in=1.0,
+    ),
+    row("digits|mnist izhikevich first-spike", stride_out=1.0),
+    row("delay-copy|delayed-xor egru last-voltage", hidden=_gated, output=_slow_integrators, clip=optax.clip),
+    row(
+        "delay-copy egru last-voltage",
+        # Nothing when the cue comes, at 150 ms, and the pattern at the end.
+        readout=Logits((150.0,), np.array([[[0, 0], [1, 0]], [[0, 0], [0, 1]]]), 0.05),
+        # A pattern changes the cell states, each in a random direction, and the cue makes all units spike.
+        weights_in={
+            "u": _columns((10.0, 10.0), (0.5, 0.5)),
+            "r": _columns((0.0, 0.0), (0.5, 0.5)),
+            "z": _columns((0.0, 4.0), (1.5, 1.5)),
+        },
+        weights_out=init.normal(0.0, 0.3),
+        loop=Loop({port: init.normal(0.0, 0.5) for port in ("u", "r", "z")}, 5.0),
+    ),
+    row(
+        "delayed-xor egru last-voltage",
+        readout=Logits((), np.array([[[0]], [[1]]]), 0.1),
+        # A bit changes the cell states a little, each in a random direction, and the cue makes all units spike.
+        weights_in={
+            "u": _columns((1.5, 5.0), (0.7, 0.7)),
+            "r": init.normal(0.0, 0.5),
+            "z": _columns((0.0, 2.0), (1.5, 0.5)),
+        },
+        weights_out=_balanced,
+        loop=Loop({"u": init.normal(0.0, 0.3), "r": init.normal(0.0, 0.3), "z": _inhibition}, 10.0),
+    ),
+)
+
+RECIPES = (*_OF_NEURONS, *_OF_READOUTS, *_OF_TASKS)
+"""The fields of a `Recipe` for each task, neuron and readout: general rows first, then exceptions."""

@@ -1,4 +1,4 @@
-"""From a task and its settings to a trained network, and to a directory that tells about it."""
+"""Training and testing of the network of a task, and the directory of a run."""
 
 import dataclasses
 import json
@@ -24,9 +24,9 @@ from ._task import AbstractTask, Samples
 
 
 class Trained(NamedTuple):
-    """A network that has learned a task, and how.
+    """A trained network with its task and history.
 
-    - `task`, `settings`: what it learned.
+    - `task`, `settings`: the task and the settings of the run.
     - `network`: the network of the best epoch.
     - `history`: all epochs.
     """
@@ -38,7 +38,7 @@ class Trained(NamedTuple):
 
 
 class Augment(eqx.Module):
-    """Moves images and input spikes, and loses a share of these."""
+    """Data augmentation: shifts images, jitters input spikes, and drops a fraction of them."""
 
     share: float = eqx.field(static=True)
     jitter: float = eqx.field(static=True)
@@ -54,7 +54,7 @@ class Augment(eqx.Module):
 
 
 def objective(task: AbstractTask, settings: Settings) -> training.Objective:
-    """What the training makes small, and what it measures."""
+    """The objective of the training, and its measures."""
     return lambda network, inputs, labels: task.measure(network, inputs, labels, settings)
 
 
@@ -69,7 +69,7 @@ def train(
     split = task.split(settings)
     batches = Loader(*split.training, batch_size=settings.batch_size, seed=settings.seed)
     if directory is not None and not (Path(directory) / LAST).exists():
-        # At first, so that `read` knows what a stopped run is of. Those beside a checkpoint are of the checkpoint.
+        # Before training, so that `read` can read an interrupted run. Settings beside a checkpoint belong to it.
         Path(directory).mkdir(parents=True, exist_ok=True)
         _write_settings(Path(directory), task, settings)
     fit = training.fit(
@@ -89,7 +89,7 @@ def train(
 
 
 def _augment(task: AbstractTask, settings: Settings) -> Augment | None:
-    """What changes at random in training, if anything."""
+    """The data augmentation in training, if any."""
     if not (settings.drop or settings.jitter or settings.shift):
         return None
     return Augment(settings.drop, settings.jitter, task.picture, settings.shift)
@@ -102,7 +102,7 @@ def test(trained: Trained) -> dict[str, float]:
 
 
 def answers(trained: Trained, inputs: Any) -> np.ndarray:
-    """The class that a network names for each input; -1 where it names none."""
+    """The predicted class for each input; -1 for no prediction."""
     n = inputs.times.shape[0]
     batches = _in_order(Samples(inputs, np.zeros(n, int)), trained.settings).in_order()
     return np.concatenate(
@@ -114,11 +114,11 @@ def answers(trained: Trained, inputs: Any) -> np.ndarray:
 def _answers(network: Network, inputs: Any, task: AbstractTask, settings: Settings) -> Array:
     solution = task.respond(network, inputs, settings)
     labels = np.zeros(inputs.times.shape[:1], int)
-    return task.readout(settings).judged(solution, labels, settings)[1]
+    return task.readout(settings).loss_and_prediction(solution, labels, settings)[1]
 
 
 def _in_order(samples: Samples, settings: Settings) -> Loader:
-    """Batches for evaluation: without gradients larger ones fit."""
+    """Batches for evaluation, which are larger since no gradients are stored."""
     return Loader(*samples, batch_size=min(max(200, settings.batch_size), len(samples.labels)))
 
 
@@ -135,9 +135,9 @@ def _write_settings(directory: Path, task: AbstractTask, settings: Settings) -> 
 
 
 def read(directory: Path, named: dict[str, AbstractTask]) -> Trained:
-    """Reads the network of a run, its settings, and its epochs, as far as they are there."""
+    """Reads the network of a run, its settings, and its epochs so far."""
     path = directory / "settings.json"
-    hint = "It has to be the directory of a run: `--out` of `python -m spikax train`."
+    hint = "It must be the directory of a run: `--out` of `python -m spikax train`."
     require(path.is_file(), "directory", "one with the file settings.json", str(directory), hint)
     given = json.loads(path.read_text())
     name = given.pop("task", None)
@@ -149,11 +149,11 @@ def read(directory: Path, named: dict[str, AbstractTask]) -> Trained:
 
 
 def _read_network(directory: Path, task: AbstractTask, settings: Settings) -> Network:
-    """The network of a run; of one that has not ended, the best so far."""
+    """The network of a run; for an unfinished run, the best so far."""
     whole, best = directory / "network.zip", directory / BEST
     if whole.is_file():
         return load(whole)[0]
-    hint = "The first epoch of the run has not ended: call the command that began it again."
+    hint = "The first epoch of the run has not ended: run the same command again."
     require(best.is_file(), "directory", f"one with the file {whole.name} or {BEST}", str(directory), hint)
     try:
         return eqx.tree_deserialise_leaves(best, task.build(settings))

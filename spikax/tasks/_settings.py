@@ -3,29 +3,31 @@
 import dataclasses
 
 from .._checks import require, require_count, require_finite, require_instance, require_natural, require_positive
+from ._table import row
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of a run; `AbstractTask.settings` fills in what suits a task.
+    """The settings of a run. `AbstractTask.settings` fills in the defaults of a task.
 
     - `neuron`: the model of the hidden neurons.
-    - `readout`: what names the class: `"first-spike"`, the output that spikes first; `"max-voltage"` or
-      `"mean-voltage"`, the leaky integrator whose voltage has the highest maximum or mean.
+    - `readout`: the readout of the class: `"first-spike"`, the output that spikes first; `"max-voltage"` or
+      `"mean-voltage"`, the leaky integrator whose voltage has the highest maximum or mean; `"last-voltage"`, the
+      voltages at the end, one for each bit of the class.
     - `hidden`: the number of hidden neurons.
-    - `epochs`: how often to go through the training data.
-    - `seed`: the seed of the samples or of their parts, of the first weights, and of the shuffling.
-    - `batch_size`: the number of samples in a step.
-    - `learning_rate`: of Adam, at the start; it falls to zero along a cosine.
-    - `clip`: the largest norm of a gradient; longer ones are shortened to it.
-    - `duration`: how long a sample is simulated, in ms.
-    - `max_spikes`: how often a hidden neuron may spike in a sample. One more is an error.
-    - `drop`: the share of the input spikes that are lost at random in training.
-    - `jitter`: the standard deviation by which input spikes move at random in training, in ms.
-    - `shift`: by how many pixels images move along either axis, at random in training.
-    - `data`: the directory of the data, for those that do not come with spikax.
+    - `epochs`: the number of passes over the training data.
+    - `seed`: the random seed of the samples or of their split, of the initial weights, and of the shuffling.
+    - `batch_size`: the number of samples per step.
+    - `learning_rate`: the initial learning rate of Adam, with cosine decay to zero.
+    - `clip`: the maximal norm of a gradient. Larger gradients are scaled down to it.
+    - `duration`: the duration of a sample, in ms.
+    - `max_spikes`: the maximal number of spikes of a hidden neuron in a sample. One more is an error.
+    - `drop`: the fraction of input spikes that are dropped at random in training.
+    - `jitter`: the standard deviation of the random jitter of input spikes in training, in ms.
+    - `shift`: the maximal random shift of images along each axis in training, in pixels.
+    - `data`: the directory of the data, for data sets that do not come with spikax.
 
-    Raises `TypeError` or `ValueError` for anything that cannot be meant.
+    **Raises:** `TypeError` or `ValueError` for invalid values.
     """
 
     neuron: str
@@ -56,3 +58,84 @@ class Settings:
         require(0.0 <= self.drop < 1.0, "drop", "from 0 and below 1", self.drop)
         if self.data is not None:
             require_instance(self.data, str, "data", "the path of a directory")
+
+
+SETTINGS = (
+    row(
+        "yin-yang * *",
+        hidden=120,
+        epochs=50,
+        batch_size=50,
+        learning_rate=5e-3,
+        clip=0.5,
+        duration=40.0,
+        max_spikes=8,
+    ),
+    # An epoch takes a second with LIF neurons, and most of a minute with dendrites, which have their own events.
+    row("yin-yang lif *", epochs=100),
+    row("yin-yang dendritic *", epochs=15),
+    # The inputs end at 30 ms. Inhibited outputs spike long after that, and silent outputs have no gradient.
+    row("yin-yang * first-spike", duration=120.0),
+    row(
+        "digits * *",
+        hidden=300,
+        epochs=50,
+        batch_size=32,
+        learning_rate=1e-2,
+        clip=0.5,
+        duration=40.0,
+        max_spikes=32,
+        drop=0.05,
+        jitter=1.0,
+    ),
+    # In a mean over a longer time, dark pixels, which spike last, at 20 ms, would count as much as bright ones.
+    row("digits * mean-voltage", duration=25.0),
+    row("digits * first-spike", learning_rate=5e-3, duration=60.0),
+    row(
+        "mnist * *",
+        hidden=100,
+        epochs=5,
+        batch_size=100,
+        learning_rate=4e-3,
+        clip=0.5,
+        duration=30.0,
+        max_spikes=32,
+        drop=0.1,
+    ),
+    row("mnist lif *", hidden=350, epochs=18, batch_size=50, learning_rate=5e-3),
+    row("mnist eif *", epochs=6, learning_rate=2e-2),
+    row("mnist izhikevich *", epochs=7, learning_rate=1.5e-2),
+    row("mnist egru *", epochs=6, learning_rate=1.2e-2),
+    # The inputs end at 20 ms. Inhibited outputs spike long after that, and silent outputs have no gradient.
+    row(
+        "mnist * first-spike",
+        epochs=5,
+        learning_rate=4e-3,
+        duration=200.0,
+        max_spikes=40,
+        drop=0.05,
+        shift=1,
+    ),
+    row("mnist lif first-spike", epochs=16, learning_rate=7e-3),
+    row(
+        "delay-copy * *",
+        hidden=2,
+        epochs=8,
+        batch_size=64,
+        learning_rate=0.02,
+        clip=0.05,
+        duration=180.0,
+        max_spikes=48,
+    ),
+    row(
+        "delayed-xor * *",
+        hidden=8,
+        epochs=12,
+        batch_size=32,
+        learning_rate=0.025,
+        clip=0.1,
+        duration=430.0,
+        max_spikes=64,
+    ),
+)
+"""The settings for each task, neuron and readout: general rows first, then exceptions."""

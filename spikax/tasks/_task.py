@@ -1,4 +1,4 @@
-"""What a task is."""
+"""The interface of tasks."""
 
 import abc
 from typing import Any, NamedTuple
@@ -11,20 +11,20 @@ import optax
 from jaxtyping import Array
 
 from .._checks import require
-from .._network import Layer, Network, sequential
-from .._results import RESULTS
-from .._simulate import simulate
-from .._solution import Solution
+from .._network import Layer, Network, recurrent, sequential
+from .._simulate.entry import simulate
+from .._simulate.results import RESULTS
+from .._simulate.solution import Solution
 from ..datasets import Split
-from ..neurons import SilentNeuron
 from ..silence import activity
-from ._readouts import AbstractReadout, READOUTS
-from ._recipes import NEURONS, Recipe, RECIPES
-from ._settings import Settings
+from ._readouts import AbstractReadout
+from ._recipes import NEURONS, READOUTS, Recipe, recipe_for
+from ._settings import SETTINGS, Settings
+from ._table import merged
 
 
 class Samples(NamedTuple):
-    """Inputs of a network, and the class of each.
+    """Inputs of a network with their classes.
 
     - `inputs`: [`spikax.Spikes`][] or [`spikax.Events`][], with one batch axis.
     - `labels`: integers from 0; shape `(n,)`.
@@ -35,17 +35,20 @@ class Samples(NamedTuple):
 
 
 class AbstractTask(abc.ABC):
-    """A task in which a network with one hidden layer names the class of each sample.
+    """A classification task for a network with one hidden layer.
 
-    - `name`: what it is called on the command line.
-    - `summary`: what it is about, in a line.
-    - `story`: the same in a few lines.
-    - `classes`: what the classes are called.
-    - `channels`: how many channels the inputs have.
-    - `samples`: how many there are to learn from.
-    - `neurons`, `readouts`: which there are settings for; the first ones are the defaults.
-    - `picture`: the height and the width of the picture that the channels make, if they do.
-    - `needs_data`: whether the data do not come with spikax.
+    A subclass defines the samples. The settings and the network for each neuron and readout are rows of the tables
+    `SETTINGS` and `RECIPES`.
+
+    - `name`: the name on the command line.
+    - `summary`: a description in one line.
+    - `story`: a description in a few lines.
+    - `classes`: the names of the classes.
+    - `channels`: the number of input channels.
+    - `samples`: the number of training samples.
+    - `neurons`, `readouts`: the supported neurons and readouts; the first ones are the defaults.
+    - `picture`: the height and width of the image, if the inputs are images.
+    - `needs_data`: whether the data have to be downloaded.
     """
 
     name: str
@@ -55,33 +58,29 @@ class AbstractTask(abc.ABC):
     channels: int
     samples: int
     neurons: tuple[str, ...] = NEURONS
-    readouts: tuple[str, ...] = tuple(READOUTS)
+    readouts: tuple[str, ...] = READOUTS
     picture: tuple[int, int] | None = None
     needs_data: bool = False
 
     @abc.abstractmethod
-    def defaults(self, neuron: str, readout: str) -> dict[str, Any]:
-        """The settings for this neuron and readout, but for these two and the seed."""
-
-    @abc.abstractmethod
     def split(self, settings: Settings) -> Split[Samples]:
-        """The samples to learn from, to choose by, and to test with."""
+        """The samples for training, validation and test."""
 
-    def recipe(self, settings: Settings) -> Recipe:
-        """The neurons and their first weights."""
-        return RECIPES[settings.neuron]
+    def points(self, settings: Settings) -> Split[Any] | None:
+        """The points of the plane that the samples encode, with their labels, for all parts; None if not applicable."""
+        return None
 
     def readout(self, settings: Settings) -> AbstractReadout:
-        """How the network names a class."""
-        return READOUTS[settings.readout]
+        """The readout of the network."""
+        return self._recipe(settings).readout
 
     def settings(self, **given: Any) -> Settings:
-        """The settings of a run: those that are given, and for all others what suits the task."""
+        """The settings of a run: the given ones, and for all others the defaults of the task."""
         neuron, readout = given.get("neuron", self.neurons[0]), given.get("readout", self.readouts[0])
         require(neuron in self.neurons, "neuron", f"one of {list(self.neurons)} for the task {self.name}", neuron)
         require(readout in self.readouts, "readout", f"one of {list(self.readouts)} for the task {self.name}", readout)
         chosen = {"neuron": neuron, "readout": readout, "seed": 0}
-        settings = Settings(**chosen | self.defaults(neuron, readout) | given)
+        settings = Settings(**chosen | merged(SETTINGS, self.name, neuron, readout) | given)
         is_still = settings.shift == 0 or self.picture is not None
         require(is_still, "shift", f"0 for the task {self.name}, which has no images", settings.shift)
         expectation = f"at most {self.samples}, the training data"
@@ -89,34 +88,41 @@ class AbstractTask(abc.ABC):
         return settings
 
     def build(self, settings: Settings) -> Network:
-        """The network before its training."""
-        recipe = self.recipe(settings)
-        return sequential(
-            self.channels,
-            Layer(recipe.hidden, settings.hidden, weights=recipe.weights_in),
-            self.readout(settings).layer(recipe, len(self.classes)),
-            key=jax.random.key(settings.seed),
+        """The network before training."""
+        recipe, outputs = self._recipe(settings), self.readout(settings).outputs(len(self.classes))
+        weights_in = jax.tree.map(recipe.change_in, recipe.weights_in)
+        weights_out = jax.tree.map(recipe.change_out, recipe.weights_out)
+        layers = (
+            Layer(recipe.hidden(settings.hidden), settings.hidden, weights=weights_in),
+            Layer(recipe.output(outputs), outputs, weights=weights_out),
         )
+        key = jax.random.key(settings.seed)
+        if recipe.loop is None:
+            return sequential(self.channels, *layers, key=key)
+        return recurrent(self.channels, *layers, key=key, weights=recipe.loop.weights, delay=recipe.loop.delay)
 
     def options(self, settings: Settings) -> dict[str, Any]:
-        """Arguments for `simulate`: how the network is simulated."""
+        """The arguments for `simulate`."""
         capacity = {"hidden": settings.max_spikes, "output": 1}
         return {"t1": settings.duration, "max_spikes": capacity} | self.readout(settings).options(settings)
 
     def optimizer(self, settings: Settings, steps: int) -> optax.GradientTransformation:
-        """Adam, for so many steps."""
-        strides = self.readout(settings).strides(self.recipe(settings))
+        """The optimiser, Adam, for a number of steps."""
+        recipe = self._recipe(settings)
         return optax.chain(
-            optax.clip_by_global_norm(settings.clip),
+            recipe.clip(settings.clip),
             optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps)),
-            optax.stateless(lambda updates, _: _stretched(updates, strides)),
+            optax.stateless(lambda updates, _: _stretched(updates, (recipe.stride_in, recipe.stride_out))),
         )
 
+    def _recipe(self, settings: Settings) -> Recipe:
+        return recipe_for(self.name, settings.neuron, settings.readout)
+
     def respond(self, network: Network, inputs: Any, settings: Settings) -> Solution:
-        """The simulation of a batch, and an error unless it holds all that counts."""
+        """Simulates a batch. Raises if a sample fails."""
         solution = simulate(network, inputs, **self.options(settings), throw=False)
         message = (
-            f"In some sample a hidden neuron spiked more than `max_spikes={settings.max_spikes}` times, or the event "
+            f"In a sample, a hidden neuron spiked more than `max_spikes={settings.max_spikes}` times, or the event "
             "loop did not reach the end. Raise `max_spikes`, or lower the learning rate."
         )
         floats, rest = eqx.partition(solution, eqx.is_inexact_array)
@@ -124,25 +130,25 @@ class AbstractTask(abc.ABC):
         return eqx.combine(floats, rest)
 
     def measure(self, network: Network, inputs: Any, labels: Array, settings: Settings) -> tuple[Array, dict]:
-        """The objective of the training: the loss, the accuracy, and how active the layers are.
+        """The objective of the training: the loss, the accuracy, and the activity of the layers.
 
-        A hidden neuron is bursting with more than half of `max_spikes`.
+        A hidden neuron with more than half of `max_spikes` spikes is counted as bursting.
         """
         solution = self.respond(network, inputs, settings)
-        loss, answers = self.readout(settings).judged(solution, labels, settings)
+        loss, answers = self.readout(settings).loss_and_prediction(solution, labels, settings)
         active = activity(solution, burst=(settings.max_spikes + 1) // 2)
         measures = {"accuracy": (answers == labels).astype(loss.dtype)}
         measures |= {f"hidden_{name}": value for name, value in active["hidden"]._asdict().items()}
-        if not isinstance(network.layers["output"].neuron, SilentNeuron):
+        if network.layers["output"].neuron.can_spike:
             measures["output_silent"] = active["output"].silent
         return loss, measures
 
 
 def _stretched(updates: Network, strides: tuple[float, float]) -> Network:
-    """The updates of the weights, times the stride of their layer."""
+    """The updates, with those of the weights into each layer multiplied by the stride of the layer."""
 
     def weights(network):
-        return [connection.weight for connection in network.connections]
+        return [connection.weight for connection in network.connections[: len(strides)]]
 
     pairs = zip(weights(updates), strides, strict=True)
     return eqx.tree_at(weights, updates, [jax.tree.map(lambda w, s=s: s * w, weight) for weight, s in pairs])

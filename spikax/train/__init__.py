@@ -1,4 +1,4 @@
-"""Training: the loop around an Optax optimiser, its checkpoints and its reports."""
+"""Training with an Optax optimiser: the training loop, checkpoints and callbacks."""
 
 from ._callbacks import ProgressBar as ProgressBar, TensorBoard as TensorBoard
 from ._checkpoint import read_history as read_history

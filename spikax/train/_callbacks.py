@@ -1,4 +1,4 @@
-"""What may look on at the end of an epoch."""
+"""Callbacks of the training loop."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from ._epoch import Epoch
 
 
 class ProgressBar:
-    """A callback of [`spikax.train.fit`][] that draws a progress bar, with losses and measures beside it.
+    """A callback of [`spikax.train.fit`][] that shows a progress bar with losses and measures.
 
     ```python
     with sx.train.ProgressBar(50) as bar:
@@ -18,9 +18,9 @@ class ProgressBar:
 
     **Arguments:**
 
-    - `epochs`: how many there are.
+    - `epochs`: the number of epochs.
 
-    **Raises:** `ImportError` where tqdm is not installed.
+    **Raises:** `ImportError` if tqdm is not installed.
     """
 
     def __init__(self, epochs: int):
@@ -28,16 +28,16 @@ class ProgressBar:
         try:
             from tqdm import tqdm
         except ImportError as error:
-            raise ImportError("`sx.train.ProgressBar` needs tqdm: `pip install 'spikax[cli]'`.") from error
+            raise ImportError("`sx.train.ProgressBar` requires tqdm: `pip install 'spikax[cli]'`.") from error
         layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"
         self._bar = tqdm(
             total=epochs, bar_format=layout, desc="compiling", dynamic_ncols=True, mininterval=1, miniters=0
         )
 
     def step(self, epoch: int, share: float) -> None:
-        """Moves on within an epoch."""
+        """Updates the bar after a step. `share` is the fraction of the epoch that is done."""
         if self._bar.n == 0:
-            # A training that was resumed starts further on, and its rate counts from there.
+            # A resumed training starts at a later epoch. Estimate the remaining time from there.
             self._bar.initial = self._bar.n = self._bar.last_print_n = epoch - 1
         self._bar.set_description_str(f"epoch {epoch}/{self._bar.total}", refresh=False)
         self._bar.update(epoch - 1 + share - self._bar.n)
@@ -66,9 +66,9 @@ class TensorBoard:
 
     **Arguments:**
 
-    - `directory`: where to write.
+    - `directory`: the log directory.
 
-    **Raises:** `ImportError` where neither tensorboardX nor PyTorch with TensorBoard is installed.
+    **Raises:** `ImportError` if neither tensorboardX nor PyTorch with TensorBoard is installed.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -99,4 +99,4 @@ def _summary_writer() -> Any:
             return importlib.import_module(module).SummaryWriter
         except ImportError:
             continue
-    raise ImportError("`sx.train.TensorBoard` needs something that writes its files: `pip install tensorboardX`.")
+    raise ImportError("`sx.train.TensorBoard` requires tensorboardX or PyTorch: `pip install tensorboardX`.")

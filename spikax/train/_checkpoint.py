@@ -18,11 +18,11 @@ from .._version import __version__
 from ._epoch import Epoch
 
 
-FORMAT = 1
+FORMAT = 1  # of a checkpoint; one more whenever a file of before cannot be read as it was meant
 LAST, BEST = "last.eqx", "best.eqx"
 
 
-class Stand(NamedTuple):
+class TrainState(NamedTuple):
     """Where a training stands.
 
     - `network`, `state`: the network and the state of the optimiser, after all epochs so far.
@@ -38,7 +38,7 @@ class Stand(NamedTuple):
     @property
     def best_number(self) -> int:
         """The number of the best epoch, the first of several; 0 before any."""
-        return max(self.history, key=lambda epoch: epoch.merit).number if self.history else 0
+        return max(self.history, key=lambda epoch: epoch.score).number if self.history else 0
 
 
 def identity(network: Any, state: Any, **others: Any) -> dict[str, Any]:
@@ -49,43 +49,53 @@ def identity(network: Any, state: Any, **others: Any) -> dict[str, Any]:
     return {"network": _text(network), "optimizer": _text(state)} | others
 
 
-def write(directory: Path, stand: Stand, identity: Mapping[str, Any]) -> None:
+def write(directory: Path, train_state: TrainState, identity: Mapping[str, Any]) -> None:
     """Writes the checkpoint of the last epoch, and the best network; of each file all, or nothing."""
-    history = [epoch._asdict() for epoch in stand.history]
+    history = [epoch._asdict() for epoch in train_state.history]
     header = {"format": FORMAT, "spikax": __version__, "identity": identity, "history": history}
-    if stand.best_number == stand.history[-1].number:
+    if train_state.best_number == train_state.history[-1].number:
         with replacing(directory / BEST) as file:
-            eqx.tree_serialise_leaves(file, stand.best)
-    _write_measures(directory, stand.history)
+            eqx.tree_serialise_leaves(file, train_state.best)
+    _write_measures(directory, train_state.history)
     # Last, as the training goes on from here: what was not written before is then written again.
     with replacing(directory / LAST) as file:
         file.write(json.dumps(header).encode() + b"\n")
-        eqx.tree_serialise_leaves(file, (stand.network, stand.state, stand.best))
+        eqx.tree_serialise_leaves(file, (train_state.network, train_state.state, train_state.best))
 
 
-def read(directory: Path, start: Stand, identity: Mapping[str, Any]) -> Stand:
+def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> TrainState:
     """Where the training in a directory stands; `start`, where it has not begun.
 
-    Raises `ValueError` for a checkpoint of another training, and for a file that is none.
+    Raises `ValueError` for a checkpoint of another training or of another format, and for a file that is none.
     """
     path = directory / LAST
     if not path.exists():
         return start
     with open(path, "rb") as file:
-        try:
-            header = json.loads(file.readline())
-            version, theirs = header["format"], header["identity"]
-            history = [Epoch(**epoch) for epoch in header["history"]]
-        except (ValueError, TypeError, LookupError) as error:
-            raise ValueError(f"`directory` must hold a checkpoint in {LAST}; {path} is none: {error}.") from error
-        hint = "Delete the file, or choose another directory."
-        require(version == FORMAT, "directory", f"one of checkpoints of format {FORMAT}", version, hint)
+        theirs, history = _header(file.readline(), path)
         _require_same(path, theirs, identity)
         try:
             leaves = eqx.tree_deserialise_leaves(file, (start.network, start.state, start.best))
         except (ValueError, RuntimeError, EOFError, OSError) as error:
             raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: {error}.") from error
-    return Stand(*leaves, history)
+    return TrainState(*leaves, history)
+
+
+def _header(line: bytes, path: Path) -> tuple[Mapping[str, Any], list[Epoch]]:
+    """The identity and the epochs of a checkpoint, from its first line."""
+    try:
+        header = json.loads(line)
+        # Before anything else: of the rest, another format may have another form.
+        _require_format(header["format"], header.get("spikax"), path)
+        return header["identity"], [Epoch(**epoch) for epoch in header["history"]]
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"`directory` must hold a checkpoint in {LAST}; {path} is none: {error}.") from error
+
+
+def _require_format(version: Any, writer: Any, path: Path) -> None:
+    expectation = f"one with a checkpoint of format {FORMAT}, that of spikax {__version__}"
+    hint = f"spikax {writer} wrote {path}: go on with that version, or begin anew in another `directory`."
+    require(version == FORMAT, "directory", expectation, version, hint)
 
 
 def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -19,6 +19,6 @@ class Epoch(NamedTuple):
     validation: dict[str, float]
 
     @property
-    def merit(self) -> tuple[float, float]:
+    def score(self) -> tuple[float, float]:
         """What the best epoch has most of: the accuracy in validation, if it is measured, and then a low loss."""
         return self.validation.get("accuracy", 0.0), -self.validation["loss"]

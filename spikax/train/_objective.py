@@ -1,4 +1,4 @@
-"""What a training makes small, and what it measures."""
+"""The objective of a training, and its evaluation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,18 +14,20 @@ from ..datasets import Loader
 
 
 Objective = Callable[[Any, Any, Any], tuple[Array, dict[str, Array]]]
-"""From a network, a batch of inputs, and their targets, to the losses and further measures, one number per sample."""
+"""A function `(network, inputs, targets) -> (losses, measures)` with one loss and one of each measure per sample."""
 
 
 def evaluate(network: Any, objective: Objective, data: Loader) -> dict[str, float]:
-    """The mean of the loss, and of each measure, over all samples, each counted once.
+    """The loss and each measure, averaged over all samples of a data set.
 
     **Arguments:**
 
-    - `network`, `objective`: as of [`spikax.train.fit`][].
-    - `data`: a [`spikax.datasets.Loader`][]; its order and seed are of no effect.
+    - `network`, `objective`: as in [`spikax.train.fit`][].
+    - `data`: a [`spikax.datasets.Loader`][]. Its order and seed have no effect.
 
-    **Returns:** a dictionary with the entry `"loss"`, and one for every measure.
+    **Returns:** a dictionary with the entry `"loss"` and one entry per measure.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments, and for an objective with results of another form.
     """
     require_loader(data, "data")
     measured = [(_measures(network, objective, *batch), count) for *batch, count in data.in_order()]
@@ -34,14 +36,14 @@ def evaluate(network: Any, objective: Objective, data: Loader) -> dict[str, floa
 
 
 def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> dict[str, Array]:
-    """The losses, and the other measures, of a batch. Raises unless there is a number for every sample."""
+    """The losses, as `"loss"`, and the measures of a batch. Raises unless each has one number per sample."""
     given = objective(network, inputs, targets)
     is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)
-    expectation = "a function that gives a pair: losses, and a dictionary of measures"
+    expectation = "a function that returns a pair of losses and a dictionary of measures"
     require(is_pair, "objective", expectation, given, error=TypeError)
     losses, measures = given
     is_free = {"loss", "gradient_norm"}.isdisjoint(measures)
-    require(is_free, "objective", "one without measures named `loss` and `gradient_norm`", sorted(measures))
+    require(is_free, "objective", "a function without measures named `loss` or `gradient_norm`", sorted(measures))
     samples = jnp.shape(jax.tree.leaves(targets)[0])[:1]
     for name, values in ({"loss": losses} | measures).items():
         require(jnp.shape(values) == samples, name, f"of shape {samples}, one number per sample", values)

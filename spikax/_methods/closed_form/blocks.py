@@ -1,0 +1,342 @@
+"""Linear neurons in closed form: all arrivals of a block at once, one pass per emitted spike, and the derivative.
+
+Without its own spikes, the state of a linear neuron at all knots (the arrivals, and the start of the block) is a linear
+recurrence, the free response. A spike at T adds a change that evolves independently,
+
+    v(t) = v_free(t) + exp(A (t - T)) change,      change = reset(v(T)) - v_free(T),
+
+with the matrix A of the membrane, which is the number -rate for one variable.
+
+Blocks bound the memory. The run ends with the last block that holds arrivals. The backward pass goes through the blocks
+in reverse order. It computes each block again as a differentiable map with known spikes, without their search.
+"""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..._neuron import AbstractNeuron
+from ..._routing import SynapticInput
+from .._base import LayerPlan
+from .._common.arrivals import Arrivals, in_order
+from .._common.axes import indices
+from .._common.compaction import All
+from .._common.flow import AbstractFinder, AbstractFlow
+from .._common.linear_neurons import is_one_number
+from .._common.matrix_flow import MatrixFlow
+from .._common.reverse_rule import with_reverse_rule
+from .._common.root_finding.bounds import Bounds
+from .._common.root_finding.peaks import Peaks
+from .._common.scalar_flow import ScalarFlow
+from .._common.trees import add, zeros_like
+from .free_response import Block, Boundary, free_motion, Knots
+from .spike_search import is_wanted, Record, search, Searcher
+from .spike_vjp import replay
+
+
+class Given(eqx.Module):
+    """The inputs on which the spikes of a layer of linear neurons depend."""
+
+    neuron: AbstractNeuron
+    flow: type[AbstractFlow] = eqx.field(static=True)
+    finder: type[AbstractFinder] = eqx.field(static=True)
+    received: SynapticInput
+    state: PyTree[Array]
+    filters: PyTree[Array]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+    @classmethod
+    def of(cls, plan: LayerPlan, received: SynapticInput, t0: Array, t1: Array) -> "Given":
+        """The inputs, with the scalar flow if the neuron has one, else with the matrix flow."""
+        start = plan.start.state, plan.start.filters
+        ways = (ScalarFlow, Peaks) if all(map(is_one_number, start)) else (MatrixFlow, Bounds)
+        return cls(plan.neuron, *ways, received, *start, t0, lax.stop_gradient(t1))
+
+    def begin(self) -> tuple[AbstractFlow, Boundary]:
+        """The flow of the neurons, and their state at `t0`."""
+        flow = self.flow.of(self.neuron, self.state, self.t0)
+        v, x = self.flow.pack(self.state, self.filters)
+        return flow, Boundary(jnp.full(self.received.times.shape[:2], self.t0), v, x)
+
+    @property
+    def sources(self) -> int:
+        return jax.tree.leaves(self.received.weight)[0].shape[0]
+
+
+class Limits(eqx.Module):
+    """The limits of a simulation."""
+
+    max_spikes: int = eqx.field(static=True)  # the number of spikes per neuron that can be recorded
+    stop_after: int = eqx.field(static=True)  # the number of spikes after which a neuron stops
+    pieces: int = eqx.field(static=True)  # the number of pieces into which additional knots divide the time, or 0
+
+
+class Found(eqx.Module):
+    """The spikes of a layer of linear neurons, and their states at the times to save."""
+
+    times: Float[Array, "spikes batch units"]
+    end: tuple[PyTree[Array], PyTree[Array]]  # the states and the filters
+    saved: tuple[PyTree[Array], PyTree[Array]] | None  # the same at the times `ts`, on their first axis
+    count: Int[Array, "batch units"]
+    finite: Bool[Array, "batch units"]
+    passes: Int[Array, ""]
+
+
+def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+    """Finds the spikes of a layer, differentiable in reverse mode."""
+
+    def run(smooth, _):
+        return _run(*smooth, limits)[0].found()
+
+    def forward(smooth, _):
+        end, arrivals = _run(*smooth, limits)
+        return end.found(), (end, arrivals)
+
+    def backward(smooth, _, residual, bar):
+        return _backward(*smooth, *residual, bar)
+
+    found = with_reverse_rule(run, forward, backward)((given, ts))
+    like = given.state, given.filters
+    end, saved = (None if pair is None else given.flow.unpack(*pair, *like) for pair in (found.end, found.saved))
+    return Found(found.times, end, saved, found.count, found.finite, found.passes)
+
+
+class _Arrivals(eqx.Module):
+    """All arrivals in order, in blocks. Arrivals after `t1`, and padding, have the time `t1` and no source."""
+
+    times: Float[Array, "blocks arrivals batch lanes"]
+    source: Int[Array, "blocks arrivals batch lanes"]
+    gains: PyTree[Float[Array, "blocks arrivals batch lanes"]] | None
+    needed: Int[Array, ""]  # the number of blocks that hold arrivals, and one that leads to `t1`
+    ordered: Arrivals  # all arrivals, not in blocks
+
+    @classmethod
+    def of(cls, given: Given, pieces: int, width: int) -> "_Arrivals":
+        times, source = _with_pieces(given, pieces)
+        length = _block_length(given, times.shape[2] + 1, width)
+        ordered = in_order(times, source)
+        batch, lanes, total = ordered.times.shape
+        padding = ((0, 0), (0, 0), (0, -total % length))
+        times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
+        arrives = times <= given.t1
+        spike = jnp.pad(ordered.spike, padding)
+
+        def in_blocks(leaf):
+            return jnp.transpose(leaf.reshape(batch, lanes, -1, length), (2, 3, 0, 1))
+
+        def of_arrivals(leaf):
+            return jnp.take_along_axis(
+                jnp.broadcast_to(leaf, (batch, lanes, leaf.shape[2])), spike, axis=2, mode="clip"
+            )
+
+        source = jnp.where(arrives, of_arrivals(source[:, None]), given.sources)
+        times = jnp.where(arrives, times, given.t1)
+        # The arrivals without source come after the spikes, and have any factor.
+        gains = jax.tree.map(lambda leaf: in_blocks(of_arrivals(leaf)), given.received.gains)
+        most = jnp.max(jnp.sum(arrives, axis=2, dtype=jnp.int32))
+        return cls(in_blocks(times), in_blocks(source), gains, most // length + 1, ordered)
+
+    def arriving(self, block: Int[Array, ""]) -> "_Arriving":
+        """What may arrive in a block."""
+        return jax.tree.map(lambda rows: rows[block], _Arriving(self.times, self.gains))
+
+
+class _Run(eqx.Module):
+    """The state of the simulation before a block."""
+
+    block: Int[Array, ""]
+    passes: Int[Array, ""]
+    boundary: Boundary
+    count: Int[Array, "batch units"]
+    record: Record
+    boundaries: Boundary  # before each block
+    counts: Int[Array, "blocks batch units"]
+    saved: tuple[Array, Array] | None
+
+    def found(self) -> Found:
+        boundary = self.boundary
+        finite = [jnp.all(jnp.isfinite(part), axis=range(part.ndim - 2)) for part in (boundary.v, boundary.x)]
+        return Found(
+            self.record.t, (boundary.v, boundary.x), self.saved, self.count, finite[0] & finite[1], self.passes
+        )
+
+
+def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
+    """The times of all spikes, and of additional arrivals without source that divide the time into equal pieces."""
+    times, source = given.received.times, given.received.source
+    if pieces == 0:
+        return times, source
+    inner = given.t0 + (given.t1 - given.t0) * jnp.arange(1, pieces, dtype=given.t0.dtype) / pieces
+    cuts = jnp.broadcast_to(inner, (*given.received.times.shape[:2], pieces - 1))
+    nobody = jnp.full((given.received.source.shape[0], pieces - 1), given.sources, jnp.int32)
+    return jnp.concatenate([given.received.times, cuts], axis=2), jnp.concatenate(
+        [given.received.source, nobody], axis=1
+    )
+
+
+def _block_length(given: Given, arrivals: int, width: int) -> int:
+    """The number of arrivals per block: few enough for its arrays to stay in the cache."""
+    numbers = given.received.times.shape[0] * jax.tree.leaves(given.received.weight)[0].shape[1] * width
+    return min(arrivals, max(8, min(64, 2**19 // numbers)))
+
+
+class _Arriving(eqx.Module):
+    """What may arrive in a block, and what its spikes depend on smoothly."""
+
+    times: Float[Array, "arrivals batch lanes"]
+    gains: PyTree[Float[Array, "arrivals batch lanes"]] | None
+
+
+def _block(
+    flow: AbstractFlow,
+    boundary: Boundary,
+    weight: PyTree[Array],
+    arriving: _Arriving,
+    source: Array,
+    receives: Array | bool = True,
+) -> Block:
+    """The free response in a block. Arrivals count only for the units where `receives` holds."""
+
+    def weight_of(weight):
+        unit = () if source.shape[2] == 1 else (indices(weight.shape[1]),)
+        which = source if unit else source[..., 0]
+        return jnp.where(receives, weight.at[(which, *unit)].get(mode="fill", fill_value=0.0), 0.0)
+
+    weights = jax.tree.map(weight_of, weight)
+    if arriving.gains is not None:
+        weights = jax.tree.map(jnp.multiply, weights, arriving.gains)
+    return free_motion(flow, boundary, jnp.concatenate([boundary.t[None], arriving.times]), weights)
+
+
+def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
+    flow, boundary = given.begin()
+    arrivals = _Arrivals.of(given, limits.pieces, flow.width)
+    finder = given.finder.of(flow)
+    total, length, *_ = arrivals.times.shape
+    shape = boundary.v.shape[-2:]
+    neurons = math.prod(shape)
+    if total * length > 16:
+        # Few neurons spike in a block. Groups are small, so that they stay in the cache, but there are not many groups.
+        look, group = given.finder.may_cross, max(64, 2**15 // (length * flow.width), neurons // 16)
+    else:
+        # Most neurons spike soon. The cheap test is loose, and passes for its false positives cost more than it saves.
+        look, group = given.finder.crosses, neurons
+
+    def goes_on(run: _Run) -> Array:
+        return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.stop_after))
+
+    def one_block(run: _Run) -> _Run:
+        i = run.block
+        block = _block(flow, run.boundary, given.received.weight, arrivals.arriving(i), arrivals.source[i])
+        knots = block.knots
+        end = search(Searcher(All(), flow, finder, block, limits.stop_after, look), group, run.count, run.record)
+        after = end.state
+        saved = run.saved
+        if saved is not None:
+            parts = _saved_in(flow, knots, end.record, run.count, after.count, ts, i == arrivals.needed - 1)
+            saved = add(saved, parts)
+        boundaries = jax.tree.map(lambda rows, row: rows.at[i].set(row), run.boundaries, run.boundary)
+        counts = run.counts.at[i].set(run.count)
+        boundary = knots.leave(flow, after.change)
+        return _Run(i + 1, run.passes + end.passes, boundary, after.count, end.record, boundaries, counts, saved)
+
+    rows = jax.tree.map(
+        lambda leaf: jnp.zeros((total, *leaf.shape), leaf.dtype), (boundary, jnp.zeros(shape, jnp.int32))
+    )
+    saved = None if ts is None else tuple(jnp.zeros((len(ts), *z.shape), z.dtype) for z in (boundary.v, boundary.x))
+    record = Record.empty(limits.max_spikes, boundary.v)
+    start = _Run(jnp.int32(0), jnp.int32(0), boundary, jnp.zeros(shape, jnp.int32), record, *rows, saved)
+    return lax.while_loop(goes_on, one_block, start), arrivals
+
+
+def _saved_in(
+    flow: AbstractFlow, knots: Knots, record: Record, first: Array, after: Array, ts: Array, is_last: Array
+) -> tuple[Array, Array]:
+    """The states v and x at the times `ts` that lie in this block, and zero for other times.
+
+    The spikes of the block have the numbers from `first` up to `after`, excluded.
+    """
+    number = indices(record.t.shape[0])[:, None, None]
+    is_here = (number >= first) & (number < after)
+
+    def at(t):
+        inside = (t >= knots.t[0]) & ((t < knots.t[-1]) | is_last)
+        place = jnp.maximum(jnp.sum(knots.t <= t, axis=0, dtype=jnp.int32) - 1, 0)
+        place = jnp.broadcast_to(place, first.shape)
+        latest = first - 1 + jnp.sum(is_here & (record.t <= t), axis=0, dtype=jnp.int32)
+        change = record.change(latest, first, knots.start(first.shape))
+        t = jnp.where(inside, t, knots.t[0])
+        v, x = knots.at(place).free(flow, t)
+        return jnp.where(inside, v + change.at(flow, t), 0.0), jnp.where(inside, x, 0.0)
+
+    return jax.vmap(at)(ts)
+
+
+class _BackwardState(eqx.Module):
+    """The state of the backward pass over the blocks, with the cotangents so far."""
+
+    block: Int[Array, ""]
+    after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
+    boundary: Boundary
+    floats: PyTree[Array]  # of the neurons, the weights and the times to save
+    arriving: _Arriving  # with the axis of the blocks first
+
+
+def _backward(
+    given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found
+) -> tuple[Given, Float[Array, " ts"] | None]:
+    """The cotangents of `given` and `ts`, from those of the spike times, of the end, and of the saved states."""
+    (flow, boundary), pull_start = eqx.filter_vjp(Given.begin, given)
+    # Neurons that are not finite at the end have failed. Zero times infinity would be NaN, and enter sums over all
+    # neurons. So here they stay at zero, without arrivals and without spikes.
+    finite = end.found().finite
+    boundaries = jax.tree.map(lambda rows: jnp.where(finite, rows, 0.0), (end.boundaries.v, end.boundaries.x))
+    counts, count = (jnp.where(finite, part, 0) for part in (end.counts, end.count))
+    floats, static = eqx.partition((flow, given.received.weight, ts), eqx.is_inexact_array)
+
+    def one_block(back: _BackwardState) -> _BackwardState:
+        i = back.block - 1
+        boundary, first = Boundary(end.boundaries.t[i], *(rows[i] for rows in boundaries)), counts[i]
+
+        def block(floats, boundary, arriving):
+            flow, weight, ts = eqx.combine(floats, static)
+            knots = _block(flow, boundary, weight, arriving, arrivals.source[i], finite).knots
+            record = replay(flow, knots, end.record, first, back.after)
+            change = record.change(back.after - 1, first, knots.start(first.shape))
+            is_last = i == arrivals.needed - 1
+            saved = None if ts is None else _saved_in(flow, knots, record, first, back.after, ts, is_last)
+            return knots.leave(flow, change), record.t, saved
+
+        _, pull = jax.vjp(block, floats, boundary, arrivals.arriving(i))
+        floats_bar, boundary_bar, arriving_bar = pull((back.boundary, bar.times, bar.saved))
+        arriving = jax.tree.map(lambda rows, row: rows.at[i].set(row), back.arriving, arriving_bar)
+        return _BackwardState(i, first, boundary_bar, add(back.floats, floats_bar), arriving)
+
+    floats_bar, arriving_bar = zeros_like((floats, _Arriving(arrivals.times, arrivals.gains)))
+    boundary_bar = Boundary(jnp.zeros_like(boundary.t), *(jnp.where(finite, part, 0.0) for part in bar.end))
+    back = _BackwardState(end.block, count, boundary_bar, floats_bar, arriving_bar)
+    back = lax.while_loop(lambda back: back.block > 0, one_block, back)
+    flow_bar, weight_bar, ts_bar = back.floats
+    (start_bar,) = pull_start((flow_bar, back.boundary))
+    unsorted = jax.tree.map(lambda bar: _unsorted(given, arrivals.ordered, bar), back.arriving)
+    own = {"weight": weight_bar, "times": unsorted.times, "gains": unsorted.gains}
+    received_bar = dataclasses.replace(given.received, **own)
+    return dataclasses.replace(start_bar, received=received_bar, t1=jnp.zeros_like(given.t1)), ts_bar
+
+
+def _unsorted(
+    given: Given, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch lanes"]
+) -> Float[Array, "batch lanes spikes"]:
+    """The cotangent of times or factors of the spikes of the sources, from that of the sorted arrivals."""
+    batch, lanes, total = ordered.times.shape
+    bar = jnp.transpose(bar, (2, 3, 0, 1)).reshape(batch, lanes, -1)[..., :total]
+    bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
+    sample, lane = indices(batch)[:, None, None], indices(lanes)[None, :, None]
+    # Arrivals without source come after the spikes.
+    return jnp.zeros(given.received.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar, mode="drop")

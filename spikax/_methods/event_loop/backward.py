@@ -1,0 +1,280 @@
+"""The derivative of the event loop: a backward pass over the accepted steps.
+
+Each accepted step is a map from one accepted point to the next. A step to a spike has the length h that solves
+g(Φ(y, h)) = 0, see `event_time`.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..._neuron import AbstractNeuron
+from ..._synapse import evolve_filters
+from .._common.axes import add_scaled, indices, over_units, spread
+from .._common.event_time import newton_step
+from .._common.events import conditions, payload_of
+from .._common.trees import add, tree_where, zeros_like
+from . import bins as grid, loop
+from .advance import jump
+from .bins import Line, Table
+from .checkpointing import entries_at, LoopResult, Plan, point_of
+from .problem import (
+    ACCEPTED,
+    Action,
+    is_any,
+    LoopState,
+    Point,
+    Problem,
+    REACHED_STOP,
+    scaled,
+    Settings,
+    TapeEntry,
+    Trains,
+    weight_of,
+)
+from .step import move
+
+
+class Smooth(eqx.Module):
+    """The inputs of the loop with respect to which the spikes are differentiated."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    gains: PyTree[Array] | None
+    table: Table | None
+    start: Point
+    times: Float[Array, "batch lanes spikes"]
+    t0: Float[Array, ""]
+
+    @classmethod
+    def of(cls, plan: Plan, times: Array, t0: Array) -> "Smooth":
+        """The smooth inputs of a plan."""
+        problem = plan.problem
+        table = None if problem.bins is None else problem.bins.table
+        return cls(problem.neuron, problem.weight, problem.gains, table, point_of(plan.loop_state), times, t0)
+
+    def into(self, plan: Plan) -> Plan:
+        """The plan with these smooth inputs."""
+        bins, start = plan.problem.bins, self.start
+        bins = None if bins is None else dataclasses.replace(bins, table=self.table)
+        own = {"neuron": self.neuron, "weight": self.weight, "gains": self.gains, "bins": bins}
+        problem = dataclasses.replace(plan.problem, **own)
+        loop_state = dataclasses.replace(plan.loop_state, t=start.t, state=start.state, filters=start.filters)
+        return dataclasses.replace(plan, problem=problem, loop_state=loop_state)
+
+
+def backpropagate(smooth: Smooth, plan: Plan, reached: LoopResult, tape: TapeEntry, cotangent: LoopResult) -> Smooth:
+    """The cotangent of `smooth`, from those of the spikes, the end, and the accepted points before `ts`."""
+    settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
+    end, length = reached.loop_state, tape.t.shape[0]
+    shape = end.count.shape
+    parameters, rest = eqx.partition(smooth.neuron, eqx.is_inexact_array)
+    # One copy per neuron and sample, so that the loop accumulates without sums over the batch.
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
+    problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
+
+    # The times of `ts` whose accepted point is on the tape; for the others it is the end of the loop.
+    waiting = None if ts is None else end.t > ts[:, None, None, None]
+    back = _start_back(smooth, copies, end, cotangent, waiting)
+
+    def tape_before(iterations, tape):
+        """The tape of the segment that ends there. The tape of the last segment is already available."""
+        if length >= settings.max_steps:
+            return tape
+        again = jnp.where(iterations == reached.iterations, 0, iterations)
+        nothing = loop.empty_trains(problem, plan.loop_state, 0)
+        return loop.run(problem, settings, plan.loop_state, nothing, tape, jnp.int32(0), again)[2]
+
+    def segment(carry):
+        iterations, tape, waiting, back = carry
+        first = (iterations - 1) // length * length
+        tape = tape_before(iterations, tape)
+        added = None
+        if waiting is not None:
+            place, here = entries_at(ts, tape.t, iterations - first)
+            added = _gather_back(found_bar, place, here & waiting, tape)
+            waiting = waiting & ~here
+        back = eqx.tree_at(lambda back: back.left, back, iterations - first)
+        back = lax.while_loop(
+            lambda back: back.left > 0,
+            lambda back: _step_back(problem, settings, tape, added, cotangent.trains, back),
+            back,
+        )
+        return first, tape, waiting, back
+
+    carry = (reached.iterations, tape, waiting, back)
+    *_, back = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
+    sums = back.sums
+    neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
+    return Smooth(neuron, sums.weight, sums.gains, sums.table, back.bar, sums.times, jnp.sum(sums.t0))
+
+
+class _Sums(eqx.Module):
+    """The cotangents that the backward pass accumulates, except that of the current point."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Array]
+    times: Float[Array, "batch lanes spikes"]
+    t0: Float[Array, "batch units 1"]
+    gains: PyTree[Array] | None
+    table: Table | None
+
+
+class _BackwardState(eqx.Module):
+    """The state of the backward pass: the number of entries left, and the cotangents so far."""
+
+    left: Int[Array, ""]
+    bar: Point
+    count: Int[Array, "batch units neurons"]
+    sums: _Sums
+
+
+def _start_back(
+    smooth: Smooth, copies: AbstractNeuron, end: LoopState, cotangent: LoopResult, waiting: Array | None
+) -> _BackwardState:
+    """The backward pass at the end of the loop, before the first entry."""
+    bar = point_of(cotangent.loop_state)
+    if waiting is not None:
+        here = tree_where(waiting, zeros_like(cotangent.found), cotangent.found)
+        bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
+    t0, nothing = jnp.zeros_like(end.t), zeros_like(smooth)
+    sums = _Sums(zeros_like(copies), nothing.weight, nothing.times, t0, nothing.gains, nothing.table)
+    return _BackwardState(jnp.int32(0), bar, end.count, sums)
+
+
+def _step_back(
+    problem: Problem, settings: Settings, tape: TapeEntry, added: Point | None, trains_bar: Trains, back: _BackwardState
+) -> _BackwardState:
+    """One step of the backward pass: maps the cotangent after a tape entry to the one before it."""
+    left = back.left - 1
+    entry = jax.tree.map(lambda tape: tape[left], tape)
+    count = back.count - entry.fired[0].astype(jnp.int32)
+    emitted = _emitted(trains_bar, count, entry)
+    bar = eqx.tree_at(lambda bar: bar.t, back.bar, back.bar.t + jnp.sum(emitted.times, axis=2, keepdims=True))
+
+    places = problem.places
+    arrival, spike = problem.arrivals.at(places, entry.cursor)
+    arrived, landed = entry.action == Action.ARRIVED, is_any(entry.action, REACHED_STOP)
+    end = problem.t1 if problem.bins is None else problem.bins.ends[entry.bin]
+    stop = jnp.where(arrived, arrival, end)
+    table_entry = None if problem.bins is None else problem.bins.table.at(places, entry.bin)
+    weight, gain = weight_of(problem, spike)
+    parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
+
+    def forward(parameters, point, stop, weight, gain, table_entry):
+        moved = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(parameters, rest))
+        return replay_step(moved, settings, entry, point, stop, scaled(weight, gain), table_entry)
+
+    _, pull = jax.vjp(forward, parameters, Point(entry.t, entry.state, entry.filters), stop, weight, gain, table_entry)
+    parameters_bar, point_bar, stop_bar, weight_bar, gain_bar, entry_bar = pull((bar, emitted.payload))
+    happened = is_any(entry.action, ACCEPTED)
+    bar = tree_where(happened, point_bar, back.bar)
+    if added is not None:
+        bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
+
+    source, place = problem.arrivals.source_of(places, spike), (*problem.arrivals.lane(places), spike)
+
+    def added_at(where, sums, bars):
+        return jax.tree.map(lambda sum, bar: sum.at[where].add(jnp.where(arrived, bar, 0.0)), sums, bars)
+
+    t0, table = _bin_sums(problem, back.sums, entry, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar)
+    sums = _Sums(
+        add(back.sums.neuron, tree_where(happened, parameters_bar, zeros_like(parameters_bar))),
+        added_at((source, places.unit, indices(count.shape[2])), back.sums.weight, weight_bar),
+        added_at(place, back.sums.times, stop_bar),
+        t0,
+        added_at(place, back.sums.gains, gain_bar),
+        table,
+    )
+    return _BackwardState(left, bar, count, sums)
+
+
+def replay_step(
+    problem: Problem,
+    settings: Settings,
+    entry: TapeEntry,
+    point: Point,
+    stop: Array,
+    weight: PyTree,
+    table_entry: Table | None,
+) -> tuple[Point, PyTree]:
+    """The accepted point after `point`, and the payload of a spike there, as a differentiable map.
+
+    `entry` is the tape entry of the step. A step to an arrival, to the end of a bin or to `t1` ended at `stop`.
+    `weight` is that of the arrival there, and `table_entry` is the table entry of the bin that the step spanned.
+    """
+    crossed, capped = entry.action == Action.FIRED, entry.action == Action.CAPPED
+    landed, spanned = is_any(entry.action, REACHED_STOP), entry.action == Action.SPANNED
+    h = jnp.where(landed, stop - point.t, jnp.where(crossed | capped, entry.h, 0.0))
+    count = entry.fired[0]
+    line = () if table_entry is None else (Line(spread(spanned, count), table_entry.mean, table_entry.rise),)
+
+    def end_of(h):
+        def one(neuron, t, state, filters, h, *line):
+            taken = move(neuron, settings.stepper, t, state, filters, h, *line)
+            return taken.state, evolve_filters(neuron.synapse, filters, h)
+
+        at = spread(point.t, count), point.state, point.filters, spread(h, count)
+        return over_units(one, problem.neuron, *at, *line)
+
+    end, slope = jax.jvp(end_of, (h,), (jnp.ones_like(h),))
+    slope = lax.stop_gradient(slope)
+    shift = _shift(problem, point.t + h, end[0], slope[0], entry.fired, crossed)
+    state, filters = add_scaled(end, shift, slope)
+    t = jnp.where(landed, stop, point.t + h + shift)
+    payload = payload_of(problem.neuron, t, state, filters)
+    state, filters = jump(
+        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), weight
+    )
+    if table_entry is not None:
+        filters = tree_where(spread(spanned, count), table_entry.filters, filters)
+    return Point(t, state, filters), payload
+
+
+def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Array, crossed: Array) -> Array:
+    """The last Newton step to the crossing. Its derivative is that of the implicit function."""
+
+    def conditions_of(t, state):
+        return jnp.stack(over_units(conditions, problem.neuron, spread(t, fired[0]), state))
+
+    g, d = jax.jvp(conditions_of, (t, state), (jnp.ones_like(t), lax.stop_gradient(slope)))
+    # Of several events at the same time, the first in order determines the time.
+    flat = jnp.moveaxis(fired & crossed, 0, -1)
+    flat = flat.reshape(*flat.shape[:2], -1)
+    leads = flat & (jnp.cumsum(flat, axis=-1) == 1)
+    leads = jnp.moveaxis(leads.reshape(*fired.shape[1:], fired.shape[0]), -1, 0)
+    return jnp.sum(newton_step(g, d, leads), axis=(0, 3))[..., None]
+
+
+def _emitted(bar: Trains, count: Int[Array, "batch units neurons"], entry: TapeEntry) -> Trains:
+    """The cotangent of spike number `count`, which the entry emitted."""
+    recorded = entry.fired[0] & (count < bar.times.shape[0])
+
+    def leaf(bar):
+        return jnp.where(recorded, jnp.take_along_axis(bar, count[None], axis=0, mode="clip")[0], 0.0)
+
+    return Trains(*jax.tree.map(leaf, (bar.times, bar.payload)))
+
+
+def _bin_sums(problem: Problem, sums: _Sums, entry: TapeEntry, stop_bar: Array, entry_bar: Table | None):
+    """The cotangents of `t0`, on which the ends of the bins depend, and of the table."""
+    if problem.bins is None or sums.table is None or entry_bar is None:
+        return sums.t0, None
+    share = grid.share_of_start(entry.bin, problem.bins.ends.shape[0], stop_bar.dtype)
+    return sums.t0 + share * stop_bar, sums.table.add(
+        problem.places, entry.bin, entry.action == Action.SPANNED, entry_bar
+    )
+
+
+def _gather_back(bar: Point, place: Array, where: Array, tape: TapeEntry) -> Point:
+    """The transpose of gathering the tape entry at each place, where `where` holds."""
+    batch, units = indices(place.shape[1])[:, None], indices(place.shape[2])
+
+    def leaf(bar, tape):
+        return jnp.zeros_like(tape).at[place[..., 0], batch, units].add(bar)
+
+    return jax.tree.map(leaf, tree_where(where, bar, zeros_like(bar)), point_of(tape))

@@ -1,0 +1,237 @@
+"""The method `EventLoop`: any neuron, with an ODE solver."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..._checks import require, require_count, require_instance, require_positive
+from ..._network import Network
+from ..._neuron import AbstractNeuron, stops_at_arrivals
+from ..._routing import Train
+from ..._synapse import drive_of, evolve_filters
+from .._base import AbstractLayerMethod, Counters, Expected, LayerResult, SimulationState, spikes_first
+from .._common import rates
+from .._common.axes import add_scaled, cast, over_units, spread
+from .adjoint import AbstractAdjoint, DiscreteAdjoint, LoopOutcome
+from .dense_output import dense_output
+from .loop import is_finite
+from .problem import LoopState, Settings
+from .step import AbstractStepper, make_stepper
+from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
+
+
+class EventLoop(AbstractLayerMethod):
+    """Any neuron, by the steps of an ODE solver.
+
+    The loop steps from arrival to arrival, each neuron at its own pace, and finds spikes by root finding inside the
+    steps. Where many spikes arrive it can step across them: it divides the time into equal bins, and one step across a
+    bin takes, in place of the drive, the straight line with the same integral and first moment. The error of that
+    falls with the fourth power of the length of a bin. Bins in which the neuron spikes, or may spike, are refined: the
+    loop goes through them from arrival to arrival.
+
+    **Arguments:**
+
+    - `solver`: a Diffrax solver; by default `diffrax.Tsit5()`. Explicit Runge–Kutta methods are fastest. An implicit
+      one needs a root finder with tolerances, such as `optimistix.Newton(rtol=1e-10, atol=1e-12)`. A step whose
+      equations it does not solve is tried again, shorter.
+    - `stepsize_controller`: `diffrax.ConstantStepSize()`, which needs `dt0`, or a `diffrax.PIDController`. The error of
+      a step is the largest over the variables of a neuron, so `norm` must be the default; `dtmin` must be None.
+    - `rtol`, `atol`: short for a controller: the error of a step may be `atol + rtol * |state|`. By default 1e-9 in
+      float64 and 1e-5 in float32.
+    - `dt0`: the length of the first step, in ms; given alone, the length of every step. No step passes an arrival, but
+      those across bins.
+    - `max_steps`: the bound of the loop: how many trial steps a layer may take.
+    - `bin`: the length of a bin, in ms; the loop takes the next shorter one that divides the duration. By default a
+      20th (in float32 a 10th) of the fastest time constant of synapse and membrane, and no bins where they cannot be,
+      or would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where the slope of
+      the state is not linear in the drive, as that of [`spikax.EGRU`][]; where no more than two spikes are expected in
+      each; where `dt0`, `rtol`, `atol` or a controller is given; or where time constants or duration are traced.
+    - `adjoint`: how the loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
+
+    The lengths of steps, once chosen, are constants for the derivative, as in Diffrax.
+
+    **Raises:** `TypeError` or `ValueError` for options that contradict each other, or that the loop cannot honour.
+    """
+
+    simulates_single_layers: ClassVar[bool] = True
+
+    solver: diffrax.AbstractSolver = eqx.field(default_factory=diffrax.Tsit5)
+    stepsize_controller: diffrax.AbstractStepSizeController | None = eqx.field(default=None, kw_only=True)
+    rtol: float | None = eqx.field(default=None, kw_only=True)
+    atol: float | None = eqx.field(default=None, kw_only=True)
+    dt0: Any = eqx.field(default=None, kw_only=True)
+    max_steps: int = eqx.field(static=True, default=4096, kw_only=True)
+    bin: float | None = eqx.field(default=None, kw_only=True)
+    adjoint: AbstractAdjoint = eqx.field(default_factory=DiscreteAdjoint, kw_only=True)
+
+    def __check_init__(self):
+        _require_solver(self.solver)
+        require_instance(self.adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.DiscreteAdjoint()`.")
+        require_count(self.max_steps, "max_steps")
+        for name in ("rtol", "atol", "dt0", "bin"):
+            value = getattr(self, name)
+            if value is not None:
+                require_positive(value, name)
+                is_one = np.ndim(value) == 0 and (name == "dt0" or not isinstance(value, jax.Array))
+                require(is_one, name, "one number", value)
+        if self.stepsize_controller is not None:
+            require_controller(self.stepsize_controller)
+            for name in ("rtol", "atol"):
+                hint = "The controller has tolerances of its own."
+                require(
+                    getattr(self, name) is None, name, "None beside `stepsize_controller`", getattr(self, name), hint
+                )
+        self._require_steps(make_stepper(self.solver))
+
+    def _require_steps(self, stepper: AbstractStepper) -> None:
+        kind = type(self.solver).__name__
+        if self._has_fixed_steps(stepper):
+            hint = f"The solver {kind} estimates no error, and so cannot choose its steps."
+            hint = hint if stepper.error_order is None else "`diffrax.ConstantStepSize` has steps of the length `dt0`."
+            require(self.dt0 is not None, "dt0", "given", self.dt0, hint)
+        else:
+            name = "rtol" if self.stepsize_controller is None else "stepsize_controller"
+            hint = f"The solver {kind} estimates no error: give `dt0` alone."
+            require(stepper.error_order is not None, name, "None", getattr(self, name), hint)
+
+    def _has_fixed_steps(self, stepper: AbstractStepper) -> bool:
+        if self.stepsize_controller is not None:
+            return isinstance(self.stepsize_controller, diffrax.ConstantStepSize)
+        return self.rtol is None and self.atol is None and (self.dt0 is not None or stepper.error_order is None)
+
+    def completed(self, choose, group):
+        # Traced, so that another length does not recompile.
+        return self if self.dt0 is None else dataclasses.replace(self, dt0=jnp.asarray(self.dt0))
+
+    @property
+    def limits(self):
+        return {"max_steps": self.max_steps}
+
+    def supports_layer(self, network, name):
+        return True
+
+    def layer_grid(self, network, name, expected):
+        if self.bin is None:
+            return self._own_bins(network, name, expected)
+        obstacle = _obstacle(network, name, expected) or _nonlinearity(network, name)
+        hint = f"{obstacle} Leave `bin` out: the loop then stops at the arrivals."
+        require(not obstacle, "bin", "None for this layer", self.bin, hint)
+        # The margin is for quotients that are integers up to rounding.
+        return max(1, math.ceil(expected.duration / self.bin * (1.0 - 1e-9)))
+
+    def _own_bins(self, network: Network, name: str, expected: Expected) -> int:
+        """The number of bins that are fine enough for the float type; zero if bins do not pay."""
+        options = self.stepsize_controller, self.rtol, self.atol, self.dt0
+        if any(option is not None for option in options) or _obstacle(network, name, expected):
+            return 0
+        rate = rates.fastest(network.layers[name].neuron, network.dtype)
+        if rate is None:
+            return 0
+        # The margin is for products that are integers up to the rounding of the rate.
+        finest = expected.duration * rate * (20 if network.dtype == jnp.float64 else 10) * (1.0 - 1e-6)
+        # In multiples of 16, so that another duration rarely recompiles.
+        bins = 16 * math.ceil(finest / 16)
+        # An iteration of the loop takes about twice as long with bins.
+        pays = 2 * bins < expected.arrivals[name]
+        return bins if pays and not _nonlinearity(network, name) else 0
+
+    def simulate_layer(self, plan, received, t0, t1, grid):
+        stepper = make_stepper(self.solver)
+        control = self._control(stepper, t0, t1)
+        settings = Settings(stepper, control, plan.max_spikes, self.max_steps, plan.stop_after, grid)
+        outcome = self.adjoint.simulate(plan, received, t0, t1, settings)
+        saved = None
+        if plan.ts is not None:
+            reached = lax.stop_gradient(outcome.end.t)
+            saved = dense_output(plan.neuron, stepper, outcome.found, plan.ts, reached)
+        return _result(plan.neuron, outcome, t1, saved)
+
+    def _control(self, stepper: AbstractStepper, t0: Any, t1: Any) -> StepControl:
+        dtype = t0.dtype
+        if self._has_fixed_steps(stepper):
+            return fixed_steps(self.dt0, dtype)
+        dt0 = (t1 - t0) / 64 if self.dt0 is None else self.dt0
+        controller = self.stepsize_controller
+        if controller is None:
+            default = 1e-9 if dtype == jnp.float64 else 1e-5
+            rtol = next(option for option in (self.rtol, self.atol, default) if option is not None)
+            atol = rtol if self.atol is None else self.atol
+            controller = diffrax.PIDController(rtol=rtol, atol=atol, factormax=5.0)
+        return adaptive_steps(stepper, controller, dt0, dtype)
+
+
+def _result(neuron: AbstractNeuron, outcome: LoopOutcome, t1: Any, saved: Any) -> LayerResult:
+    end, trains = outcome.end, outcome.trains
+    ok = outcome.finished & ~end.stuck
+    stopped_at = jnp.where(ok, jnp.inf, lax.stop_gradient(end.t))
+    counters = Counters.once(
+        count=end.count[..., 0],
+        # As a sum, not `any`: JAX cannot differentiate `any` of the output of a custom rule.
+        finished=_none_of(~outcome.finished),
+        finite=is_finite(end),
+        failed_at=jnp.min(stopped_at, axis=(1, 2)),
+        iterations=outcome.iterations,
+        rejected=jnp.sum(end.rejected, axis=(1, 2), dtype=jnp.int32),
+        stuck=~_none_of(end.stuck),
+    )
+    times, payload, generation = jax.tree.map(spikes_first, (trains.times, trains.payload, trains.generation))
+    at_end = _at_the_end(neuron, end, t1)
+    state = SimulationState(*at_end, end.readiness, lax.stop_gradient(end.h), end.stuck)
+    return LayerResult(Train(times, payload, generation=generation), state, saved, counters, "EventLoop")
+
+
+def _at_the_end(neuron: AbstractNeuron, end: LoopState, t1: Any) -> tuple[Any, Any]:
+    """States and filters at `t1`, where units ended on an arrival or an event at that very time, also as that moves."""
+
+    def slopes(neuron, t, state, filters):
+        slope = cast(neuron.dynamics(t, state, drive_of(neuron.synapse, filters)), t.dtype)
+        still = jnp.zeros_like(t)
+        return slope, jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (still,), (still + 1.0,))[1]
+
+    slope = lax.stop_gradient(over_units(slopes, neuron, spread(end.t, end.count), end.state, end.filters))
+    slope = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), slope)
+    # Zero, with the derivative of the time that is left.
+    left = jnp.where(end.t >= t1, lax.stop_gradient(end.t) - end.t, 0.0)
+    return add_scaled((end.state, end.filters), left, slope)
+
+
+def _none_of(where: Any) -> Any:
+    """Whether `where` holds for no unit of a sample."""
+    return jnp.sum(jnp.where(where, 1, 0), axis=(1, 2)) == 0
+
+
+def _obstacle(network: Network, name: str, expected: Expected) -> str:
+    """Why a layer cannot have bins; empty if it can."""
+    neuron = network.layers[name].neuron
+    if stops_at_arrivals(neuron):
+        return "An arrival through a `DeltaSynapse` changes the membrane directly."
+    if any(leaf.ndim > 0 for leaf in jax.tree.leaves(eqx.filter(neuron.synapse, eqx.is_array))):
+        return "The filters differ between neurons."
+    if any(c.has_own_arrivals for c in network.incoming(name)):
+        return "Each neuron has its own arrivals, due to its synapses or their delays."
+    if expected.duration is None:
+        return "The duration is traced, and the number of bins would depend on it."
+    return ""
+
+
+def _nonlinearity(network: Network, name: str) -> str:
+    """Why the dynamics rule out bins; empty if they do not. This traces the neuron."""
+    if rates.is_linear_in_drive(network.layers[name].neuron, network.dtype):
+        return ""
+    return "The slope of the state is not linear in the drive, so the straight-line drive of a bin would change it."
+
+
+def _require_solver(solver: Any) -> None:
+    require_instance(solver, diffrax.AbstractSolver, "solver", "a Diffrax solver", "For example `diffrax.Tsit5()`.")
+    # The placeholder of Diffrax for tolerances that its own loop would fill in.
+    absent = diffrax.Kvaerno5().root_finder.rtol
+    is_whole = all(leaf is not absent for leaf in jax.tree.leaves(solver))
+    hint = "Write `root_finder=optimistix.Newton(rtol=1e-10, atol=1e-12)`, for example."
+    require(is_whole, "solver", "one with tolerances for its root finder", type(solver).__name__, hint)

@@ -1,0 +1,150 @@
+"""The method `EventQueue`: recurrent groups of linear neurons without delays, from event to event."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..._checks import require, require_count
+from ..._connection import AbstractConnection
+from ..._network import Network
+from ..._routing import SynapticInput, Train
+from ..._synapse import for_each_port
+from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult, SimulationState
+from .._common.linear_neurons import has_scalar_flow, moves_linearly
+from .._common.scalar_flow import ScalarFlow
+from .queue import Found, Given, Limits, Pool
+from .replay import find_spikes
+
+
+class EventQueue(AbstractMethod):
+    """Simulates recurrent groups of linear neurons without delays, from event to event, in closed form.
+
+    Each sample advances to the next event of any neuron of the group: an arrival, or a spike, which reaches the other
+    neurons at the same time. The neurons are linear, with one variable and one exponential synapse. Connections from
+    outside the group may have delays, but not a separate delay for each synapse.
+
+    **Arguments:**
+
+    - `max_steps`: the number of spikes of one neuron at which the simulation of a sample is stopped as failed.
+    """
+
+    simulates_single_layers: ClassVar[bool] = False
+
+    max_steps: int = eqx.field(static=True, default=4096, kw_only=True)
+
+    def __check_init__(self):
+        require_count(self.max_steps, "max_steps")
+
+    @property
+    def limits(self):
+        return {"max_steps": self.max_steps}
+
+    def supports(self, network, group):
+        connections = [c for name in group for c in network.incoming(name)]
+        are_wired = all(c.delay is None if c.source in group else not c.has_own_arrivals for c in connections)
+        neurons = [network.layers[name].neuron for name in group]
+        return are_wired and all(moves_linearly(neuron) and has_scalar_flow(neuron) for neuron in neurons)
+
+    def grid(self, network, group, expected):
+        return None
+
+    def simulate(self, group, grid):
+        plans = group.layers
+        most = tuple(plan.max_spikes for plan in plans.values())
+        wanted = tuple(plan.stop_after or 0 for plan in plans.values())
+        limits = Limits(max(most), wanted if any(wanted) else None, most, self.max_steps)
+        ts = [plan.ts for plan in plans.values() if plan.ts is not None]
+        with jax.named_scope(f"layers {', '.join(plans)}"):
+            found = find_spikes(_given(group), limits, jnp.concatenate(ts) if ts else None)
+        results = {}
+        first = saved = 0
+        for name, plan in plans.items():
+            size = group.network.layers[name].size
+            n = 0 if plan.ts is None else len(plan.ts)
+            results[name] = _result(group, plan, found, slice(first, first + size), slice(saved, saved + n))
+            first, saved = first + size, saved + n
+        # A failure of one neuron ends the sample for all neurons of the group.
+        too_many = [jnp.any(results[name].counters.count > plan.max_spikes, axis=1) for name, plan in plans.items()]
+        is_whole = found.finished & found.finite & ~jnp.any(jnp.stack(too_many), axis=0)
+        failed_at = jax.lax.stop_gradient(jnp.where(is_whole, jnp.inf, found.t))
+        return {
+            name: eqx.tree_at(lambda result: result.counters.failed_at, result, failed_at)
+            for name, result in results.items()
+        }
+
+
+def _given(group: Group) -> Given:
+    """The concatenated neurons of all layers, and the weights between them."""
+    names, network = list(group.layers), group.network
+    received = {name: group.received(name) for name in names}
+    inner = [[_matrix(network, source, target) for target in names] for source in names]
+    outer = jax.scipy.linalg.block_diag(*[jax.tree.leaves(received[name].weight)[0] for name in names])
+    weight = jnp.concatenate([outer, *(jnp.concatenate(row, axis=1) for row in inner)]).astype(group.t0.dtype)
+    for name, part in received.items():
+        hint = f"Spikes reach `{name}` with payloads, which its `gain` turns into factors of the weights."
+        require(part.gains is None, "method", "`sx.Windows()`", "`sx.EventQueue()`", hint)
+    times, source = _listed(received)
+    starts = [plan.start for plan in group.layers.values()]
+    v, x = (
+        jnp.concatenate([jax.tree.leaves(part)[0][..., 0] for part in parts], axis=1)
+        for parts in ([start.state for start in starts], [start.filters for start in starts])
+    )
+    flows = [ScalarFlow.of(plan.neuron, plan.start.state, group.t0) for plan in group.layers.values()]
+    pool = Pool.of(flows, [network.layers[name].size for name in names])
+    return Given(pool, weight, times, source, v, x, group.t0, jax.lax.stop_gradient(group.t1))
+
+
+def _result(group: Group, plan: LayerPlan, found: Found, own: slice, here: slice) -> LayerResult:
+    """The result of one layer: the neurons `own` of the group, and the saved times `here`."""
+
+    def like(tree, leaf):
+        return jax.tree.structure(tree).unflatten([leaf[..., None]])
+
+    start, times = plan.start, found.times[:, own, : plan.max_spikes]
+    # With a synaptic filter the membrane is continuous at arrivals, so no spike causes another at the same time.
+    generation = jnp.zeros(times.shape, jnp.int32) if group.is_ordered else None
+    state, filters = like(start.state, found.v[:, own]), like(start.filters, found.x[:, own])
+    end = SimulationState(state, filters, start.readiness, start.h, start.stuck)
+    saved = None
+    if plan.ts is not None and found.saved is not None:
+        v, x = (part[here, :, own] for part in found.saved)
+        saved = like(start.state, v), for_each_port(plan.neuron.synapse, x[..., None])
+    count, never = found.count[:, own], jnp.full_like(found.t, jnp.inf)
+    counters = Counters.once(count, found.finished, found.finite, never, found.iterations)
+    return LayerResult(Train(times, generation=generation), end, saved, counters, "EventQueue")
+
+
+def _matrix(network: Network, source: str, target: str) -> Float[Array, "sources targets"]:
+    """The weights from one layer of the group to another."""
+    shape = network.layers[source].size, network.layers[target].size
+    matrix = jnp.zeros(shape, network.dtype)
+    for connection in network.connections:
+        if (connection.source, connection.target) == (source, target):
+            matrix = matrix + _filled(connection)
+    return matrix
+
+
+def _filled(connection: AbstractConnection) -> Float[Array, "sources targets"]:
+    """The weights of a connection as a matrix, zero where there is no synapse."""
+    synapses = connection.synapses()
+    (weight,) = jax.tree.leaves(synapses.weight)
+    if synapses.source is None:
+        return weight
+    if synapses.exists is not None:
+        weight = jnp.where(synapses.exists, weight, jnp.zeros((), weight.dtype))
+    targets = jnp.arange(connection.shape[1], dtype=jnp.int32)
+    return jnp.zeros(connection.shape, weight.dtype).at[synapses.source, targets].add(weight)
+
+
+def _listed(received: dict[str, SynapticInput]) -> tuple[Array, Array]:
+    """All spikes from outside the group, with the indices of their weights."""
+    times, sources, first = [], [], 0
+    for part in received.values():
+        batch, _, spikes = part.times.shape
+        times.append(part.times[:, 0])
+        sources.append(jnp.broadcast_to(part.source + first, (batch, spikes)))
+        first += jax.tree.leaves(part.weight)[0].shape[0]
+    return jnp.concatenate(times, axis=1), jnp.concatenate(sources, axis=1)

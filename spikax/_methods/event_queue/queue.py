@@ -1,0 +1,377 @@
+"""The event queue: linear neurons in closed form, from event to event of the whole group.
+
+Neurons that receive from each other without delay cannot be simulated one after the other. Instead each sample advances
+from one event to the next: an arrival from outside, a spike of one of its neurons, or a time at which its states are
+saved. A spike reaches the other neurons at the same time, like an arrival.
+
+An iteration checks all neurons up to the next known event, and finds the crossing of the neuron that seems to cross
+first. This crossing is the new limit. If no other neuron may cross before the limit, the sample advances to it;
+otherwise the next iteration checks that neuron. So no spike is missed, and an iteration searches only one crossing per
+sample.
+
+The log stores the order of events, which the derivative replays, see `replay`.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .._common.arrivals import in_order
+from .._common.axes import indices
+from .._common.flow import Interval
+from .._common.root_finding.hermite import Hermite
+from .._common.root_finding.peaks import Peaks
+from .._common.scalar_flow import ScalarFlow
+
+
+class Pool(eqx.Module):
+    """The concatenated neurons of several layers."""
+
+    all: ScalarFlow  # the coefficients of all neurons, of shape `()` or `(batch, neurons)`; its `neuron` is None
+    layers: tuple[ScalarFlow, ...]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, layers: list[ScalarFlow], sizes: list[int]) -> "Pool":
+        def joined(*leaves):
+            if len(leaves) == 1:
+                return leaves[0]
+            batch = max(leaf.shape[0] if leaf.ndim else 1 for leaf in leaves)
+            return jnp.concatenate(
+                [jnp.broadcast_to(leaf, (batch, n)) for leaf, n in zip(leaves, sizes, strict=True)], axis=1
+            )
+
+        bare = [
+            ScalarFlow(None, None, of.rate, of.gain, of.constant, of.decay, of.input_jump, of.slope, of.offset)
+            for of in layers
+        ]
+        return cls(jax.tree.map(joined, *bare), tuple(layers), tuple(sizes))
+
+    def one(self, number: Int[Array, "batch 1"]) -> ScalarFlow:
+        """The coefficients of one neuron of each sample."""
+
+        def picked(leaf):
+            return jnp.take_along_axis(jnp.broadcast_to(leaf, (number.shape[0], leaf.shape[1])), number, axis=1)
+
+        return jax.tree.map(lambda leaf: picked(leaf) if leaf.ndim else leaf, self.all)
+
+    def cubic_horizon(self) -> Array:
+        """The time within which a cubic interpolant predicts crossings well."""
+        max_rate = jnp.max(jnp.abs(self.all.rate) + jnp.abs(self.all.decay))
+        return jnp.where(max_rate > 0, 0.25 / jnp.where(max_rate > 0, max_rate, 1.0), jnp.inf)
+
+    def reset(self, number: Int[Array, "batch 1"], t: Array, v: Array) -> Array:
+        """v of one neuron of each sample, directly after its spike."""
+        sample, first, after = indices(number.shape[0])[:, None], 0, v
+        for layer, size in zip(self.layers, self.sizes, strict=True):
+            place = sample, jnp.clip(number - first, 0, size - 1)
+            parameters, rest = eqx.partition(layer.neuron, eqx.is_array)
+            parameters = jax.tree.map(lambda leaf, at=place: leaf[at] if leaf.ndim else leaf, parameters)
+            one = eqx.tree_at(lambda flow: flow.neuron, layer, eqx.combine(parameters, rest))
+            after = jnp.where((number >= first) & (number < first + size), one.reset(t, v), after)
+            first += size
+        return after
+
+
+class Given(eqx.Module):
+    """The inputs on which the spikes of a group depend."""
+
+    pool: Pool
+    weight: Float[Array, "rows neurons"]  # from the sources outside the group, then from its own neurons
+    times: Float[Array, "batch spikes"]  # of the sources outside the group
+    source: Int[Array, "batch spikes"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+
+
+class Limits(eqx.Module):
+    """The limits of a simulation."""
+
+    places: int = eqx.field(static=True)  # for the spikes of each neuron
+    # A sample ends when all neurons have this number of spikes, for each layer; if None, at `t1`.
+    wanted: tuple[int, ...] | None = eqx.field(static=True)
+    most: tuple[int, ...] = eqx.field(static=True)  # the spikes per neuron that can be recorded, for each layer
+    max_steps: int = eqx.field(static=True)  # the spikes of a neuron at which its sample ends unfinished
+
+    def suffices(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
+        """Whether all neurons of a sample have as many spikes as wanted."""
+        if self.wanted is None:
+            return jnp.zeros((count.shape[0], 1), bool)
+        return jnp.all(count >= _each(self.wanted, sizes), axis=1, keepdims=True)
+
+    def overflows(self, count: Int[Array, "batch neurons"], sizes: tuple[int, ...]) -> Bool[Array, "batch 1"]:
+        """Whether a neuron of a sample has more spikes than can be recorded."""
+        return jnp.any(count > _each(self.most, sizes), axis=1, keepdims=True)
+
+    def exceeds_steps(self, count: Int[Array, "batch neurons"]) -> Bool[Array, "batch 1"]:
+        """Whether a neuron of a sample has reached `max_steps` spikes."""
+        return jnp.any(count >= self.max_steps, axis=1, keepdims=True)
+
+
+def _each(numbers: tuple[int, ...], sizes: tuple[int, ...]) -> Int[Array, " neurons"]:
+    """For each neuron, the number that belongs to its layer."""
+    return jnp.asarray(np.repeat(np.asarray(numbers, np.int32), sizes))
+
+
+class Found(eqx.Module):
+    """The spikes of the group, and its states at the times to save."""
+
+    times: Float[Array, "batch neurons places"]
+    v: Float[Array, "batch neurons"]  # at the end
+    x: Float[Array, "batch neurons"]
+    saved: tuple[Float[Array, "ts batch neurons"], Float[Array, "ts batch neurons"]] | None  # v and x
+    count: Int[Array, "batch neurons"]
+    t: Float[Array, " batch"]  # the time at which the sample ended
+    finite: Bool[Array, " batch"]
+    finished: Bool[Array, " batch"]
+    iterations: Int[Array, ""]
+
+
+class Log(eqx.Module):
+    """The events of each sample, in order.
+
+    An index counts the spikes of the sources outside, then the neurons, then the times to save. The next index after
+    these means that nothing happened.
+    """
+
+    t: Float[Array, "events batch"]
+    index: Int[Array, "events batch"]
+    number: Int[Array, "events batch"]  # of the spike, among those of its neuron
+    at_once: Bool[Array, "events batch"]  # the neuron was above its threshold at the start of the interval
+
+
+class _QueueState(eqx.Module):
+    """The state of each sample, and what is known of its next event."""
+
+    t: Float[Array, "batch 1"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+    cursor: Int[Array, "batch 1"]
+    count: Int[Array, "batch neurons"]
+    goes_on: Bool[Array, "batch 1"]
+    finite: Bool[Array, "batch 1"]
+    exceeds: Bool[Array, "batch 1"]  # ended because a neuron reached `max_steps`
+    limit: Float[Array, "batch 1"]  # no known event comes before
+    firing: Bool[Array, "batch neurons"]  # crosses at the limit
+    cleared: Bool[Array, "batch neurons"]  # does not cross before the limit
+    event: Int[Array, "batch 1"]  # the number of events so far
+    log: Log
+    times: Float[Array, "batch neurons places"]
+    saved: tuple[Array, Array] | None
+    iterations: Int[Array, ""]
+
+    def found(self) -> Found:
+        """The result, once the loop has ended."""
+        t, finite, unfinished = (part[:, 0] for part in (self.t, self.finite, self.goes_on | self.exceeds))
+        return Found(self.times, self.v, self.x, self.saved, self.count, t, finite, ~unfinished, self.iterations)
+
+
+_LOOKS = 4096
+
+
+class _Stops(eqx.Module):
+    """The fixed stops of a sample: arrivals from outside, and, after simultaneous ones, times to save."""
+
+    times: Float[Array, "batch stops"]
+    spike: Int[Array, "batch stops"]  # its index, in the order of the sources
+    reach: Float[Array, ""]  # the time within which a cubic interpolant predicts crossings well
+    t1: Float[Array, ""]
+
+    @classmethod
+    def of(cls, given: Given, ts: Float[Array, " ts"] | None) -> "_Stops":
+        times = given.times
+        if ts is not None:
+            # After all arrivals at the same time: a state is saved after the jump.
+            times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
+        ordered = in_order(times[:, None], indices(times.shape[1])[None])
+        # It only guides the search. Its lower bound limits the number of iterations for very fast neurons.
+        reach = jnp.maximum(given.pool.cubic_horizon(), (given.t1 - given.t0) / _LOOKS)
+        return cls(ordered.times[:, 0], ordered.spike[:, 0], reach, given.t1)
+
+    def time(self, cursor: Int[Array, "batch 1"]) -> Array:
+        return jnp.take_along_axis(self.times, cursor, axis=1)
+
+    def number(self, cursor: Int[Array, "batch 1"]) -> Array:
+        return jnp.take_along_axis(self.spike, cursor, axis=1)
+
+    def after(self, t: Array, cursor: Int[Array, "batch 1"]) -> Array:
+        """The end of the next interval to check: the next stop, or the reach of the cubic estimate."""
+        # Later than t, even if t + reach rounds to t.
+        ahead = jnp.maximum(t + self.reach, jnp.nextafter(t, jnp.inf))
+        return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
+
+
+def search(given: Given, ts: Array | None, limits: Limits) -> _QueueState:
+    """Finds all events, in order."""
+    batch, neurons = given.v.shape
+    stops = _Stops.of(given, ts)
+    total = given.times.shape[1] + (0 if ts is None else len(ts))
+    events = total + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
+
+    def iterate(state: _QueueState) -> _QueueState:
+        return _moved(given, _narrowed(given.pool, state), stops, limits)
+
+    zero, none = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, neurons), bool)
+    log = Log(
+        jnp.zeros((events, batch), given.v.dtype),
+        jnp.full((events, batch), total + neurons, jnp.int32),
+        jnp.zeros((events, batch), jnp.int32),
+        jnp.zeros((events, batch), bool),
+    )
+    t0 = jnp.full((batch, 1), given.t0)
+    start = _QueueState(
+        t=t0,
+        v=given.v,
+        x=given.x,
+        cursor=zero,
+        count=jnp.zeros((batch, neurons), jnp.int32),
+        goes_on=jnp.ones((batch, 1), bool),
+        finite=jnp.ones((batch, 1), bool),
+        exceeds=jnp.zeros((batch, 1), bool),
+        limit=stops.after(t0, zero),
+        firing=none,
+        cleared=none,
+        event=zero,
+        log=log,
+        times=jnp.full((batch, neurons, limits.places), jnp.inf, given.v.dtype),
+        saved=None if ts is None else (jnp.zeros((len(ts), batch, neurons), given.v.dtype),) * 2,
+        iterations=jnp.int32(0),
+    )
+
+    # Each iteration advances a sample to its next event or by the reach, or clears a neuron, or finds an earlier spike.
+    bound = min((events + 2 * _LOOKS) * (neurons + 2), 2**31 - 1)
+
+    def goes_on(state: _QueueState) -> Array:
+        return jnp.any(state.goes_on) & (state.iterations < bound)
+
+    return lax.while_loop(goes_on, iterate, start)
+
+
+def _interval(flow: ScalarFlow, state: _QueueState, limit: Array) -> tuple[Interval, Array]:
+    """The flow of all neurons up to a limit, and x at its end."""
+    v_end, x_end = flow.after(state.v, state.x, limit - state.t)
+    return Interval(state.t, state.v, state.x, limit, v_end), x_end
+
+
+def _seems_to_cross(flow: ScalarFlow, interval: Interval) -> Array:
+    """A rough estimate of when each neuron crosses, to choose which neuron to check first."""
+    h = interval.end - interval.start
+    d0 = flow.slope * flow.speed(interval.v, interval.x)
+    d1 = flow.slope * flow.speed(interval.v_end, interval.x * jnp.exp(-flow.decay * h))
+    g0, g1 = flow.condition(interval.v), flow.condition(interval.v_end)
+    return jnp.where(g0 > 0, 0.0, Hermite(h, g0, d0, g1, d1, g0).root())
+
+
+def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
+    """Checks one neuron per sample: lowers the limit to its crossing, or clears it if it does not cross."""
+    interval, _ = _interval(pool.all, state, state.limit)
+    may = Peaks(pool.all).may_cross(interval) & ~state.cleared & ~state.firing
+    number = jnp.argmin(jnp.where(may, _seems_to_cross(pool.all, interval), jnp.inf), axis=1, keepdims=True)
+    number = number.astype(jnp.int32)
+    v, x, v_end, suspect = (
+        jnp.take_along_axis(part, number, axis=1) for part in (interval.v, interval.x, interval.v_end, may)
+    )
+    one, alone = pool.one(number), Interval(interval.start, v, x, interval.end, v_end)
+    finder = Peaks(one)
+    t, happens = finder.crossing(alone, suspect & finder.crosses(alone) & state.goes_on)
+    this = indices(may.shape[1]) == number
+    earlier = happens & (t < state.limit)
+    firing = jnp.where(earlier, this, state.firing | (happens & this))
+    cleared = state.cleared | (suspect & ~happens & this)
+    limit = jnp.where(earlier, t, state.limit)
+    return eqx.tree_at(lambda s: (s.limit, s.firing, s.cleared), state, (limit, firing, cleared))
+
+
+class _NextEvent(eqx.Module):
+    """The event at the limit of each sample."""
+
+    moves: Bool[Array, "batch 1"]  # no other neuron may cross before the limit
+    fires: Bool[Array, "batch 1"]
+    arrives: Bool[Array, "batch 1"]  # a spike from outside, or a time to save
+    number: Int[Array, "batch 1"]  # of the neuron that fires
+    came: Int[Array, "batch 1"]  # the index of the arriving spike, or of the time to save
+
+    @classmethod
+    def of(cls, waits: Array, stops: "_Stops", state: _QueueState) -> "_NextEvent":
+        moves = state.goes_on & ~waits
+        fires = moves & jnp.any(state.firing, axis=1, keepdims=True)
+        arrives = moves & ~fires & (stops.time(state.cursor) <= state.limit)
+        number = jnp.argmax(state.firing, axis=1, keepdims=True).astype(jnp.int32)
+        return cls(moves, fires, arrives, number, stops.number(state.cursor))
+
+    def row(self, given: Given) -> Array:
+        """The row of the weight matrix that arrives at all neurons; one past the last row if nothing arrives."""
+        own = given.weight.shape[0] - given.v.shape[1] + self.number
+        source = jnp.take_along_axis(given.source, self.came % given.times.shape[1], axis=1)
+        is_spike = self.arrives & (self.came < given.times.shape[1])
+        return jnp.where(self.fires, own, jnp.where(is_spike, source, given.weight.shape[0]))[:, 0]
+
+    def index(self, given: Given) -> Array:
+        """The index of the event in the log."""
+        outer, neurons = given.times.shape[1], given.v.shape[1]
+        came = jnp.where(self.came < outer, self.came, self.came + neurons)
+        return jnp.where(self.fires, outer + self.number, came)
+
+
+def _moved(given: Given, state: _QueueState, stops: "_Stops", limits: Limits) -> _QueueState:
+    """Advances each sample to its limit and applies the event there, unless a neuron may cross before it."""
+    pool, flow, finder = given.pool, given.pool.all, Peaks(given.pool.all)
+    interval, x_end = _interval(flow, state, state.limit)
+    waits = jnp.any(finder.may_cross(interval) & ~state.cleared & ~state.firing, axis=1, keepdims=True)
+    now = _NextEvent.of(waits, stops, state)
+    this = (indices(given.v.shape[1]) == now.number) & now.fires
+    each = interval.v_end, finder.starts_above(interval), state.count
+    v_this, at_once, before = (jnp.take_along_axis(part, now.number, axis=1) for part in each)
+    weight = given.weight.at[now.row(given)].get(mode="fill", fill_value=0.0)
+    v = jnp.where(this, pool.reset(now.number, state.limit, v_this), interval.v_end)
+    x = x_end + flow.input_jump * weight
+    written = _written(given, state, now, Log(state.limit, now.index(given), before, at_once & now.fires), v, x)
+
+    count = state.count + this.astype(jnp.int32)
+    cursor = state.cursor + now.arrives.astype(jnp.int32)
+    firing = state.firing & jnp.where(now.fires, ~this, ~now.moves)
+    is_left = jnp.any(firing, axis=1, keepdims=True)
+    ends = now.moves & ~now.fires & ~now.arrives & (state.limit >= given.t1)
+    finite = state.finite & jnp.all(jnp.isfinite(v) & jnp.isfinite(x), axis=1, keepdims=True)
+    exceeds = limits.exceeds_steps(count)
+    ends |= (limits.suffices(count, pool.sizes) & ~is_left) | limits.overflows(count, pool.sizes)
+    return _QueueState(
+        t=jnp.where(now.moves, state.limit, state.t),
+        v=jnp.where(now.moves, v, state.v),
+        x=jnp.where(now.moves, x, state.x),
+        cursor=cursor,
+        count=count,
+        goes_on=state.goes_on & ~ends & ~exceeds & finite,
+        finite=jnp.where(state.goes_on, finite, state.finite),
+        exceeds=jnp.where(state.goes_on, exceeds & ~ends, state.exceeds),
+        limit=jnp.where(now.moves & ~is_left, stops.after(state.limit, cursor), state.limit),
+        firing=firing,
+        cleared=state.cleared & ~now.moves,
+        event=state.event + (now.fires | now.arrives).astype(jnp.int32),
+        log=written[0],
+        times=written[1],
+        saved=written[2],
+        iterations=state.iterations + 1,
+    )
+
+
+def _written(
+    given: Given, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
+) -> tuple[Log, Array, tuple[Array, Array] | None]:
+    """The log, the spike times and the saved states, updated with the event. Indices out of bounds are dropped."""
+    sample, outer = indices(given.v.shape[0]), given.times.shape[1]
+    place = jnp.where(now.fires, entry.number, state.times.shape[2])[:, 0]
+    times = state.times.at[sample, now.number[:, 0], place].set(state.limit[:, 0], mode="drop")
+    event = jnp.where(now.fires | now.arrives, state.event, state.log.t.shape[0])[:, 0]
+    log = jax.tree.map(lambda rows, new: rows.at[event, sample].set(new[:, 0], mode="drop"), state.log, entry)
+    if state.saved is None:
+        return log, times, None
+    v_rows, x_rows = state.saved
+    place = jnp.where(now.arrives & (now.came >= outer), now.came - outer, v_rows.shape[0])[:, 0]
+    saved = v_rows.at[place, sample].set(v, mode="drop"), x_rows.at[place, sample].set(x, mode="drop")
+    return log, times, saved

@@ -1,0 +1,166 @@
+"""The derivative of the event queue: the events, in their known order, as a differentiable map, and its transpose.
+
+The events are replayed in segments, without a search: first forwards, to obtain the start of each segment, and then
+backwards.
+"""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .._common.axes import indices
+from .._common.event_time import derivative_of_time
+from .._common.reverse_rule import with_reverse_rule
+from .._common.trees import add
+from .queue import Found, Given, Limits, Log, Pool, search
+
+
+def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+    """Finds the spikes of a group, differentiable in reverse mode."""
+
+    def run(smooth, _):
+        return search(*smooth, limits).found()
+
+    def forward(smooth, _):
+        end = search(*smooth, limits)
+        return end.found(), (end.log, jnp.max(end.event), end.t)
+
+    def backward(smooth, _, residual, bar):
+        return backpropagate(*smooth, *residual, bar)
+
+    return with_reverse_rule(run, forward, backward)((given, ts))
+
+
+class _Boundary(eqx.Module):
+    """The state of each sample between two events."""
+
+    t: Float[Array, "batch 1"]
+    v: Float[Array, "batch neurons"]
+    x: Float[Array, "batch neurons"]
+
+
+class _Event(eqx.Module):
+    """One event of each sample, for the replay."""
+
+    t: Float[Array, "batch 1"]
+    number: Int[Array, "batch 1"]  # of the neuron that spikes
+    fires: Bool[Array, "batch 1"]
+    at_once: Bool[Array, "batch 1"]
+    happens: Bool[Array, "batch 1"]
+    weight: Float[Array, "batch neurons"]
+
+
+def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
+    """The boundary after an event, as a differentiable map.
+
+    A spike `at_once` has the time of its cause: the event before it, or the start.
+    """
+    fixed, flow = lax.stop_gradient, pool.all
+    at_once = event.fires & event.at_once
+    v, x = flow.after(boundary.v, boundary.x, jnp.where(event.happens, event.t - boundary.t, 0.0))
+    one = pool.one(event.number)
+    v_one, x_one = (jnp.take_along_axis(part, event.number, axis=1) for part in (v, x))
+    moves = event.fires & ~event.at_once
+    cause = jnp.where(at_once, boundary.t, 0.0)
+    shift = derivative_of_time(one.condition(v_one), one.slope * one.speed(v_one, x_one), moves, cause)
+    v, x = v + shift * fixed(flow.speed(v, x)), x - shift * fixed(flow.decay * x)
+    t = jnp.where(event.happens, event.t + shift, boundary.t)
+    this = (indices(v.shape[1]) == event.number) & event.fires
+    after = pool.reset(event.number, t, jnp.take_along_axis(v, event.number, axis=1))
+    return _Boundary(t, jnp.where(this, after, v), x + flow.input_jump * event.weight)
+
+
+def _segment(given: Given, ts: Array | None, log: Log) -> _Event:
+    """The events of a part of the log, as a differentiable map."""
+    batch, neurons = given.v.shape
+    outer, saves = given.times.shape[1], 0 if ts is None else len(ts)
+    fires = (log.index >= outer) & (log.index < outer + neurons)
+    number = jnp.where(fires, log.index - outer, 0)
+    arrives = log.index < outer
+    place = jnp.where(arrives, log.index, 0)
+    sample = indices(batch)
+    t, row = log.t, jnp.where(fires, given.weight.shape[0] - neurons + number, given.weight.shape[0])
+    t = jnp.where(arrives, given.times[sample, place], t)
+    row = jnp.where(arrives, given.source[sample, place], row)
+    if ts is not None:
+        saved = log.index - outer - neurons
+        t = jnp.where((saved >= 0) & (saved < saves), ts[jnp.clip(saved, 0, saves - 1)], t)
+    weight = given.weight.at[row].get(mode="fill", fill_value=0.0)
+    parts = (t, number, fires, log.at_once, log.index < outer + neurons + saves)
+    return _Event(*(part[..., None] for part in parts), weight)
+
+
+def backpropagate(
+    given: Given, ts: Array | None, log: Log, events: Array, end: Array, bar: Found
+) -> tuple[Given, Float[Array, " ts"] | None]:
+    """The cotangents of `given` and `ts`, from those of spike times, saved states and the states at the `end`."""
+    total = log.t.shape[0]
+    length = max(8, math.isqrt(total))
+    segments = -(-total // length)
+    pad = segments * length - total
+    nothing = given.times.shape[1] + given.v.shape[1] + (0 if ts is None else len(ts))
+    log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
+    log = eqx.tree_at(lambda log: log.index, log, log.index.at[total:].set(nothing))
+    log = jax.tree.map(lambda rows: rows.reshape(segments, length, *rows.shape[1:]), log)
+    floats, static = eqx.partition((given.pool, given.weight, given.times, ts), eqx.is_inexact_array)
+
+    def segment(floats, boundary, rows):
+        pool, weight, times, ts = eqx.combine(floats, static)
+        here = eqx.tree_at(lambda given: (given.pool, given.weight, given.times), given, (pool, weight, times))
+
+        def step(boundary, event):
+            after = _replayed(pool, boundary, event)
+            return after, (after if ts is not None else after.t)
+
+        return lax.scan(step, boundary, _segment(here, ts, rows))
+
+    def to_the_end(floats, boundary):
+        pool, *_ = eqx.combine(floats, static)
+        moves = end > boundary.t
+        return pool.all.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
+
+    def ahead(carry):
+        i, boundary, boundaries = carry
+        boundaries = jax.tree.map(lambda rows, row: rows.at[i].set(row), boundaries, boundary)
+        return i + 1, segment(floats, boundary, jax.tree.map(lambda rows: rows[i], log))[0], boundaries
+
+    batch = given.v.shape[0]
+    start = _Boundary(jnp.full((batch, 1), given.t0), given.v, given.x)
+    boundaries = jax.tree.map(lambda leaf: jnp.zeros((segments, *leaf.shape), leaf.dtype), start)
+    needed = -(-events // length)
+    carry = (jnp.int32(0), start, boundaries)
+    _, last, boundaries = lax.while_loop(lambda carry: carry[0] < needed, ahead, carry)
+
+    def back(carry):
+        i, boundary_bar, floats_bar = carry
+        rows, boundary = jax.tree.map(lambda rows: rows[i - 1], (log, boundaries))
+        _, pull = jax.vjp(lambda floats, boundary: segment(floats, boundary, rows), floats, boundary)
+        more, boundary_bar = pull((boundary_bar, _cotangents(given, ts, rows, bar)))
+        return i - 1, boundary_bar, add(floats_bar, more)
+
+    _, pull_end = jax.vjp(to_the_end, floats, last)
+    floats_bar, boundary_bar = pull_end((bar.v, bar.x))
+    _, boundary_bar, floats_bar = lax.while_loop(lambda carry: carry[0] > 0, back, (needed, boundary_bar, floats_bar))
+    pool_bar, weight_bar, times_bar, ts_bar = floats_bar
+    own = {"pool": pool_bar, "weight": weight_bar, "times": times_bar, "v": boundary_bar.v, "x": boundary_bar.x}
+    return dataclasses.replace(given, **own, t0=jnp.sum(boundary_bar.t), t1=jnp.zeros_like(given.t1)), ts_bar
+
+
+def _cotangents(given: Given, ts: Array | None, rows: Log, bar: Found) -> Array | _Boundary:
+    """The cotangents of the outputs of each event of a segment: its time and, if states are saved, its states."""
+    outer, neurons = given.times.shape[1], given.v.shape[1]
+    fires = (rows.index >= outer) & (rows.index < outer + neurons) & (rows.number < bar.times.shape[2])
+    sample = indices(given.v.shape[0])
+    at = (sample, jnp.where(fires, rows.index - outer, 0), jnp.where(fires, rows.number, 0))
+    t_bar = jnp.where(fires, bar.times[at], 0.0)[..., None]
+    if ts is None or bar.saved is None:
+        return t_bar
+    place = rows.index - outer - neurons
+    is_saved = ((place >= 0) & (place < len(ts)))[..., None]
+    v_bar, x_bar = (jnp.where(is_saved, part[jnp.clip(place, 0, len(ts) - 1), sample], 0.0) for part in bar.saved)
+    return _Boundary(t_bar, v_bar, x_bar)

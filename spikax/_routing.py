@@ -1,0 +1,191 @@
+"""The routing of spikes from sources, through connections, to the arrivals at a layer."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ._checks import require
+from ._connection import AbstractConnection
+from ._network import Layer
+from ._neuron import AbstractNeuron
+from ._spikes import Events, Spikes
+from ._synapse import for_each_port, port_structure
+
+
+class Train(eqx.Module):
+    """The spikes of a source: a spike train for each of its neurons, or a list of events with channels."""
+
+    times: Float[Array, "batch n k"] | Float[Array, "batch events"]
+    payload: PyTree[Float[Array, "batch n k"]] = None
+    channel: Int[Array, "batch events"] | None = None
+    # If the order of simultaneous spikes matters: the length of the chain of simultaneous spikes that caused this one.
+    generation: Int[Array, "batch n k"] | None = None
+
+    @classmethod
+    def of(cls, spikes: Spikes | Events, dtype: Any, is_ordered: bool) -> "Train":
+        """A train with a single batch axis, in the float type of the simulation."""
+
+        def flat(leaf, axes):
+            return leaf.reshape(math.prod(leaf.shape[:-axes]), *leaf.shape[-axes:])
+
+        if isinstance(spikes, Events):
+            times = flat(spikes.times, 1).astype(dtype)
+            # A place without an event may have any channel.
+            channel = jnp.where(jnp.isfinite(times), flat(spikes.channels, 1), 0)
+            message = (
+                f"An event names a channel outside of 0 to n - 1 = {spikes.n - 1}. Check `channels`, or raise `n`."
+            )
+            channel = eqx.error_if(channel, jnp.any((channel < 0) | (channel >= spikes.n)), message)
+            return cls(times, None, channel.astype(jnp.int32), _of_inputs(times, is_ordered))
+        payload = jax.tree.map(lambda leaf: flat(leaf, 2).astype(dtype), spikes.payload)
+        times = flat(spikes.times, 2).astype(dtype)
+        return cls(times, payload, None, _of_inputs(times, is_ordered))
+
+    def first(self, k: int) -> "Train":
+        """The train with the first `k` spikes of each neuron."""
+        return jax.tree.map(lambda leaf: leaf[..., :k], self)
+
+    @property
+    def places(self) -> int:
+        """The number of places for spikes: per neuron, or in total for events."""
+        return self.times.shape[-1]
+
+
+def _of_inputs(times: Array, is_ordered: bool) -> Int[Array, "..."] | None:
+    """The generation of input spikes, -1, so that their simultaneous arrivals have generation zero."""
+    return jnp.full(times.shape, -1, jnp.int32) if is_ordered else None
+
+
+class SynapticInput(eqx.Module):
+    """The arrivals at a layer, with their weights."""
+
+    weight: PyTree[Float[Array, "sources units"]]
+    times: Float[Array, "batch lanes spikes"]
+    source: Int[Array, "samples spikes"]
+    gains: PyTree[Float[Array, "batch lanes spikes"]] | None
+    generation: Int[Array, "batch lanes spikes"] | None
+
+    def within(self, after: Array, until: Array) -> "SynapticInput":
+        """Only the arrivals later than `after` and not later than `until`."""
+        times = jnp.where((self.times > after) & (self.times <= until), self.times, jnp.inf)
+        return eqx.tree_at(lambda received: received.times, self, times)
+
+
+def route(
+    layer: Layer,
+    connections: tuple[AbstractConnection, ...],
+    trains: dict[str, Train],
+    pending: SynapticInput | None = None,
+) -> SynapticInput:
+    """The arrivals at a layer through its connections, together with the `pending` ones."""
+    first = next(iter(trains.values()))
+    like = first.times
+    if not connections and pending is None:
+        silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
+        none = jnp.zeros((1, layer.size), like.dtype)
+        weight = for_each_port(layer.neuron.synapse, none)
+        generation = None if first.generation is None else jnp.zeros(silence.shape, jnp.int32)
+        return SynapticInput(weight, silence, jnp.zeros((1, 1), jnp.int32), None, generation)
+    payloads = [trains[connection.source].payload for connection in connections]
+    gains = _gains(layer.neuron, payloads)
+    each = [_received(c, trains[c.source], gain) for c, gain in zip(connections, gains, strict=True)]
+    each += [] if pending is None else [pending]
+    return each[0] if len(each) == 1 else _joined(each)
+
+
+def _received(connection: AbstractConnection, train: Train, gains: PyTree[Array] | None) -> SynapticInput:
+    """The arrivals through one connection."""
+    synapses, dtype = connection.synapses(), train.times.dtype
+    weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
+    delay = None if synapses.delay is None else synapses.delay.astype(dtype)
+    if train.channel is not None:
+        hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
+        expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
+        require(synapses.source is None, "inputs", expectation, "`sx.Events`", hint)
+        times = train.times[:, None]
+        # All neurons receive all events of a list, possibly each after its own delay.
+        arrivals = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
+        generation = None if train.generation is None else _arriving(times, arrivals, train.generation[:, None])
+        return SynapticInput(weight, arrivals, train.channel, None, generation)
+    k = train.places
+    lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
+    slots = jax.tree.leaves(weight)[0].shape[0]
+
+    def listed(leaf):
+        """Converts (batch, n, k) to (batch, slots, lanes, k)."""
+        each = leaf[:, :, None] if synapses.source is None else leaf[:, synapses.source]
+        return jnp.broadcast_to(each, (leaf.shape[0], slots, lanes, k))
+
+    def flat(leaf):
+        return jnp.moveaxis(leaf, 2, 1).reshape(leaf.shape[0], lanes, slots * k)
+
+    times = listed(train.times)
+    if synapses.exists is not None:
+        times = jnp.where(synapses.exists[..., None], times, jnp.inf)
+    arrivals = times if delay is None else times + delay[..., None]
+    generation = None
+    if train.generation is not None:
+        generation = flat(_arriving(times, arrivals, listed(train.generation)))
+    source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None]
+    gains = jax.tree.map(lambda leaf: flat(listed(leaf)), gains)
+    return SynapticInput(weight, flat(arrivals), source, gains, generation)
+
+
+def _arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..."]:
+    """The generation of each arrival: one more than that of its spike if both are simultaneous, else zero."""
+    return jnp.where(arrivals > times, 0, generation + 1)
+
+
+def _joined(each: list[SynapticInput]) -> SynapticInput:
+    """All arrivals at a layer, merged as if through one connection."""
+    lanes = max(received.times.shape[1] for received in each)
+    samples = max(received.source.shape[0] for received in each)
+    first = 0
+    times, sources, generations = [], [], []
+    for received in each:
+        batch, _, spikes = received.times.shape
+        times.append(jnp.broadcast_to(received.times, (batch, lanes, spikes)))
+        sources.append(jnp.broadcast_to(received.source + first, (samples, spikes)))
+        if received.generation is not None:
+            generations.append(jnp.broadcast_to(received.generation, (batch, lanes, spikes)))
+        first += jax.tree.leaves(received.weight)[0].shape[0]
+    generation = jnp.concatenate(generations, axis=2) if generations else None
+    weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[received.weight for received in each])
+    gains = [received.gains for received in each]
+    if all(gain is None for gain in gains):
+        joined = None
+    else:
+        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times))
+    return SynapticInput(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined, generation)
+
+
+def _broadcast(gains: list[PyTree[Array] | None], times: list[Array]) -> list[PyTree[Array]]:
+    """The factors of all connections; 1 for sources without payload."""
+    ports = jax.tree.structure(next(gain for gain in gains if gain is not None))
+    filled = []
+    for gain, like in zip(gains, times, strict=True):
+        leaves = [jnp.ones((), like.dtype)] * ports.num_leaves if gain is None else jax.tree.leaves(gain)
+        filled.append(ports.unflatten([jnp.broadcast_to(leaf, like.shape) for leaf in leaves]))
+    return filled
+
+
+def _gains(neuron: AbstractNeuron, payloads: list[PyTree[Array]]) -> list[PyTree[Array] | None]:
+    """The factor of the weight for each spike of each source; None for sources without payload."""
+    gains = [None if payload is None else neuron.gain(payload) for payload in payloads]
+    ports = port_structure(neuron.synapse)
+    for gain in gains:
+        fits = gain is None or jax.tree.structure(gain) == ports
+        hint = f"`gain` of {type(neuron).__name__} returns one factor for each port of its synapse."
+        require(fits, "gain(payload)", f"of the structure of the synapse, {ports}", jax.tree.structure(gain), hint)
+    return [
+        None if gain is None else _as_factors(gain, jax.tree.leaves(payload)[0])
+        for gain, payload in zip(gains, payloads, strict=True)
+    ]
+
+
+def _as_factors(gain: PyTree, like: Array) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, like.dtype), like.shape), gain)

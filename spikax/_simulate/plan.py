@@ -1,0 +1,175 @@
+"""The plan of a simulation: which layers are simulated together, by which method, on which time grid."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._checks import known, require, require_instance
+from .._methods import AbstractMethod, ClosedForm, EventLoop, EventQueue, Windows
+from .._methods._base import AbstractLayerMethod, Expected
+from .._network import Network
+from .._spikes import Events, Spikes
+from .snapshot import Snapshot
+from .stopping import checked_stop, FirstSpikes
+from .validation import batch_of, checked_capacity, checked_save_times, checked_start
+
+
+class PlannedGroup(eqx.Module):
+    """Layers that are simulated together, and their method."""
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    method: AbstractMethod
+    grid: Any = eqx.field(static=True)
+
+
+class Plan(eqx.Module):
+    """The checked arguments of a simulation, except the network and its inputs."""
+
+    t0: Array
+    t1: Array
+    saveat: dict[str, Array]
+    start: Snapshot | dict[str, Any]
+    groups: tuple[PlannedGroup, ...]  # each after the groups that it receives from
+    capacity: dict[str, int] = eqx.field(static=True)
+    stop_after: dict[str, int] = eqx.field(static=True)  # the number of spikes that `until` asks for
+    pending: dict[str, int] = eqx.field(static=True)  # places for spikes in transit at the end
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether `until` may end a sample before `t1`. Not with saved states, which need the whole duration."""
+        return bool(self.stop_after) and not self.saveat
+
+    def limits(self, name: str) -> dict[str, int]:
+        """The limits of the simulation of a layer, by argument name."""
+        (group,) = (group for group in self.groups if name in group.names)
+        return {"max_spikes": self.capacity[name]} | group.method.limits
+
+
+def make_plan(
+    network: Network,
+    inputs: dict[str, Spikes | Events],
+    t0: Any,
+    t1: Any,
+    saveat: Any,
+    start: Any,
+    max_spikes: Any,
+    until: FirstSpikes | None,
+    method: Any,
+) -> Plan:
+    """Returns the plan of a simulation. Raises `TypeError` or `ValueError` for invalid arguments."""
+    dtype = network.dtype
+    batch = batch_of(next(iter(inputs.values())))
+    saveat = checked_save_times(network, saveat, t0, t1)
+    chosen = _chosen(network, method)
+    stop_after = checked_stop(until, network, tuple(names for names, _ in chosen), list(saveat))
+    duration = _duration(t0, t1)
+    expected = Expected(duration, _expected_arrivals(network, inputs))
+    groups = tuple(PlannedGroup(names, each, each.grid(network, names, expected)) for names, each in chosen)
+    start, capacity = checked_start(network, start, batch), checked_capacity(network, max_spikes)
+    return Plan(
+        jnp.asarray(t0, dtype),
+        jnp.asarray(t1, dtype),
+        {name: jnp.asarray(ts, dtype) for name, ts in saveat.items()},
+        start,
+        groups,
+        capacity,
+        stop_after,
+        _pending_places(network, inputs, start, capacity, duration),
+    )
+
+
+def _chosen(network: Network, method: Any) -> list[tuple[tuple[str, ...], AbstractMethod]]:
+    """The groups of layers with their methods: the given method, or the fastest that supports the group."""
+    if isinstance(method, Mapping):
+        for name, each in method.items():
+            require(name in network.layers, "method", f"for layers among {list(network.layers)}", name)
+            _require_method(each)
+        return [(group, _method_of(network, group, method)) for group in network.groups()]
+    if method is not None:
+        _require_method(method)
+        if not method.simulates_single_layers:
+            whole = tuple(itertools.chain(*network.groups()))
+            return [(whole, _first_supporting(network, whole, (method,)))]
+    return [
+        (group, _method_of(network, group, {} if method is None else dict.fromkeys(group, method)))
+        for group in network.groups()
+    ]
+
+
+def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, AbstractMethod]) -> AbstractMethod:
+    """The method of a group. `given` are the methods of some of its layers."""
+    own = {name: given[name] for name in group if name in given}
+    joint = [method for method in own.values() if not method.simulates_single_layers]
+    if joint:
+        same = len(joint) == len(group) and all(method is joint[0] for method in joint)
+        hint = f"The layers {list(group)} are mutually connected, so they are simulated together."
+        require(same or len(group) == 1, "method", "the same object for all of them", own, hint)
+        return _first_supporting(network, group, joint[:1])
+    if not own:
+        return _first_supporting(network, group, (ClosedForm(), EventLoop(), EventQueue(), Windows()))
+    return _first_supporting(network, group, (*own.values(), Windows(method=own)))
+
+
+def _first_supporting(
+    network: Network, group: tuple[str, ...], candidates: tuple[AbstractMethod, ...] | list[AbstractMethod]
+) -> AbstractMethod:
+    def choose(name: str) -> AbstractLayerMethod:
+        return next(method for method in (ClosedForm(), EventLoop()) if method.supports_layer(network, name))
+
+    completed = [method.completed(choose, group) for method in candidates]
+    suitable = [method for method in completed if method.supports(network, group)]
+    kinds = {name: type(network.layers[name].neuron).__name__ for name in group}
+    described = ", ".join(f"`{name}` has {kind} neurons" for name, kind in kinds.items())
+    hint = f"{described}. Without `method`, each layer takes the fastest method that supports it."
+    expectation = f"one that supports {'the layer' if len(group) == 1 else 'the layers'} {', '.join(kinds)}"
+    require(len(suitable) > 0, "method", expectation, candidates[0], hint)
+    return suitable[0]
+
+
+def _require_method(method: Any) -> None:
+    require_instance(method, AbstractMethod, "method", "a method", "For example `sx.EventLoop()`.")
+
+
+def _duration(t0: Any, t1: Any) -> float | None:
+    """`t1 - t0`, or None if it is traced."""
+    start, end = known(t0), known(t1)
+    return None if start is None or end is None else float(end) - float(start)
+
+
+def _expected_arrivals(network: Network, inputs: dict[str, Spikes | Events]) -> dict[str, int]:
+    """The expected number of arrivals at each layer: one spike per neuron, and all spikes that inputs can hold."""
+    emitted = {name: layer.size for name, layer in network.layers.items()}
+    for name, spikes in inputs.items():
+        emitted[name] = math.prod(spikes.times.shape[len(batch_of(spikes)) :])
+    return {name: sum(emitted[c.source] for c in network.incoming(name)) for name in network.layers}
+
+
+def _pending_places(
+    network: Network,
+    inputs: dict[str, Spikes | Events],
+    start: Snapshot | dict[str, Any],
+    capacity: dict[str, int],
+    duration: float | None,
+) -> dict[str, int]:
+    """The number of places for spikes in transit in a snapshot, for each source with delays.
+
+    Spikes in transit were emitted within the longest delay before the end. If delays and duration are known, so is the
+    number of simulations of this duration that emitted them. Otherwise there are places for one simulation.
+    """
+    places = {name: spikes.times.shape[-1] for name, spikes in inputs.items()} | capacity
+    found = {}
+    for source, k in places.items():
+        delays = [known(c.delay) for c in network.connections if c.source == source and c.delay is not None]
+        if not delays:
+            continue
+        before = start.places(source) if isinstance(start, Snapshot) else 0
+        parts = 1
+        if duration is not None and all(delay is not None for delay in delays):
+            parts = max(1, math.ceil(max(float(delay.max()) for delay in delays) / duration * (1.0 - 1e-9)))
+        found[source] = max(before, min(before + k, k * parts))
+    return found
