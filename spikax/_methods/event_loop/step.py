@@ -167,18 +167,15 @@ def move(
     filters: Any,
     h: Array,
     line: Line | None = None,
-    settle: Callable[[Array], Array] = lambda slope: slope,
 ) -> Step:
-    """A step of length `h`, with the drive of the synaptic filters, or of the line if given.
-
-    `settle` is applied to every slope, and must not change its value.
-    """
+    """A step of length `h`, with the drive of the synaptic filters, or of the line if given."""
 
     def field(elapsed, state):
         drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, elapsed))
         drive = drive if line is None else line.drive(elapsed, h, drive)
         slope = neuron.dynamics(t + elapsed, state, drive)
-        return jax.tree.map(lambda slope, x: settle(jnp.asarray(slope, x.dtype)), slope, state)
+        # The border of the neuron's own code, forwards and when a step is replayed: nothing of it is computed twice.
+        return jax.tree.map(lambda slope, x: compute_once(jnp.asarray(slope, x.dtype), t), slope, state)
 
     return stepper.step(field, state, h)
 
@@ -193,7 +190,7 @@ def try_step(
     line: Line | None = None,
 ) -> Trial:
     """A trial step of one neuron from `t` to `t + h`."""
-    taken = move(neuron, stepper, t, state, filters, h, line, settle=lambda slope: compute_once(slope, t))
+    taken = move(neuron, stepper, t, state, filters, h, line)
     end = jax.tree.map(lambda leaf: compute_once(leaf, t), taken.state)
     one = jnp.ones_like(t)
 
