@@ -13,8 +13,9 @@ from ._checks import as_array, require, require_count, require_instance, require
 from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
-from ._summary import as_html, as_text
+from ._summary import summary
 from ._synapse import is_synapse, port_structure
+from ._tables import as_html, as_text
 from ._types import is_parameter, resolved, stored
 
 
@@ -124,13 +125,15 @@ class Network(eqx.Module):
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The groups of mutually connected layers, each after the groups that it receives from."""
-        heard = {name: self._heard_by(name) for name in self.layers}
+        sources = {name: self._sources_of(name) for name in self.layers}
         groups: list[tuple[str, ...]] = []
         waiting = list(self.layers)
         while waiting:
             # Of the remaining layers, the one with the fewest direct and indirect sources receives only from its group.
-            first = min(waiting, key=lambda name: len(heard[name] | {name}))
-            group = tuple(name for name in waiting if name == first or (name in heard[first] and first in heard[name]))
+            first = min(waiting, key=lambda name: len(sources[name] | {name}))
+            group = tuple(
+                name for name in waiting if name == first or (name in sources[first] and first in sources[name])
+            )
             groups.append(group)
             waiting = [name for name in waiting if name not in group]
         return tuple(groups)
@@ -139,15 +142,15 @@ class Network(eqx.Module):
         """Whether a layer of the group receives from a layer of the group."""
         return any(c.source in group and c.target in group for c in self.connections)
 
-    def _heard_by(self, name: str) -> set[str]:
+    def _sources_of(self, name: str) -> set[str]:
         """The layers from which a layer receives, directly or indirectly."""
-        heard: set[str] = set()
+        sources: set[str] = set()
         waiting = [name]
         while waiting:
-            sources = {c.source for c in self.incoming(waiting.pop()) if c.source in self.layers} - heard
-            heard |= sources
-            waiting += sources
-        return heard
+            new = {c.source for c in self.incoming(waiting.pop()) if c.source in self.layers} - sources
+            sources |= new
+            waiting += new
+        return sources
 
     @property
     def dtype(self) -> Any:
@@ -177,11 +180,11 @@ class Network(eqx.Module):
         return spikes[self.outputs] if isinstance(self.outputs, str) else {name: spikes[name] for name in self.outputs}
 
     def __str__(self) -> str:
-        return as_text(self)
+        return as_text(*summary(self))
 
     def _repr_html_(self) -> str:
         """The representation in a notebook."""
-        return as_html(self)
+        return as_html(*summary(self))
 
 
 def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:

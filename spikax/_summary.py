@@ -1,16 +1,14 @@
 """The summary of a network: as text, and as a table in a notebook."""
 
-import html
-import textwrap
 from collections.abc import Sequence
-from itertools import zip_longest
-from typing import Any, NamedTuple, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from ._checks import is_number, known
+from ._tables import Row, Section
 from ._types import is_parameter, is_whole, resolved
 
 
@@ -18,47 +16,10 @@ if TYPE_CHECKING:
     from ._network import Network
 
 
-class _Row(NamedTuple):
-    """The summary of an input, a layer, or a connection."""
-
-    name: str
-    size: str
-    kind: str
-    learns: Sequence[str] = ()
-    constants: Sequence[str] = ()
-
-
-_HEAD = _Row("", "", "", ["learns"], ["constant"])
-_WIDTHS = (34, 44)  # of the last two columns, in characters; longer entries are wrapped
-
-
-def as_text(network: "Network") -> str:
-    """The inputs and layers, and below them the connections, in columns."""
-    parts = [[_cells(row) for row in rows] for rows in ([_HEAD], *_rows(network))]
-    widths = [max(len(line) for rows in parts for row in rows for line in row[i]) for i in range(len(_HEAD))]
-
-    def lines(row: list[list[str]]) -> list[str]:
-        each = zip_longest(*row, fillvalue="")
-        return [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in each
-        ]
-
-    (head,), nodes, wires = ([line for row in rows for line in lines(row)] for rows in parts)
-    return "\n".join([_title(network), head, *nodes, *(["connections"] if wires else []), *wires])
-
-
-def as_html(network: "Network") -> str:
-    """The same as an HTML table, for a notebook."""
-    left = "style='text-align: left; vertical-align: top'"
-
-    def line(row: _Row, tag: str = "td") -> str:
-        cells = [*map(_unbroken, row[:3]), _listed(row.learns), _listed(row.constants)]
-        return "<tr>" + "".join(f"<{tag} {left}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    nodes, wires = ("".join(map(line, rows)) for rows in _rows(network))
-    rule = "style='border-top: 1px solid'"
-    table = f"<thead>{line(_HEAD, 'th')}</thead><tbody>{nodes}</tbody><tbody {rule}>{wires}</tbody>"
-    return f"<div>{_title(network)}<table>{table}</table></div>"
+def summary(network: "Network") -> tuple[str, tuple[str, ...], Sequence[Section]]:
+    """The title, the columns and the sections of its table: inputs and layers, and below them the connections."""
+    nodes, wires = _rows(network)
+    return _title(network), ("", "", "", "learns", "constant"), [("", nodes), ("connections", wires)]
 
 
 def _title(network: "Network") -> str:
@@ -66,33 +27,15 @@ def _title(network: "Network") -> str:
     return f"Network: {n:,} parameter{'s' * (n != 1)}" if n else "Network: no parameters"
 
 
-def _cells(row: _Row) -> list[list[str]]:
-    """The lines of each cell."""
-    parts = (_wrapped(entries, width) for entries, width in zip((row.learns, row.constants), _WIDTHS, strict=True))
-    return [["  " + row.name if row.name else ""], [row.size], [row.kind], *parts]
-
-
-def _wrapped(entries: Sequence[str], width: int) -> list[str]:
-    lines = textwrap.wrap(_listed(entries), width, break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\xa0", " ") for line in lines] or [""]
-
-
-def _listed(entries: Sequence[str]) -> str:
-    """The entries as one text, which can be wrapped only between entries."""
-    return ", ".join(map(_unbroken, entries))
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\xa0")
-
-
-def _rows(network: "Network") -> tuple[list[_Row], list[_Row]]:
+def _rows(network: "Network") -> tuple[list[Row], list[Row]]:
     """The rows of inputs and layers, each layer after its sources, and the rows of the connections."""
-    nodes = [_Row(name, f"{size} channel{'s' * (size != 1)}", "") for name, size in network.inputs.items()]
+    nodes: list[Row] = [
+        (name, f"{size} channel{'s' * (size != 1)}", "", [], []) for name, size in network.inputs.items()
+    ]
     for name in (name for group in network.groups() for name in group):
         layer = network.layers[name]
         kind = type(layer.neuron).__name__ + (" (output)" if name in network.output_names else "")
-        nodes.append(_Row(name, f"{layer.size} neuron{'s' * (layer.size != 1)}", kind, *_parameters(layer.neuron)))
+        nodes.append((name, f"{layer.size} neuron{'s' * (layer.size != 1)}", kind, *_parameters(layer.neuron)))
     sizes = network.inputs | {name: layer.size for name, layer in network.layers.items()}
     wires = []
     for c in network.connections:
@@ -100,7 +43,7 @@ def _rows(network: "Network") -> tuple[list[_Row], list[_Row]]:
         # The index arrays of a `Sparse` are not parameters.
         both = zip(_parameters(c.weight, "weight"), _parameters(c.delay, "delay"), strict=True)
         learning, constants = ([*weight, *delay] for weight, delay in both)
-        wires.append(_Row(f"{c.source} → {c.target}", shape, type(c).__name__, learning, constants))
+        wires.append((f"{c.source} → {c.target}", shape, type(c).__name__, learning, constants))
     return nodes, wires
 
 

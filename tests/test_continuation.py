@@ -44,7 +44,11 @@ def wired(name, dtype):
 
     is_queue = isinstance(method, sx.EventQueue)
     delay = jnp.asarray(DELAYS[:, :1] if is_queue else DELAYS, dtype)
-    connections = [sx.Dense("input", "a", weights(0.3, 1.0, 3, 3), delay[:, 0] if is_queue else delay)]
+    connections = [
+        sx.Dense("input", "a", weights(0.3, 1.0, 3, 3), delay[:, 0] if is_queue else delay),
+        # Without delay: an input at the middle arrives there, too.
+        sx.Dense("input", "b", weights(0.0, 0.2, 3, 3)),
+    ]
     if recurrent:
         inner = None if is_queue else 2.5
         connections += [
@@ -54,7 +58,6 @@ def wired(name, dtype):
     else:
         connections += [
             sx.Dense("a", "b", weights(0.1, 0.8, 3, 3), delay),
-            sx.Dense("input", "b", weights(0.0, 0.2, 3, 3)),
         ]
     layers = {"a": sx.Layer(neuron, 3), "b": sx.Layer(neuron, 3)}
     return sx.Network(layers, connections, 3, "b"), method
@@ -191,3 +194,45 @@ def test_a_failed_sample_cannot_go_on_unseen(dtype):
         throw=False,
     )
     np.testing.assert_array_equal(np.asarray(second.result != sx.RESULTS.successful), failed)
+
+
+@pytest.mark.modes("float32")
+def test_all_steps_of_a_continued_simulation_have_the_length_that_is_given(dtype):
+    network = sx.sequential(1, sx.Layer(sx.LIF(), 1, weights=jnp.zeros((1, 1), dtype)), key=jax.random.key(0))
+    silent = sx.Spikes(jnp.full((1, 1), jnp.inf, dtype))
+    end = sx.simulate(network, silent, 10.0, method=sx.EventLoop(dt0=2.0)).end
+    found = sx.simulate(network, silent, 20.0, start=end, method=sx.EventLoop(dt0=0.5))
+    assert int(found.stats["output"].iterations) == 20
+
+
+@pytest.mark.modes("float32")
+def test_a_spike_at_once_is_not_emitted_again_by_another_method(dtype):
+    """A neuron that starts above its threshold spikes there, and the method that goes on knows."""
+    network = sx.sequential(1, sx.Layer(sx.LIF(), 1, weights=jnp.zeros((1, 1), dtype)), key=jax.random.key(0))
+    silent = sx.Spikes(jnp.full((1, 1), jnp.inf, dtype))
+    states = {"output": sx.LIFState(jnp.asarray(1.5, dtype))}
+    for first in (sx.ClosedForm(), sx.EventQueue(), sx.Windows(2, sx.ClosedForm())):
+        before = sx.simulate(network, silent, 5.0, start=states, method=first)
+        after = sx.simulate(network, silent, 10.0, start=before.end, method=sx.EventLoop())
+        assert int(before.stats["output"].spikes) == 1 and int(after.stats["output"].spikes) == 0
+
+
+@pytest.mark.modes("float32")
+def test_spikes_under_way_for_which_there_is_no_place_are_reported(dtype):
+    """With a delay that is traced the number of places is that of one part, here of two spikes."""
+    layers = {"a": sx.Layer(sx.LIF(bias=jnp.asarray(15.0, dtype)), 1), "b": sx.Layer(sx.LI(), 1)}
+    weight = jnp.ones((1, 1), dtype)
+    connections = [sx.Dense("input", "a", weight), sx.Dense("a", "b", weight, delay=jnp.asarray(9.0, dtype))]
+    network = sx.Network(layers, connections, 1, "b")
+    silent = sx.Spikes(jnp.full((2, 1, 1), jnp.inf, dtype))
+
+    @eqx.filter_jit
+    def part(network, t1, start):
+        return sx.simulate(network, silent, t1, start=start, max_spikes=2, throw=False)
+
+    first = part(network, jnp.asarray(2.0, dtype), None)
+    assert bool(jnp.all(first.result == sx.RESULTS.successful)) and int(first.stats["a"].spikes[0]) == 1
+    second = part(network, jnp.asarray(4.0, dtype), first.end)
+    assert bool(jnp.all(second.result == sx.RESULTS.successful))
+    third = part(network, jnp.asarray(6.0, dtype), second.end)
+    assert bool(jnp.all(third.result == sx.RESULTS.too_many_under_way))

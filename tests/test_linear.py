@@ -1,4 +1,4 @@
-"""Linear neurons of several variables and filters, parallel in time: against the event loop and finite differences."""
+"""Linear neurons of several variables and filters, in closed form: against the event loop and finite differences."""
 
 import equinox as eqx
 import jax
@@ -217,7 +217,7 @@ def test_long_and_dense_input_in_single_precision():
 
 @exact
 @pytest.mark.slow
-def test_neurons_that_listen_to_each_other():
+def test_recurrent_neurons():
     """In windows, with arrivals at the instants of the neurons' own spikes."""
     rng = np.random.default_rng(4)
     weight, inner = jnp.asarray(rng.uniform(0.0, 6.0, (3, 6))), jnp.asarray(rng.uniform(-2.0, 1.0, (6, 6)))

@@ -1,4 +1,4 @@
-"""Linear neurons, parallel in time: against the event loop, finite differences, and themselves in float32."""
+"""Linear neurons, in closed form: against the event loop, finite differences, and themselves in float32."""
 
 import diffrax
 import equinox as eqx

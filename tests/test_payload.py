@@ -56,6 +56,20 @@ def graded_network(dtype):
     return sx.Network(layers, connections, 3, "output")
 
 
+class Weighted(sx.LIF):
+    """A LIF neuron to which an arrival counts as what it carries. It carries nothing itself, and so stays linear."""
+
+    def gain(self, payload):
+        return payload
+
+
+def weighted_network(dtype, synapse=None):
+    """As `graded_network`, with outputs that are simulated in closed form."""
+    net = graded_network(dtype)
+    neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), Weighted(bias=0.2, synapse=synapse or sx.ExpSynapse(5.0)))
+    return sx.Network(net.layers | {"output": sx.Layer(neuron, 2)}, net.connections, 3, "output")
+
+
 def simulate(net, inputs, **options):
     return sx.simulate(net, inputs, T1, max_spikes=12, throw=False, **({"method": sx.EventLoop(dt0=0.5)} | options))
 
@@ -67,6 +81,9 @@ def simulate(net, inputs, **options):
         # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
         pytest.param(network, {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5)}, id="gated-arrivals"),
         pytest.param(graded_network, {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5, bin=1.0)}, id="graded-bins"),
+        pytest.param(
+            weighted_network, {"method": {"hidden": sx.EventLoop(diffrax.Heun(), dt0=0.5)}}, id="weighted-closed-form"
+        ),
     ],
 )
 def test_gradients_of_what_spikes_carry(make, options):
@@ -79,7 +96,7 @@ def test_gradients_of_what_spikes_carry(make, options):
         for spikes in sol.spikes.values():
             happened = jnp.isfinite(spikes.times)
             total += finite_sum(spikes.times, jnp.resize(factors, spikes.times.shape))
-            carried = jax.tree.leaves(spikes.payload)
+            carried = jax.tree.leaves(spikes.payload) or [jnp.zeros_like(spikes.times)]
             total += 10.0 * jnp.sum(jnp.where(happened, jnp.sin(3.0 * carried[-1] + carried[0]), 0.0))
         return total, jnp.concatenate([spikes.count.ravel() for spikes in sol.spikes.values()])
 
@@ -201,3 +218,17 @@ def test_a_gain_has_the_structure_of_the_synapse():
     net = sx.sequential(2, sx.Layer(Misfit(), 1, weights=jnp.ones((2, 1))), key=jax.random.key(0))
     with pytest.raises(ValueError, match="structure of the synapse"):
         net(sx.Spikes(jnp.ones((2, 1)), jnp.ones((2, 1))), t1=5.0)
+
+
+@pytest.mark.parametrize("synapse", [sx.ExpSynapse(5.0), sx.AlphaSynapse(3.0)], ids=["peaks", "bounds"])
+def test_factors_in_closed_form_are_those_of_the_event_loop(synapse, dtype, accurate):
+    net = weighted_network(dtype, synapse)
+    inputs = random_inputs(1, (2, 3, 4), 0.8 * T1, dtype, silent=0.1)
+    loop = sx.EventLoop(diffrax.Heun(), dt0=0.5)
+    tight = sx.EventLoop(rtol=1e-10 if dtype == jnp.float64 else 1e-6)
+    found, expected = (
+        simulate(net, inputs, method={"hidden": loop, "output": method}) for method in (sx.ClosedForm(), tight)
+    )
+    assert found.stats["output"].method == "ClosedForm"
+    assert int(jnp.sum(found.spikes["output"].count)) >= 4
+    np.testing.assert_allclose(found.spikes["output"].times, expected.spikes["output"].times, atol=accurate)

@@ -678,6 +678,14 @@ CALLS = {
             lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3, dtmin=0.1)),
         ),
         ("rtol", lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3), rtol=1e-3)),
+        (
+            "stepsize_controller",
+            lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3, icoeff=0.0)),
+        ),
+        (
+            "stepsize_controller.safety",
+            lambda: sx.EventLoop(stepsize_controller=diffrax.PIDController(1e-3, 1e-3, safety=2.0)),
+        ),
         ("dt0", lambda: sx.EventLoop(stepsize_controller=diffrax.ConstantStepSize())),
         ("adjoint", lambda: simulate(method=sx.EventLoop(adjoint="direct"))),
         ("adjoint", lambda: simulate(method=sx.EventLoop(adjoint=diffrax.DirectAdjoint()))),

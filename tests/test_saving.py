@@ -64,7 +64,7 @@ def cell():
 
 
 def loop():
-    """A layer that listens to itself through signed, masked, delayed synapses."""
+    """A recurrent layer with signed, masked, delayed synapses."""
     size, signs = 4, jnp.asarray([[1.0], [1.0], [1.0], [-1.0]])
     weight = sx.Masked(sx.Signed(0.5 * signs * jnp.ones((size, size)), signs), ~jnp.eye(size, dtype=bool))
     connections = [

@@ -171,12 +171,12 @@ def test_batch_axes(network, dtype, batch):
 
 @pytest.mark.modes("mixed")
 @pytest.mark.parametrize("batch", [(0,), (2, 0)])
-@pytest.mark.parametrize("kind", ["parallel", "loop", "one clock", "sweeps", "until"])
+@pytest.mark.parametrize("kind", ["closed form", "loop", "event queue", "sweeps", "until"])
 def test_an_empty_batch(kind, batch, dtype):
     """It gives results without samples, and a gradient of zero."""
     neuron = sx.QIF() if kind in ("loop", "sweeps") else sx.LIF()
     network, layer = single_layer(neuron, np.ones((2, 3)), dtype), sx.Layer(neuron, 3)
-    if kind in ("one clock", "sweeps"):
+    if kind in ("event queue", "sweeps"):
         loop = sx.Dense("output", "output", jnp.ones((3, 3), dtype))
         network = sx.Network({"output": layer}, [*network.connections, loop], 2, "output")
     options = {"until": sx.FirstSpikes()} if kind == "until" else {"saveat": [1.0, 2.0]}

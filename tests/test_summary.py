@@ -83,10 +83,12 @@ TEXT = """\
 Network: 12 parameters
                                             learns                             constant
   input        1 channel
-  a<b          2 neurons  LIF (output)      v_reset -0.25, bias (2,) 0.5       tau_mem Fixed (2,) 10 to 30, v_rest 0,
-                                                                               v_threshold 1, synapse.tau 5
+  a<b          2 neurons  LIF (output)      v_reset -0.25, bias (2,) 0.5       tau_mem Fixed (2,) 10 to 30,
+                                                                               v_rest 0, v_threshold 1,
+                                                                               synapse.tau 5
   out          2 neurons  ConductanceBased  neuron.synapse.inh.tau Positive 8  neuron.tau_mem 20, neuron.v_rest 0,
-                                                                               neuron.bias 0, neuron.synapse.exc.tau 5,
+                                                                               neuron.bias 0,
+                                                                               neuron.synapse.exc.tau 5,
                                                                                reversal.exc 4, reversal.inh -1
 connections
   input → a<b  1 × 2      Dense             weight (1, 2) -1 to 2,

@@ -1,4 +1,4 @@
-"""Connections of every kind, delays, and layers that listen to each other."""
+"""Connections of every kind, delays, and recurrent groups."""
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ exact = pytest.mark.float64
 
 
 def recurrent(dtype, delay=None, neuron=None, scale=1.0, seed=0):
-    """Three inputs, and a layer that listens to itself."""
+    """Three inputs, and a recurrent layer."""
     weights = {"weights": sx.init.normal(2.5 * scale, scale)}
     neuron = learning(sx.LIF(bias=0.2), N, dtype) if neuron is None else neuron
     key = jax.random.fold_in(KEY, seed)
@@ -72,7 +72,7 @@ def assert_exact(network, spikes, tolerance=1e-6, least=10, **options):
     assert max(errors.values()) < tolerance, errors
 
 
-# Two layers that listen to each other, the inputs, and themselves, with connections of every kind.
+# Two layers that receive from each other, the inputs, and themselves, with connections of every kind.
 def mixed(dtype, share=1.0):
     rng = np.random.default_rng(3)
 
@@ -130,7 +130,7 @@ def test_gradients_of_a_layer_without_delays_by_sweeps():
     assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, method=sx.Windows(6))
 
 
-# Two layers that listen to each other at once, and one of them to itself.
+# Two layers that receive from each other without delay, and one of them from itself.
 def at_once(dtype):
     rng = np.random.default_rng(6)
 
@@ -152,14 +152,14 @@ def at_once(dtype):
 
 
 @exact
-def test_gradients_with_one_clock():
+def test_gradients_with_the_event_queue():
     network = at_once(jnp.float64)
     found = run(network, inputs(jnp.float64))
     assert found.stats["a"].method == found.stats["b"].method == "EventQueue"
     assert_exact(network, inputs(jnp.float64), least=50)
 
 
-def test_one_clock_ends_at_the_first_spikes(dtype, accurate):
+def test_the_event_queue_ends_at_the_first_spikes(dtype, accurate):
     network, spikes = at_once(dtype), inputs(dtype)
     whole = run(network, spikes, saveat=None)
     for options in ({}, {"method": sx.Windows(8)}):
@@ -170,7 +170,7 @@ def test_one_clock_ends_at_the_first_spikes(dtype, accurate):
         assert int(jnp.sum(found.stats["a"].spikes)) < int(jnp.sum(whole.stats["a"].spikes))
 
 
-def test_one_clock_with_neurons_that_spike_together(dtype, accurate):
+def test_the_event_queue_with_neurons_that_spike_together(dtype, accurate):
     """Neurons that are the same, and excite each other, spike at the same instants, as often as by sweeps."""
     weight = jnp.full((N, N), 0.3, dtype)
     connections = [sx.Dense("input", "output", jnp.full((3, N), 2.0, dtype)), sx.Dense("output", "output", weight)]
@@ -182,7 +182,7 @@ def test_one_clock_with_neurons_that_spike_together(dtype, accurate):
     assert_same(found, run(network, inputs(dtype), method=sx.Windows(4)), accurate)
 
 
-def test_one_clock_reports_too_many_spikes(dtype):
+def test_the_event_queue_reports_too_many_spikes(dtype):
     """Only of the sample in which a neuron spikes too often; the other keeps its values."""
     network, spikes = recurrent(dtype), inputs(dtype)
     spikes = sx.Spikes(spikes.times.at[0, 1:].set(jnp.inf))

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -45,6 +45,10 @@ class SimulationState(eqx.Module):
         readiness = jnp.where(condition > rounding, DUE, READY).astype(jnp.int32)
         never = jnp.full((*shape[:2], 1), jnp.inf, t.dtype)
         return cls(state, filters, readiness, never, never < 0)
+
+    def moved_to(self, state: PyTree[Array], filters: PyTree[Array]) -> "SimulationState":
+        """Another state, in which no event is due, as a method without steps leaves it."""
+        return dataclasses.replace(self, state=state, filters=filters, readiness=jnp.full_like(self.readiness, READY))
 
 
 class Counters(eqx.Module):
@@ -168,16 +172,15 @@ class AbstractMethod(eqx.Module):
     def simulate(self, group: Group, grid: Any) -> dict[str, LayerResult]:
         """Simulates the layers. Returns the results by layer name."""
 
-    @property
     @abc.abstractmethod
-    def limits(self) -> dict[str, int]:
-        """The limits of its loops, by argument name."""
+    def limits(self, name: str) -> dict[str, int]:
+        """The limits of the loops that simulate a layer, by argument name."""
 
 
 class AbstractLayerMethod(AbstractMethod):
     """A method to find the spikes of a single layer, given its arrivals."""
 
-    simulates_single_layers = True
+    simulates_single_layers: ClassVar[bool] = True
 
     @abc.abstractmethod
     def supports_layer(self, network: Network, name: str) -> bool:

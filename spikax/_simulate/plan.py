@@ -47,7 +47,7 @@ class Plan(eqx.Module):
     def limits(self, name: str) -> dict[str, int]:
         """The limits of the simulation of a layer, by argument name."""
         (group,) = (group for group in self.groups if name in group.names)
-        return {"max_spikes": self.capacity[name]} | group.method.limits
+        return {"max_spikes": self.capacity[name]} | group.method.limits(name)
 
 
 def make_plan(

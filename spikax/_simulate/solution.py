@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import known
 from .._spikes import Spikes
-from .._tables import as_html, as_text
+from .._tables import as_html, as_text, Section
 from .results import CAUSES, RESULTS
 from .snapshot import Snapshot
 
@@ -94,15 +94,15 @@ class Solution(eqx.Module):
 _COLUMNS = ("layer", "method", "samples", "spikes per neuron", "most", "iterations")
 
 
-def _summary(solution: Solution) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
-    """A title, the columns, and a row for each layer."""
+def _summary(solution: Solution) -> tuple[str, tuple[str, ...], list[Section]]:
+    """A title, the columns, and a section with a row for each layer."""
     (numbers,) = (known(leaf) for leaf in jax.tree.leaves(solution.result))
     if numbers is None:
         return "Solution: traced", _COLUMNS, []
     failed = int(np.sum(solution.result != RESULTS.successful))
     ended = "all successful" if failed == 0 else f"{failed} failed"
     rows = [_row(name, solution) for name in solution.spikes]
-    return f"Solution: {numbers.size} sample{'s' if numbers.size != 1 else ''}, {ended}", _COLUMNS, rows
+    return f"Solution: {numbers.size} sample{'s' * (numbers.size != 1)}, {ended}", _COLUMNS, [("", rows)]
 
 
 def _row(name: str, solution: Solution) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._checks import require, require_instance
 from .._neuron import AbstractNeuron, Event, events_of
-from .._synapse import AbstractSynapse, DeltaSynapse, is_synapse
+from .._synapse import AbstractSynapse, is_synapse
 from .._types import Scalar
 from ..constraints import Checked, parameter
 
@@ -130,7 +130,7 @@ class MultiCompartment(AbstractNeuron):
 
     def receive(self, t, state, weight):
         membranes = self._membranes()
-        reached = [name for name, port in self.synapse.items() if isinstance(port, DeltaSynapse)]
+        reached = [name for name, port in self.synapse.items() if port.is_impulsive]
         return state | {name: membranes[name].receive(t, state[name], weight[name]) for name in reached}
 
     def internal_events(self):

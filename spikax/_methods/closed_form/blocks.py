@@ -174,9 +174,9 @@ def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
         return times, source
     inner = given.t0 + (given.t1 - given.t0) * jnp.arange(1, pieces, dtype=given.t0.dtype) / pieces
     cuts = jnp.broadcast_to(inner, (*given.received.times.shape[:2], pieces - 1))
-    nobody = jnp.full((given.received.source.shape[0], pieces - 1), given.sources, jnp.int32)
+    no_source = jnp.full((given.received.source.shape[0], pieces - 1), given.sources, jnp.int32)
     return jnp.concatenate([given.received.times, cuts], axis=2), jnp.concatenate(
-        [given.received.source, nobody], axis=1
+        [given.received.source, no_source], axis=1
     )
 
 

@@ -1,7 +1,7 @@
 """The method `ClosedForm`: linear neurons, without a solver."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array
 from ..._checks import known, require_count
 from ..._neuron import AbstractNeuron
 from ..._routing import Train
-from .._base import AbstractLayerMethod, Counters, drives_of, LayerResult, SimulationState, spikes_first
+from .._base import AbstractLayerMethod, Counters, drives_of, LayerResult, spikes_first
 from .._common.linear_neurons import at_rest, has_scalar_flow, moves_linearly
 from .._common.matrix_flow import MatrixFlow
 from .._common.root_finding.bounds import horizon_of
@@ -34,15 +34,12 @@ class ClosedForm(AbstractLayerMethod):
     - `max_steps`: the number of spikes at which the simulation of a neuron is stopped as failed.
     """
 
-    simulates_single_layers: ClassVar[bool] = True
-
     max_steps: int = eqx.field(static=True, default=4096, kw_only=True)
 
     def __check_init__(self):
         require_count(self.max_steps, "max_steps")
 
-    @property
-    def limits(self):
+    def limits(self, name):
         return {"max_steps": self.max_steps}
 
     def supports_layer(self, network, name):
@@ -66,7 +63,7 @@ class ClosedForm(AbstractLayerMethod):
         times = spikes_first(found.times[..., None])
         # With a synaptic filter the membrane is continuous at arrivals, so no spike causes another at the same time.
         generation = None if received.generation is None else jnp.zeros(times.shape, jnp.int32)
-        end = SimulationState(*found.end, plan.start.readiness, plan.start.h, plan.start.stuck)
+        end = plan.start.moved_to(*found.end)
         saved = None
         if found.saved is not None:
             states, filters = found.saved

@@ -10,7 +10,7 @@ from .._common.axes import indices
 from .._common.event_time import derivative_of_time
 from .._common.flow import AbstractFlow
 from .._common.reverse_rule import with_reverse_rule
-from .._common.trees import add
+from .._common.trees import add, zeros_like
 from .free_response import Change, entry, Knot, Knots
 from .spike_search import Record
 
@@ -87,10 +87,10 @@ def _backward(
             lambda carried, rows: jnp.where(exists, carried + entry(rows, number), 0.0), back.change, bars
         )
 
-        def redo(parts, knot, previous):
+        def updated(parts, knot, previous):
             return spike_update(eqx.combine(parts, rest), spike, knot, previous)
 
-        _, pull = jax.vjp(redo, parts, knots.at(place), record.change(number - 1, first, start))
+        _, pull = jax.vjp(updated, parts, knots.at(place), record.change(number - 1, first, start))
         parts_bar, knot, previous = pull(bar)
         sums = add(back.flow, parts_bar)
         t, v, x = back.knots.t, back.knots.v, back.knots.x
@@ -101,7 +101,7 @@ def _backward(
         )
         return _BackwardState(back.left - 1, previous, sums, scattered)
 
-    zeros = jax.tree.map(jnp.zeros_like, (Change(start, knots.v[0]), parts, knots))
+    zeros = zeros_like((Change(start, knots.v[0]), parts, knots))
     return lax.while_loop(lambda back: back.left > 0, step, _BackwardState(jnp.max(after - first), *zeros))
 
 

@@ -36,7 +36,7 @@ def start(problem: Problem, settings: Settings, start: SimulationState, t0: Arra
         arrival=arrival,
         spike=spike,
         generation=cursor,
-        h=jnp.where(jnp.isinf(start.h), settings.control.h0, start.h),
+        h=settings.control.first_length(start.h),
         stuck=start.stuck,
         ratios=jnp.ones((settings.control.memory, *t.shape), t.dtype),
         readiness=start.readiness,

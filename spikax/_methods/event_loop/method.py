@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -42,11 +42,13 @@ class EventLoop(AbstractLayerMethod):
       one needs a root finder with tolerances, such as `optimistix.Newton(rtol=1e-10, atol=1e-12)`. A step whose
       equations it does not solve is tried again, shorter.
     - `stepsize_controller`: `diffrax.ConstantStepSize()`, which needs `dt0`, or a `diffrax.PIDController`. The error of
-      a step is the largest over the variables of a neuron, so `norm` must be the default; `dtmin` must be None.
+      a step is the largest over the variables of a neuron, so `norm` must be the default; `dtmin` must be None. Unlike
+      in Diffrax, an accepted step may be followed by a shorter one.
     - `rtol`, `atol`: short for a controller: the error of a step may be `atol + rtol * |state|`. By default 1e-9 in
       float64 and 1e-5 in float32.
     - `dt0`: the length of the first step, in ms; given alone, the length of every step. No step passes an arrival, but
-      those across bins.
+      those across bins. A simulation that continues another begins with the step length that the other ended with, or
+      with `dt0` if all steps have that length.
     - `max_steps`: the bound of the loop: how many trial steps a layer may take.
     - `bin`: the length of a bin, in ms; the loop takes the next shorter one that divides the duration. By default a
       20th (in float32 a 10th) of the fastest time constant of synapse and membrane, and no bins where they cannot be,
@@ -59,8 +61,6 @@ class EventLoop(AbstractLayerMethod):
 
     **Raises:** `TypeError` or `ValueError` for options that contradict each other, or that the loop cannot honour.
     """
-
-    simulates_single_layers: ClassVar[bool] = True
 
     solver: diffrax.AbstractSolver = eqx.field(default_factory=diffrax.Tsit5)
     stepsize_controller: diffrax.AbstractStepSizeController | None = eqx.field(default=None, kw_only=True)
@@ -110,8 +110,7 @@ class EventLoop(AbstractLayerMethod):
         # Traced, so that another length does not recompile.
         return self if self.dt0 is None else dataclasses.replace(self, dt0=jnp.asarray(self.dt0))
 
-    @property
-    def limits(self):
+    def limits(self, name):
         return {"max_steps": self.max_steps}
 
     def supports_layer(self, network, name):

@@ -47,6 +47,13 @@ class StepControl(eqx.Module):
     factor_max: float = eqx.field(static=True, default=5.0)
     h_max: float | None = eqx.field(static=True, default=None)
 
+    def first_length(self, carried: Array) -> Array:
+        """The length of the first trial: `h0`, or, if an earlier simulation carried one on, that."""
+        if self.rtol is None:
+            return jnp.minimum(carried, self.h0)
+        first = jnp.where(jnp.isinf(carried), self.h0, carried)
+        return first if self.h_max is None else jnp.minimum(first, self.h_max)
+
     @property
     def memory(self) -> int:
         """The number of error ratios of earlier steps that it uses."""
@@ -84,7 +91,9 @@ class StepControl(eqx.Module):
             return jnp.where(ratio <= 1.0, jnp.minimum(4.0 * h, self.h0), 0.25 * h)
         ratios = (ratio, *earlier)
         powers = sum(jnp.log(jnp.maximum(r, 1e-10)) * -e for r, e in zip(ratios, self.exponents, strict=True))
-        length = h * jnp.clip(self.safety * jnp.exp(powers), self.factor_min, self.factor_max)
+        # After a rejected step a shorter one, whatever the ratios before it were.
+        factor_max = jnp.where(ratio <= 1.0, self.factor_max, self.safety)
+        length = h * jnp.clip(self.safety * jnp.exp(powers), self.factor_min, factor_max)
         return length if self.h_max is None else jnp.minimum(length, self.h_max)
 
 
@@ -130,6 +139,12 @@ def require_controller(controller: Any) -> None:
     hint = "The error of a step is the maximum over the variables of a neuron."
     is_default = controller.norm is optimistix.rms_norm
     require(is_default, "stepsize_controller.norm", "the default", controller.norm, hint)
+    total = controller.pcoeff + controller.icoeff + controller.dcoeff
+    hint = "Only then does a larger error shorten the step."
+    require(bool(total > 0), "stepsize_controller", "with a positive sum of its coefficients", total, hint)
+    for name in ("factormin", "safety"):
+        value = getattr(controller, name)
+        require(bool(0 < value < 1), f"stepsize_controller.{name}", "between 0 and 1", value)
     for name in ("rtol", "atol"):
         value = getattr(controller, name)
         is_number = isinstance(value, int | float) and value > 0

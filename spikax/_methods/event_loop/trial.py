@@ -191,7 +191,9 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     status = jnp.where(crosses, jnp.where(converged, _Status.CROSSES | _Status.PRECISE, _Status.CROSSES), status)
     # The three flags in one number, so that it alone is computed once.
     status = compute_once(status.astype(h.dtype), old.t).astype(jnp.int32)
-    may_peak, crosses, converged = ((status & int(kind)) != 0 for kind in list(_Status)[-3:])
+    may_peak, crosses, converged = (
+        (status & int(kind)) != 0 for kind in (_Status.MAY_PEAK, _Status.CROSSES, _Status.PRECISE)
+    )
 
     time = jnp.where(crosses, root, peak_h)
     # Bisect if an estimate leaves the bracket, and every other time in a long search, so that the search ends.

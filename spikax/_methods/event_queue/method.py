@@ -12,7 +12,7 @@ from ..._connection import AbstractConnection
 from ..._network import Network
 from ..._routing import SynapticInput, Train
 from ..._synapse import for_each_port
-from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult, SimulationState
+from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult
 from .._common.linear_neurons import has_scalar_flow, moves_linearly
 from .._common.scalar_flow import ScalarFlow
 from .queue import Found, Given, Limits, Pool
@@ -38,8 +38,7 @@ class EventQueue(AbstractMethod):
     def __check_init__(self):
         require_count(self.max_steps, "max_steps")
 
-    @property
-    def limits(self):
+    def limits(self, name):
         return {"max_steps": self.max_steps}
 
     def supports(self, network, group):
@@ -107,14 +106,15 @@ def _result(group: Group, plan: LayerPlan, found: Found, own: slice, here: slice
     # With a synaptic filter the membrane is continuous at arrivals, so no spike causes another at the same time.
     generation = jnp.zeros(times.shape, jnp.int32) if group.is_ordered else None
     state, filters = like(start.state, found.v[:, own]), like(start.filters, found.x[:, own])
-    end = SimulationState(state, filters, start.readiness, start.h, start.stuck)
     saved = None
     if plan.ts is not None and found.saved is not None:
         v, x = (part[here, :, own] for part in found.saved)
         saved = like(start.state, v), for_each_port(plan.neuron.synapse, x[..., None])
     count, never = found.count[:, own], jnp.full_like(found.t, jnp.inf)
     counters = Counters.once(count, found.finished, found.finite, never, found.iterations)
-    return LayerResult(Train(times, generation=generation), end, saved, counters, "EventQueue")
+    return LayerResult(
+        Train(times, generation=generation), start.moved_to(state, filters), saved, counters, "EventQueue"
+    )
 
 
 def _matrix(network: Network, source: str, target: str) -> Float[Array, "sources targets"]:

@@ -121,7 +121,8 @@ def backpropagate(
 
     def to_the_end(floats, boundary):
         pool, *_ = eqx.combine(floats, static)
-        moves = end > boundary.t
+        # What happens at `t1` itself moves the state there, too.
+        moves = (end > boundary.t) | (end >= given.t1)
         return pool.all.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
 
     def ahead(carry):

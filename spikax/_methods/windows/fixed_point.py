@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from .._common.reverse_rule import with_reverse_rule
+from .._common.trees import add, zeros_like
 
 
 class FixedPoint(eqx.Module):
@@ -96,10 +97,10 @@ def _solve(pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], limi
     def once(carry):
         number, bar, _, _ = carry
         floats_bar, more = pull(bar)
-        new = jax.tree.map(jnp.add, value_bar, more)
+        new = add(value_bar, more)
         return number + 1, new, floats_bar, _is_close(new, bar)
 
-    nothing = jax.tree.map(jnp.zeros_like, floats)
+    nothing = zeros_like(floats)
     _, _, floats_bar, done = lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))
     message = (
         f"The gradient of a recurrent group did not converge in {limit} sweeps, for example because the spikes of a "

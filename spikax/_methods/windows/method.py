@@ -74,10 +74,8 @@ class Windows(AbstractMethod):
             return self.method
         return {} if self.method is None else {"all": self.method}
 
-    @property
-    def limits(self):
-        inner = {name: limit for method in self._methods.values() for name, limit in method.limits.items()}
-        return inner | {"max_sweeps": self.max_sweeps}
+    def limits(self, name):
+        return self._methods[name].limits(name) | {"max_sweeps": self.max_sweeps}
 
     def completed(self, choose, group):
         given = self.method if isinstance(self.method, Mapping) else dict.fromkeys(group, self.method)
