@@ -5,11 +5,12 @@ BIN := .venv/bin
 RUN ?= runs/yin-yang
 SECONDS ?= 600
 
-.PHONY: help demo test test-float32 test-float64 test-mixed test-slow fuzz lint benchmark clean
+.PHONY: help demo test test-float32 test-float64 test-mixed test-types test-slow fuzz lint benchmark clean
 
 help:
 	@echo 'make demo       train a network on the Yin-Yang task, into $(RUN)'
 	@echo 'make test       run the tests in float32, in float64, and in float32 with x64 enabled'
+	@echo 'make test-types run the tests with checks of all annotated types and shapes'
 	@echo 'make test-slow  run the long tests, which the others leave out'
 	@echo 'make fuzz       search for wrong spikes in random networks, for SECONDS (default 600) in each float type'
 	@echo 'make lint       check style and types'
@@ -23,11 +24,15 @@ test: test-float32 test-float64 test-mixed
 
 # Most of the time goes into compilations, and these settings halve it. The long tests, and pytest called by hand, have
 # the code compiled as it is for a user.
-test-float32 test-float64 test-mixed: export XLA_FLAGS := --xla_cpu_use_fusion_emitters=false
-test-float32 test-float64 test-mixed: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
+test-float32 test-float64 test-mixed test-types: export XLA_FLAGS := --xla_cpu_use_fusion_emitters=false
+test-float32 test-float64 test-mixed test-types: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 
 test-float32 test-float64 test-mixed: test-%: .venv/test.stamp
 	SPIKAX_TEST_DTYPE=$* $(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-types: .venv/test.stamp
+	SPIKAX_TEST_TYPES=1 SPIKAX_TEST_DTYPE=mixed $(BIN)/python -m pytest -n 2 --dist loadscope
+	SPIKAX_TEST_TYPES=1 SPIKAX_TEST_DTYPE=float32 $(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-slow: .venv/test.stamp
 	SPIKAX_TEST_DTYPE=float64 $(BIN)/python -m pytest -n 2 --dist loadscope -m slow

@@ -13,7 +13,12 @@ from ._types import resolved
 
 
 def require(
-    holds: bool, name: str, expectation: str, value: Any, hint: str = "", error: type[Exception] = ValueError
+    holds: bool | np.bool_,
+    name: str,
+    expectation: str,
+    value: Any,
+    hint: str = "",
+    error: type[Exception] = ValueError,
 ) -> None:
     """Raises `error` with the expectation, the value and the hint, unless `holds`."""
     if not holds:

@@ -63,13 +63,13 @@ def _of_inputs(times: Array, is_ordered: bool) -> Int[Array, "..."] | None:
 class SynapticInput(eqx.Module):
     """The arrivals at a layer, with their weights."""
 
-    weight: PyTree[Float[Array, "sources units"]]
+    weight: PyTree[Float[Array, "sources units *neurons"]]
     times: Float[Array, "batch lanes spikes"]
     source: Int[Array, "samples spikes"]
     gains: PyTree[Float[Array, "batch lanes spikes"]] | None
     generation: Int[Array, "batch lanes spikes"] | None
 
-    def within(self, after: Array, until: Array) -> "SynapticInput":
+    def within(self, after: Array, until: Array | float) -> "SynapticInput":
         """Only the arrivals later than `after` and not later than `until`."""
         times = jnp.where((self.times > after) & (self.times <= until), self.times, jnp.inf)
         return eqx.tree_at(lambda received: received.times, self, times)
@@ -126,7 +126,7 @@ def _received(connection: AbstractConnection, train: Train, gains: PyTree[Array]
     times = listed(train.times)
     if synapses.exists is not None:
         times = jnp.where(synapses.exists[..., None], times, jnp.inf)
-    arrivals = times if delay is None else times + delay[..., None]
+    arrivals = times if delay is None else times + delay[None, ..., None]
     generation = None
     if train.generation is not None:
         generation = flat(_arriving(times, arrivals, listed(train.generation)))

@@ -37,7 +37,7 @@ class AbstractParameter(eqx.Module, _Value):
         )
 
 
-Scalar = float | Float[Array, "..."] | AbstractParameter
+Scalar = float | np.number | Float[Array | np.ndarray, "..."] | AbstractParameter
 """A number, or an array with one number for each neuron of a layer."""
 
 State = Any

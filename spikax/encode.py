@@ -106,11 +106,12 @@ def population(
     cutoff = checked(checked_finite(cutoff, "cutoff"), lambda x: (x >= 0) & (x < 1), "cutoff", "from 0 to below 1")
     values = _checked_values(values, low, high)
     t_early = _checked_times(t_early, t_late)
-    values = jnp.asarray(values)[..., None]
-    low, high = (jnp.asarray(bound, values.dtype)[..., None] for bound in (low, high))
-    distance = (high - low) / (fields - 2)
-    centres = low + (jnp.arange(fields, dtype=values.dtype) - 0.5) * distance
-    response = jnp.exp(-0.5 * (beta * (values - centres) / distance) ** 2)
+    values = jnp.asarray(values)
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, values.dtype), values.shape) for bound in (low, high))
+    distance = ((high - low) / (fields - 2))[..., None]
+    number = jnp.expand_dims(jnp.arange(fields, dtype=values.dtype), range(values.ndim))
+    centres = low[..., None] + (number - 0.5) * distance
+    response = jnp.exp(-0.5 * (beta * (values[..., None] - centres) / distance) ** 2)
     times = jnp.where(response >= cutoff, t_late - response * (t_late - t_early), jnp.inf)
     return Spikes(times.reshape(*times.shape[:-2], -1, 1))
 
@@ -272,6 +273,7 @@ def shift(spikes: Train, shape: tuple[int, int], max_shift: int, *, key: PRNGKey
 
     def moved(channel: Array, ways: Array) -> tuple[Array, Array]:
         """The channels after the shift, and whether they are inside of the image."""
+        channel = jnp.expand_dims(channel, range(ways.ndim - 1 - channel.ndim))
         row, column = channel // width + ways[0], channel % width + ways[1]
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         return jnp.where(inside, row * width + column, channel), inside

@@ -113,7 +113,7 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
     return conditions.reshape(lead)
 
 
-def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -> Float[Array, "*batch n"]:
+def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -> Float[Array, "..."]:
     r"""The times at which QIF neurons would spike if a constant current drove them after the end of the simulation.
 
     With the voltage $V$ of a phase, and the constant current $I$ in place of drive and bias,
@@ -155,11 +155,12 @@ def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -
     require_instance(state, QIFState, "state", "a `sx.QIFState`", "For example `solution.states[name]` at `t1`.")
     t1 = checked_finite(t1, "t1")
     current = checked(checked_finite(current, "current"), lambda x: x > 0.25, "current", "above 1/4")
-    kappa = jnp.sqrt(jnp.asarray(current, state.phi.dtype) - 0.25)
+    current, tau = (jnp.broadcast_to(x, state.phi.shape) for x in (current, resolved(neuron).tau_mem))
+    kappa = jnp.sqrt(current.astype(state.phi.dtype) - 0.25)
     # V = -pi cos / sin. Use `arctan2`, which is finite at a spike too, where V is infinite.
     sine, cosine = jnp.sin(jnp.pi * state.phi), jnp.cos(jnp.pi * state.phi)
     angle = jnp.arctan2(kappa * sine, -(jnp.pi * cosine + 0.5 * sine))
-    return t1 + resolved(neuron).tau_mem / kappa * angle
+    return t1 + tau / kappa * angle
 
 
 def with_pseudospikes(times: Any, pseudospikes: Any) -> Float[Array, "*batch n"]:

@@ -478,6 +478,7 @@ def test_labels_that_no_output_has_stop_the_training(dtype):
         learn(1 + np.arange(8) % 3)
 
 
+@pytest.mark.unchecked
 def test_a_silent_network_is_told_once(dtype):
     """By gradients of zero, or by a measure of what is silent."""
 

@@ -67,6 +67,7 @@ def test_yin_yang_is_reproducible_and_scales():
     np.testing.assert_allclose(yin_yang(50, 3, r_small=0.2, r_big=1.0).points, 2 * again.points)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "arguments, options, error",
     [

@@ -293,6 +293,7 @@ def test_crossings_among_dense_arrivals_in_single_precision():
     assert np.max(errors) < 5e-3 and np.median(errors) < 1e-5
 
 
+@pytest.mark.unchecked
 def test_the_choice_of_a_method(dtype):
     inputs = random_inputs(0, (2, 3), 10.0, dtype)
 
@@ -352,6 +353,7 @@ def test_until_the_first_spikes(dtype, steps):
     np.testing.assert_allclose(gradient.connections[0].weight, full_gradient.connections[0].weight, rtol=1e-5)
 
 
+@pytest.mark.unchecked
 def test_until_is_checked(dtype):
     layers = [sx.Layer(sx.LIF(), 2, weights=sx.init.normal(1.0, 0.1)) for _ in range(2)]
     network, inputs = sx.sequential(2, *layers, key=jax.random.key(0)), random_inputs(0, (2, 3), 10.0, jnp.float32)

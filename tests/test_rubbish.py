@@ -701,6 +701,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("name, call", TABLE)
 def test_rubbish_raises_our_error(name, call):
     with pytest.raises((TypeError, ValueError), match=rf"^`\.?{re.escape(name)}[^`]*` must be .*; got ") as caught:
@@ -731,6 +732,7 @@ def test_a_delta_synapse_needs_receive():
         sx.Layer(Silent(), 3)
 
 
+@pytest.mark.unchecked
 def test_errors_name_a_remedy():
     with pytest.raises(ValueError, match="Euler estimates no error.*"):
         simulate(method=sx.EventLoop(diffrax.Euler()))

@@ -185,6 +185,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "tree, options, error, complaint",
     [
@@ -204,6 +205,7 @@ def test_save_refuses(tree, options, error, complaint, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.unchecked
 def test_two_classes_of_one_name_are_refused(tmp_path):
     other = type("Leaky", (Leaky,), {"__annotations__": {}})
     with pytest.raises(ValueError, match=r"`network\[1\]` must be of the only class `Leaky`"):

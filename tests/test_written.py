@@ -71,6 +71,7 @@ def test_internal_events_of_functions(dtype):
     np.testing.assert_allclose(times[0, 0], 8.0, rtol=1e-5)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "change, error, message",
     [

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._checks import require_instance
 from .._methods import AbstractMethod
-from .._methods._common.reverse_rule import MESSAGE
+from .._methods._common.reverse_rule import broadcasting, MESSAGE
 from .._network import Network
 from .._spikes import Events, Spikes
 from .._types import resolved
@@ -79,7 +79,7 @@ def simulate(
     plan = make_plan(network, inputs, t0, t1, saveat, start, max_spikes, until, method)
     simulation = run if math.prod(batch_of(next(iter(inputs.values())))) > 0 else run_without_samples
     try:
-        solution, violations = simulation(network, inputs, plan)
+        solution, violations = broadcasting(simulation)(network, inputs, plan)
     except TypeError as error:
         # The message of JAX about forward mode names neither the simulation nor the remedy.
         if "custom_vjp" not in str(error):

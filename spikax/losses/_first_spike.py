@@ -133,9 +133,9 @@ def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -
 def _outputs(times: Any, labels: Any, t_silent: Any) -> tuple[Float[Array, "*batch n"], Bool[Array, "*batch n"]]:
     """The first spike times, with `t_silent` for silent outputs, and a mask of the outputs of the labels."""
     require_spike_times(times)
-    labels = checked_labels(labels, times, "times")[..., None]
+    labels = checked_labels(labels, times, "times")
     t_silent = checked_positive(t_silent, "t_silent")
     times = jnp.asarray(times)
     # Replace `inf` before the arithmetic: its gradient would be NaN, even behind a `where`.
     finite = jnp.where(jnp.isfinite(times), times, t_silent)
-    return finite, jnp.arange(times.shape[-1], dtype=labels.dtype) == labels
+    return finite, jax.nn.one_hot(labels, times.shape[-1], dtype=bool)

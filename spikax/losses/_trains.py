@@ -85,9 +85,10 @@ def van_rossum(spikes: Spikes, targets: Spikes, *, tau: Any, t1: Any) -> Float[A
     t1 = checked_finite(t1, "t1")
     ages = jnp.concatenate([_age(spikes, t1), _age(targets, t1)], axis=-1) / tau
     signs = jnp.where(jnp.arange(ages.shape[-1]) < spikes.times.shape[-1], 1.0, -1.0).astype(ages.dtype)
+    weight = jnp.expand_dims(jnp.outer(signs, signs), range(ages.ndim - 1))
     a, b = ages[..., :, None], ages[..., None, :]
     pairs = jnp.exp(-jnp.abs(a - b)) - jnp.exp(-(a + b))
-    return 0.5 * jnp.sum(signs[:, None] * signs * pairs, axis=(-3, -2, -1))
+    return 0.5 * jnp.sum(weight * pairs, axis=(-3, -2, -1))
 
 
 def spike_count(spikes: Spikes, *, tau: Any, t1: Any) -> Float[Array, "*batch n"]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, PyTree, UInt
 
 from .._checks import require, require_count, require_instance, require_natural
 from ..datasets import Loader
@@ -183,7 +183,7 @@ def _after_epoch(
 
 @eqx.filter_jit
 def _step(
-    network: Any, state: Any, fine: Bool[Array, ""], plan: _Plan, inputs: Any, targets: Any, place: Int[Array, "2"]
+    network: Any, state: Any, fine: Bool[Array, ""], plan: _Plan, inputs: Any, targets: Any, place: UInt[Array, "2"]
 ) -> tuple[Any, Any, Bool[Array, ""], _Report]:
     """Network and optimiser state after a step, whether all steps so far were finite, and the report of the step."""
     if plan.augment is not None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from ..._neuron import AbstractNeuron
+from ..._synapse import AbstractSynapse
 
 
 class Places(eqx.Module):
@@ -49,8 +50,8 @@ def with_unit_axes(neuron: AbstractNeuron, batch: int) -> AbstractNeuron:
     return jax.tree.map(leaf, neuron)
 
 
-def over_units(function: Callable, neuron: AbstractNeuron, *arguments: PyTree[Array]) -> Any:
-    """Maps `function(neuron, *arguments)`, written for one neuron, over batch, units and neurons.
+def over_units(function: Callable, neuron: AbstractNeuron | AbstractSynapse, *arguments: PyTree[Array]) -> Any:
+    """Maps `function(neuron, *arguments)`, written for one neuron or synapse, over batch, units and neurons.
 
     The parameters of `neuron` are shared (shape `()`) or have these three axes.
     """

@@ -43,7 +43,7 @@ class Subset(eqx.Module):
         """The places of the units; unused ones point to the first unit."""
         return Places(*(jnp.where(self.exists, at, 0)[..., None] for at in (self.sample, self.unit)))
 
-    def gather(self, tree: PyTree[Array], leads: PyTree[int] = 0) -> PyTree[Array]:
+    def gather(self, tree: PyTree, leads: PyTree[int] = 0) -> PyTree[Array]:
         """The entries of these units, from arrays with the axes `(batch, units, ...)` after `leads` other axes."""
 
         def one(lead, part):
@@ -61,8 +61,8 @@ class Subset(eqx.Module):
 
         return jax.tree.map(one, leads, tree, new)
 
-    def take(self, tree: PyTree[Array]) -> PyTree[Array]:
-        """The entries of these neurons. Arrays with a single entry for all samples and units stay shared."""
+    def take(self, tree: PyTree) -> PyTree:
+        """The entries of these neurons, on the last two axes. Arrays with one entry for all neurons stay shared."""
 
         def of_neuron(leaf):
             # A parameter is shared, or has the axes `(batch, units, 1)`.

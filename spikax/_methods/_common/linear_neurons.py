@@ -39,7 +39,7 @@ def has_scalar_flow(neuron: AbstractNeuron) -> bool:
     return isinstance(neuron.synapse, AbstractSynapse) and all(map(is_one_number, (state, filters)))
 
 
-def is_one_number(tree: PyTree[Array]) -> bool:
+def is_one_number(tree: PyTree[Array | jax.ShapeDtypeStruct]) -> bool:
     """Whether a tree with the axes `(batch, units, 1)` holds one number for each neuron."""
     return [leaf.ndim for leaf in jax.tree.leaves(tree)] == [3]
 

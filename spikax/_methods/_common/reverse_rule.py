@@ -15,6 +15,11 @@ MESSAGE = (
 )
 
 
+# A decorator. The methods broadcast as NumPy does: coefficients `(batch, units)` with states that have leading axes.
+# This allows it where the user has set `jax_numpy_rank_promotion="raise"` for their own code.
+broadcasting = jax.numpy_rank_promotion("allow")
+
+
 def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> Callable[..., PyTree]:
     """The function `run(arguments, constants)` with a custom rule for reverse mode.
 
@@ -35,13 +40,16 @@ def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> C
             return eqx.combine(floats, rest), constants
 
         @jax.custom_vjp
+        @broadcasting
         def rule(floats, others):
             return run(*whole(floats, others))
 
+        @broadcasting
         def ahead(floats, others):
             output, residual = forward(*whole(_once(floats), others))
             return output, (floats, others, residual)
 
+        @broadcasting
         def back(saved, output_bar):
             floats, others, residual = saved
             # JAX may return a constant as a Python number.

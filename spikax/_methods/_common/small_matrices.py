@@ -94,7 +94,7 @@ def balance(matrix: Array) -> Array:
     n = matrix.shape[-4]
     diagonal = jnp.abs(matrix) * jnp.eye(n, dtype=matrix.dtype)[..., None, None]
     others = jnp.abs(matrix) - diagonal
-    rate = jnp.max(diagonal, axis=(-4, -3))
+    rate = jnp.max(diagonal, axis=(-4, -3))[None]
 
     def once(log_d, _):
         scaled = others * jnp.exp2(log_d[..., None, :, :, :] - log_d[..., :, None, :, :])

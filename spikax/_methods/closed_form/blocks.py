@@ -189,8 +189,8 @@ def _block_length(given: Given, arrivals: int, width: int) -> int:
 class _Arriving(eqx.Module):
     """What may arrive in a block, and what its spikes depend on smoothly."""
 
-    times: Float[Array, "arrivals batch lanes"]
-    gains: PyTree[Float[Array, "arrivals batch lanes"]] | None
+    times: Float[Array, "*blocks arrivals batch lanes"]
+    gains: PyTree[Float[Array, "*blocks arrivals batch lanes"]] | None
 
 
 def _block(

@@ -16,8 +16,8 @@ class Knots(eqx.Module):
     """
 
     t: Float[Array, "knots batch lanes"]  # one lane per unit, or a single one
-    v: Float[Array, "knots batch units"]
-    x: Float[Array, "knots batch units"]
+    v: Float[Array, "knots *v batch units"]
+    x: Float[Array, "knots *x batch units"]
 
     def start(self, shape: tuple[int, ...]) -> Array:
         """The start time of the block, for each neuron."""
@@ -48,8 +48,8 @@ class Knot(eqx.Module):
     """One knot of each neuron."""
 
     t: Float[Array, "batch units"]
-    v: Float[Array, "batch units"]
-    x: Float[Array, "batch units"]
+    v: Float[Array, "*v batch units"]
+    x: Float[Array, "*x batch units"]
 
     def free(self, flow: AbstractFlow, t: Array) -> tuple[Array, Array]:
         """The free response at a time between this knot and the next."""
@@ -59,8 +59,8 @@ class Knot(eqx.Module):
 class Change(eqx.Module):
     """The change due to the last spike of each neuron in this block; zero before the first spike."""
 
-    t: Float[Array, "batch units"]
-    jump: Float[Array, "batch units"]
+    t: Float[Array, "*spikes batch units"]
+    jump: Float[Array, "*spikes_v batch units"]
 
     @classmethod
     def none(cls, t: Array, v: Array) -> "Change":
@@ -76,8 +76,8 @@ class Boundary(eqx.Module):
     """The state of each neuron between two blocks."""
 
     t: Float[Array, "batch lanes"]
-    v: Float[Array, "batch units"]
-    x: Float[Array, "batch units"]
+    v: Float[Array, "*v batch units"]
+    x: Float[Array, "*x batch units"]
 
 
 class Block(eqx.Module):

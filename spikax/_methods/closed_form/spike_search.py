@@ -22,10 +22,10 @@ from .free_response import Block, Change, entry
 class Record(eqx.Module):
     """All spikes of a layer, by number: time, change, and the knot of their block before them."""
 
-    t: Float[Array, "spikes batch units"]
-    jump: Float[Array, "spikes batch units"]
-    place: Int[Array, "spikes batch units"]
-    at_once: Bool[Array, "spikes batch units"]
+    t: Float[Array, "*spikes batch units"]
+    jump: Float[Array, "*spikes_v batch units"]
+    place: Int[Array, "*spikes batch units"]
+    at_once: Bool[Array, "*spikes batch units"]
 
     @classmethod
     def empty(cls, spikes: int, v: Array) -> "Record":

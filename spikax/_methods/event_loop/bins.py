@@ -54,9 +54,9 @@ class Table(eqx.Module):
 
 
 class Line(eqx.Module):
-    """The straight-line drive of one neuron in a bin. Where `whole` holds, it replaces the drive of the filters."""
+    """The straight-line drive of neurons in a bin. Where `whole` holds, it replaces the drive of the filters."""
 
-    whole: Bool[Array, ""]
+    whole: Bool[Array, "*neurons"]
     mean: PyTree[Array]
     rise: PyTree[Array]
 

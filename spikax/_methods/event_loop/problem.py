@@ -73,7 +73,7 @@ class Problem(eqx.Module):
 class Point(eqx.Module):
     """A point of the simulation: the time, the membrane states and the synaptic filters of each unit."""
 
-    t: Float[Array, "batch units 1"]
+    t: Float[Array, "*ts batch units 1"]
     state: PyTree[Array]
     filters: PyTree[Array]
 
@@ -121,9 +121,9 @@ class LoopState(eqx.Module):
 class Trains(eqx.Module):
     """The spikes of all neurons, and their payloads."""
 
-    times: Float[Array, "spikes batch units neurons"]
+    times: Float[Array, "*spikes batch units neurons"]
     payload: PyTree[Array]
-    generation: Int[Array, "spikes batch units neurons"] | None = None  # if the order of simultaneous spikes matters
+    generation: Int[Array, "*spikes batch units neurons"] | None = None  # if the order of simultaneous spikes matters
 
 
 class TapeEntry(eqx.Module):

@@ -50,7 +50,7 @@ def attempt_step(problem: Problem, settings: Settings, old: LoopState) -> Attemp
     ratio = jnp.where(_all_finite((trial.slope, trial.g1, trial.d1)), ratio, jnp.inf)
     parts = trial.g0, trial.d0, trial.g1, trial.d1, trial.magnitude
     g0, *others = map(jnp.stack, parts)
-    ends = Hermite(h + jnp.zeros_like(g0), g0, *others)
+    ends = Hermite(jnp.broadcast_to(h, g0.shape), g0, *others)
     return Attempt(moving, stop, h, trial, ends, compute_once(ratio, old.t), view)
 
 

@@ -39,20 +39,20 @@ def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) ->
 class _Boundary(eqx.Module):
     """The state of each sample between two events."""
 
-    t: Float[Array, "batch 1"]
-    v: Float[Array, "batch neurons"]
-    x: Float[Array, "batch neurons"]
+    t: Float[Array, "*segments batch 1"]
+    v: Float[Array, "*segments batch neurons"]
+    x: Float[Array, "*segments batch neurons"]
 
 
 class _Event(eqx.Module):
     """One event of each sample, for the replay."""
 
-    t: Float[Array, "batch 1"]
-    number: Int[Array, "batch 1"]  # of the neuron that spikes
-    fires: Bool[Array, "batch 1"]
-    at_once: Bool[Array, "batch 1"]
-    happens: Bool[Array, "batch 1"]
-    weight: Float[Array, "batch neurons"]
+    t: Float[Array, "*events batch 1"]
+    number: Int[Array, "*events batch 1"]  # of the neuron that spikes
+    fires: Bool[Array, "*events batch 1"]
+    at_once: Bool[Array, "*events batch 1"]
+    happens: Bool[Array, "*events batch 1"]
+    weight: Float[Array, "*events batch neurons"]
 
 
 def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:

@@ -128,9 +128,9 @@ def _own_count(network: Network, group: tuple[str, ...], duration: float | None)
 class _Window(eqx.Module):
     """A time window, open at its start and closed at its end. The first window is closed at both ends."""
 
-    start: Float[Array, ""]
-    end: Float[Array, ""]
-    after: Float[Array, ""]  # the start, or -inf for the first window
+    start: Float[Array, "*windows"]
+    end: Float[Array, "*windows"]
+    after: Float[Array, "*windows"]  # the start, or -inf for the first window
 
 
 class _Context(eqx.Module):
