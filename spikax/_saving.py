@@ -37,7 +37,7 @@ def save(path: str | os.PathLike, network: Any, options: Mapping[str, Any] | Non
     """Saves a network to a file, with the options of its simulation.
 
     ```python
-    sx.save("network.zip", network, {"t1": 60.0, "max_spikes": 16, "solver": diffrax.Tsit5(), "rtol": 1e-7})
+    sx.save("network.zip", network, {"t1": 60.0, "max_spikes": 16, "method": sx.EventLoop(rtol=1e-7)})
     network, options = sx.load("network.zip")
     spikes = network(inputs, **options)  # the same spikes, to the bit
     ```

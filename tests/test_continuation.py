@@ -135,6 +135,19 @@ def test_the_gradient_is_that_of_one_long_simulation(name):
 
 
 @pytest.mark.modes("float32")
+def test_where_a_simulation_is_cut_has_no_derivative(dtype):
+    network, method = wired("closed form", dtype)
+    early, late = split(input_times(dtype))
+
+    def loss(middle):
+        first = sx.simulate(network, early, middle, max_spikes=24, method=method)
+        second = sx.simulate(network, late, T1, start=first.end, max_spikes=24, method=method)
+        return finite_sum(second.spikes["b"].times, 1.0)
+
+    assert jax.jit(jax.grad(loss))(jnp.asarray(MIDDLE, dtype)) == 0.0
+
+
+@pytest.mark.modes("float32")
 def test_a_stream_in_equal_parts_compiles_once(dtype):
     """The snapshot keeps its shape from the second part on, with delays longer than a part."""
     network, method = wired("closed form", dtype)

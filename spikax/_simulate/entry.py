@@ -42,7 +42,7 @@ def simulate(
     - `network`: the network.
     - `inputs`: the input spikes, [`spikax.Spikes`][] or [`spikax.Events`][], with any leading batch axes. For several
       inputs, a dictionary of them by name.
-    - `t1`: the end of the simulation, in ms.
+    - `t1`: the end of the simulation, in ms. Results have no derivative with respect to it.
 
     **Other arguments:**
 

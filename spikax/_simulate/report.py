@@ -173,7 +173,8 @@ def _snapshot(
         layer = LayerSnapshot.of(result.end, batch)
         layers[name] = eqx.tree_at(lambda layer: layer.state, layer, jax.tree.map(marked, layer.state))
     layers = {name: layers[name] for name in plan.capacity}
-    return Snapshot.of(plan.t1, layers, pending, batch)
+    # No spike before `t1` depends on it: it has no derivative, neither as an end nor as a start.
+    return Snapshot.of(lax.stop_gradient(plan.t1), layers, pending, batch)
 
 
 def _public(leaf: Array, batch: tuple[int, ...]) -> Array:

@@ -28,8 +28,16 @@ def conditions_along(
 
 
 def magnitudes(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, ...]:
-    """The magnitude of the terms of each condition. Its rounding error is the machine epsilon times this."""
-    return tuple(map(jnp.abs, conditions_along(neuron, t, state, jnp.abs(t), jax.tree.map(jnp.abs, state))[1]))
+    """The magnitude of the terms of each condition, Σ |∂g/∂x x|. Its rounding error is the machine epsilon times this.
+
+    Constant terms need not count: where the condition is about zero, they are as large as the others.
+    """
+    slopes = jax.jacrev(lambda at: conditions(neuron, *at))((t, state))
+
+    def magnitude(slope):
+        return sum(jnp.sum(jnp.abs(d * x)) for d, x in zip(*map(jax.tree.leaves, (slope, (t, state))), strict=True))
+
+    return tuple(map(magnitude, slopes))
 
 
 def payload_of(neuron: AbstractNeuron, t: Array, state: PyTree, filters: PyTree) -> PyTree:
