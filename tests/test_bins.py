@@ -398,7 +398,9 @@ def test_many_arrivals_at_neurons_that_are_not_linear_in_the_drive(dtype):
 
 
 @exact
-@pytest.mark.parametrize("how", [{"bin": 0.5}, {}], ids=["bins", "arrivals"])
+@pytest.mark.parametrize(
+    "how", [pytest.param({"bin": 0.5}, id="bins", marks=pytest.mark.slow), pytest.param({}, id="arrivals")]
+)
 def test_a_few_neurons_that_take_longer_than_most_spike_as_they_do_alone(how):
     rng = np.random.default_rng(4)
     neurons, busy = 500, 20

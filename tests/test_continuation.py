@@ -30,6 +30,8 @@ METHODS = {
 # The others share their code with one of these.
 LONG = ("matrix exponential", "internal events", "windows, event loop")
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+LONG_GRADIENTS = (*LONG, "closed form", "impulses")
+GRADED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG_GRADIENTS else name for name in METHODS]
 
 
 def wired(name, dtype):
@@ -86,7 +88,7 @@ def in_two(network, method, times, **options):
     return first, sx.simulate(network, late, T1, start=first.end, max_spikes=24, method=method, **options)
 
 
-@pytest.mark.modes("float32", "float64")
+@pytest.mark.float64
 @pytest.mark.parametrize("name", NAMES)
 def test_two_simulations_are_one_long_one(name, dtype, close):
     network, method = wired(name, dtype)
@@ -112,7 +114,7 @@ def test_two_simulations_are_one_long_one(name, dtype, close):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRADED)
 def test_the_gradient_is_that_of_one_long_simulation(name):
     network, method = wired(name, jnp.float64)
     floats, static = eqx.partition((network, input_times(jnp.float64)), eqx.is_inexact_array)

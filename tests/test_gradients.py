@@ -250,7 +250,8 @@ def test_transformations_agree():
 
     def value(network, times):
         options = {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5), "max_spikes": 12, "throw": False}
-        return finite_sum(sx.simulate(network, sx.Spikes(times), T1, **options).spikes["output"].times, factors)
+        found = sx.simulate(network, sx.Spikes(times), T1, **options).spikes["output"].times
+        return finite_sum(found, np.broadcast_to(factors, found.shape))
 
     arrays, static = eqx.partition(network, eqx.is_array)
 

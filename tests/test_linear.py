@@ -10,6 +10,7 @@ from scipy.linalg import expm
 import spikax as sx
 from spikax._methods._common.flow import Interval
 from spikax._methods._common.matrix_flow import MatrixFlow
+from spikax._methods._common.reverse_rule import broadcasting
 from spikax._methods._common.root_finding.bounds import Bounds
 from spikax._methods._common.small_matrices import exp_minus_one
 
@@ -131,6 +132,7 @@ def ringing():
 
 
 @exact
+@broadcasting
 def test_no_crossing_of_an_oscillation_is_missed(ringing):
     """Not in short intervals, and not in those of several periods whose ends are below the threshold."""
     search, v_at = ringing
@@ -155,6 +157,7 @@ def test_no_crossing_of_an_oscillation_is_missed(ringing):
 
 
 @exact
+@broadcasting
 def test_a_peak_that_barely_crosses(ringing):
     search, v_at = ringing
     s = np.arctan(40.0 * np.pi / 4.0) * 4.0 / np.pi
@@ -175,6 +178,7 @@ def test_a_peak_that_barely_crosses(ringing):
     ],
     ids=["defective", "stiff", "oscillating"],
 )
+@broadcasting
 def test_the_exponential_and_its_derivative(matrix):
     matrix, s = np.asarray(matrix), np.asarray([0.0, 1e-9, 0.01, 0.3, 20.0])
 

@@ -13,6 +13,9 @@ import spikax as sx
 from .helpers import single_layer
 
 
+pytestmark = pytest.mark.modes("float32", "float64")  # `test_dtypes` has all neurons in the mode `mixed`
+
+
 TAU_SYN = 4.0
 SYNAPSE = sx.ExpSynapse(TAU_SYN)
 CHANNELS, NEURONS, SAVED = 5, 2, 4

@@ -18,6 +18,7 @@ from .test_gradients import assert_exact, case, graded
 
 T1 = 30.0
 SAVED = (21.1, 0.0, 5.0, 12.3, T1)
+pytestmark = pytest.mark.modes("float32", "float64")
 exact = pytest.mark.float64
 
 
@@ -127,7 +128,13 @@ def test_many_arrivals_in_several_blocks():
 
 
 @exact
-@pytest.mark.parametrize("neuron", [sx.LIF(v_threshold=jnp.linspace(0.8, 1.2, 100)), sx.ALIF()], ids=["lif", "alif"])
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        pytest.param(sx.LIF(v_threshold=jnp.linspace(0.8, 1.2, 100)), id="lif"),
+        pytest.param(sx.ALIF(), id="alif", marks=pytest.mark.slow),
+    ],
+)
 def test_neurons_that_are_followed_in_groups_spike_as_they_do_alone(neuron):
     rng = np.random.default_rng(4)
     network = single_layer(neuron, rng.uniform(-1.0, 1.3, (80, 100)), jnp.float64)

@@ -80,7 +80,12 @@ def simulate(net, inputs, **options):
     [
         # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
         pytest.param(network, {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5)}, id="gated-arrivals"),
-        pytest.param(graded_network, {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5, bin=1.0)}, id="graded-bins"),
+        pytest.param(
+            graded_network,
+            {"method": sx.EventLoop(diffrax.Heun(), dt0=0.5, bin=1.0)},
+            id="graded-bins",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             weighted_network, {"method": {"hidden": sx.EventLoop(diffrax.Heun(), dt0=0.5)}}, id="weighted-closed-form"
         ),

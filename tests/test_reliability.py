@@ -148,7 +148,9 @@ def wired(neuron, inner, dtype):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "matrix exponential" else n for n in METHODS]
+)
 def test_every_array_that_enters_has_a_gradient(name):
     """Weights, input times, `t0`, `saveat` and initial states: of spikes and of saved states."""
     neuron, inner, options = METHODS[name]

@@ -14,6 +14,8 @@ from .helpers import finite_sum, learning, random_inputs, worst_derivative
 T1 = 40.0
 N = 5
 KEY = jax.random.key(0)
+# One network of all connections runs in the mode `mixed`.
+pytestmark = pytest.mark.modes("float32", "float64")
 exact = pytest.mark.float64
 
 
@@ -97,6 +99,7 @@ def mixed(dtype, share=1.0):
     return sx.Network(layers, connections, 3, ["a", "c"])
 
 
+@pytest.mark.modes("float64", "mixed")
 def test_a_network_of_all_connections(dtype, accurate):
     """Outputs by name; the methods and windows that were chosen; and no dependence on the windows."""
     network = mixed(dtype)
@@ -113,6 +116,7 @@ def test_a_network_of_all_connections(dtype, accurate):
 
 
 @exact
+@pytest.mark.slow
 def test_gradients_of_a_network_of_all_connections():
     assert_exact(mixed(jnp.float64), inputs(jnp.float64), method=sx.Windows(6, sx.EventLoop(dt0=0.5)), least=30)
 
@@ -126,6 +130,7 @@ def test_gradients_of_a_layer_with_delays(shape):
 
 
 @exact
+@pytest.mark.slow
 def test_gradients_of_a_layer_without_delays_by_sweeps():
     assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, method=sx.Windows(6))
 
@@ -202,6 +207,7 @@ def test_gradients_of_a_recurrent_layer_in_the_event_loop(delay):
     assert_exact(network, inputs(jnp.float64), method=sx.Windows(8, sx.EventLoop(dt0=0.5)))
 
 
+@exact
 @pytest.mark.parametrize("delay", [None, 2.0])
 def test_windows_and_methods_agree(delay, dtype, accurate):
     network, spikes = recurrent(dtype, delay), inputs(dtype)

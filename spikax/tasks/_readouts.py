@@ -92,7 +92,7 @@ class Logits(AbstractReadout):
         logits = solution.states["output"].v
         codes = jnp.asarray(self.codes, logits.dtype)
         loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, codes[labels]), axis=(1, 2))
-        fits = jnp.all((logits[:, None] > 0.0) == (codes == 1.0), axis=(2, 3))
+        fits = jnp.all((logits[:, None] > 0.0) == (codes[None] == 1.0), axis=(2, 3))
         named = jnp.where(jnp.any(fits, axis=1), jnp.argmax(fits, axis=1), -1)
         return loss + self.price * _activity(solution.spikes["hidden"], settings.duration), named
 
