@@ -79,12 +79,12 @@ def route(
     layer: Layer,
     connections: tuple[AbstractConnection, ...],
     trains: dict[str, Train],
-    pending: SynapticInput | None = None,
+    earlier: SynapticInput | None = None,
 ) -> SynapticInput:
-    """The arrivals at a layer through its connections, together with the `pending` ones."""
+    """The arrivals at a layer through its connections, together with those of `earlier` spikes."""
     first = next(iter(trains.values()))
     like = first.times
-    if not connections and pending is None:
+    if not connections and earlier is None:
         silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
         none = jnp.zeros((1, layer.size), like.dtype)
         weight = for_each_port(layer.neuron.synapse, none)
@@ -93,7 +93,7 @@ def route(
     payloads = [trains[connection.source].payload for connection in connections]
     gains = _gains(layer.neuron, payloads)
     each = [_received(c, trains[c.source], gain) for c, gain in zip(connections, gains, strict=True)]
-    each += [] if pending is None else [pending]
+    each += [] if earlier is None else [earlier]
     return each[0] if len(each) == 1 else _joined(each)
 
 

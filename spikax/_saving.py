@@ -201,7 +201,7 @@ class _Reader(NamedTuple):
             case {"array": str(name), "of": ("jax" | "numpy" | "scalar") as of, "dtype": dtype, "shape": shape, **rest}:
                 _expect(not rest, f"its description of `{name}` has unknown entries")
                 return self._array(name, of, dtype, shape)
-        raise ValueError(f"its description has a part that stands for nothing: {str(node)[:80]}")
+        raise ValueError(f"its description has a part of an unknown form: {str(node)[:80]}")
 
     def _module(self, name: str, fields: dict[str, Any]) -> eqx.Module:
         kind = self.classes.get(name) or _found(name)

@@ -27,7 +27,7 @@ LEVELS = [
     ["_simulate"],
     ["_saving"],
     ["decode", "losses", "silence", "encode", "datasets", "train"],
-    ["plot", "nir"],
+    ["plot"],
     ["tasks"],
     ["__main__"],
 ]

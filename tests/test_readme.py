@@ -58,7 +58,7 @@ def test_the_network_of_the_readme_has_a_gradient_and_shows_its_states(scope):
 
 
 def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
-    layer = sx.Layer(scope["Adapting"](), 1, weights=sx.init.constant(3.0))
+    layer = sx.Layer(scope["AdaptiveLIF"](), 1, weights=sx.init.constant(3.0))
     network = sx.sequential(1, layer, key=jax.random.key(0))
     inputs = sx.Spikes(jnp.arange(0.0, 60.0, 3.0)[None])
     solution = sx.simulate(network, inputs, t1=80.0, saveat=jnp.array([80.0]), max_spikes=32)
@@ -67,11 +67,14 @@ def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
 
 
 def test_the_neurons_of_the_page_on_extending(capsys):
-    """The network from functions learns; the template is that of the page, and agrees with the functions."""
+    """The network from functions learns; the template is that of the page, and agrees with the functions.
+
+    Both methods find the same spikes with the synapse.
+    """
     if MODE != "float32":
         pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "extending.md").read_text()
-    functions, template, check = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    functions, template, check, synapse = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert template == (ROOT / "docs" / "template.py").read_text()
     names: dict = {"history": []}
     short = functions.replace("1000", "64").replace("range(100)", "range(25)").replace("50", "20")
@@ -83,10 +86,13 @@ def test_the_neurons_of_the_page_on_extending(capsys):
     exec(compile(check, "extending.md", "exec"), names)
     assert " ".join(capsys.readouterr().out.split()) in " ".join(page.split())
 
-    def spikes(neuron):
-        layer = sx.Layer(neuron, 1, weights=sx.init.constant(3.0))
+    def spikes(layer, method=None):
         network = sx.sequential(1, layer, key=jax.random.key(0))
-        return network(sx.Spikes(jnp.arange(0.0, 60.0, 3.0)[None]), t1=80.0, max_spikes=16).times
+        inputs = sx.Spikes(jnp.arange(0.0, 60.0, 3.0)[None])
+        return network(inputs, t1=80.0, max_spikes=16, method=method).times
+
+    def spikes_of(neuron):
+        return spikes(sx.Layer(neuron, 1, weights=sx.init.constant(3.0)))
 
     written = sx.neuron_from(
         initial_state=names["neuron"].start,
@@ -95,7 +101,12 @@ def test_the_neurons_of_the_page_on_extending(capsys):
         reset=names["neuron"].functions["reset"],
         parameters={"tau_mem": 20.0, "step": 0.2},
     )
-    assert jnp.array_equal(spikes(written), spikes(names["Adapting"]()))
+    assert jnp.array_equal(spikes_of(written), spikes_of(names["Adapting"]()))
+
+    exec(compile(synapse, "extending.md", "exec"), names)
+    exact, stepped = (spikes(names["layer"], method) for method in (sx.ClosedForm(), sx.EventLoop()))
+    assert int(jnp.isfinite(exact).sum()) > 2
+    np.testing.assert_allclose(stepped, exact, rtol=0.0, atol=1e-2)
 
 
 def test_the_page_on_training(monkeypatch, tmp_path):

@@ -246,7 +246,7 @@ def tampered(tmp_path):
         ("spikax.LIF", "diffrax.Tsit5", "has the fields"),
         ("spikax.LIF", "spikax.AbstractNeuron", "has the fields"),
         ('"v_reset"', '"v_rest"', "has the fields"),
-        ('"class"', '"klass"', "has a part that stands for nothing"),
+        ('"class"', '"klass"', "has a part of an unknown form"),
         ("arrays/0.npy", "arrays/1.npy", "no item named 'arrays/1.npy'"),
         ("arrays/0.npy", "network.json", "magic string"),
         ("[\n          3\n        ]", "[4]", r"is float\d\d\[3\], and is described as float\d\d\[4\]"),

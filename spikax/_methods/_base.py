@@ -100,7 +100,7 @@ class LayerPlan(eqx.Module):
 
     neuron: AbstractNeuron  # its arrays have the shape `()`, or the leading axes `(batch, units, 1)`
     start: SimulationState
-    pending: SynapticInput | None  # arrivals from spikes before the start
+    earlier_arrivals: SynapticInput | None  # from spikes that were under way at the start
     ts: Float[Array, " ts"] | None  # the times at which states and drives are saved
     max_spikes: int = eqx.field(static=True)  # the number of spikes per neuron that can be recorded
     stop_after: int | None = eqx.field(static=True)  # the number of spikes after which a neuron stops
@@ -130,7 +130,7 @@ class Group(eqx.Module):
         """The arrivals at a layer from outside the group, and from the trains `inside` of its own layers."""
         trains = self.outside | (inside or {})
         connections = tuple(c for c in self.network.incoming(name) if c.source in trains)
-        return route(self.network.layers[name], connections, trains, self.layers[name].pending)
+        return route(self.network.layers[name], connections, trains, self.layers[name].earlier_arrivals)
 
     @property
     def is_ordered(self) -> bool:

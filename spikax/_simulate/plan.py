@@ -37,7 +37,7 @@ class Plan(eqx.Module):
     groups: tuple[PlannedGroup, ...]  # each after the groups that it receives from
     capacity: dict[str, int] = eqx.field(static=True)
     stop_after: dict[str, int] = eqx.field(static=True)  # the number of spikes that `until` asks for
-    pending: dict[str, int] = eqx.field(static=True)  # places for spikes in transit at the end
+    places_under_way: dict[str, int] = eqx.field(static=True)  # for the spikes that are under way at the end
 
     @property
     def ends_early(self) -> bool:
@@ -79,12 +79,12 @@ def make_plan(
         groups,
         capacity,
         stop_after,
-        _pending_places(network, inputs, start, capacity, duration),
+        _places_under_way(network, inputs, start, capacity, duration),
     )
 
 
 def _chosen(network: Network, method: Any) -> list[tuple[tuple[str, ...], AbstractMethod]]:
-    """The groups of layers with their methods: the given method, or the fastest that supports the group."""
+    """The groups of layers with their methods: the given method, or the first that supports the group."""
     if isinstance(method, Mapping):
         for name, each in method.items():
             require(name in network.layers, "method", f"for layers among {list(network.layers)}", name)
@@ -125,7 +125,7 @@ def _first_supporting(
     suitable = [method for method in completed if method.supports(network, group)]
     kinds = {name: type(network.layers[name].neuron).__name__ for name in group}
     described = ", ".join(f"`{name}` has {kind} neurons" for name, kind in kinds.items())
-    hint = f"{described}. Without `method`, each layer takes the fastest method that supports it."
+    hint = f"{described}. Without `method`, each layer takes the first method that supports it."
     expectation = f"one that supports {'the layer' if len(group) == 1 else 'the layers'} {', '.join(kinds)}"
     require(len(suitable) > 0, "method", expectation, candidates[0], hint)
     return suitable[0]
@@ -149,16 +149,16 @@ def _expected_arrivals(network: Network, inputs: dict[str, Spikes | Events]) -> 
     return {name: sum(emitted[c.source] for c in network.incoming(name)) for name in network.layers}
 
 
-def _pending_places(
+def _places_under_way(
     network: Network,
     inputs: dict[str, Spikes | Events],
     start: Snapshot | dict[str, Any],
     capacity: dict[str, int],
     duration: float | None,
 ) -> dict[str, int]:
-    """The number of places for spikes in transit in a snapshot, for each source with delays.
+    """The number of places for the spikes under way in a snapshot, for each source with delays.
 
-    Spikes in transit were emitted within the longest delay before the end. If delays and duration are known, so is the
+    Spikes under way were emitted within the longest delay before the end. If delays and duration are known, so is the
     number of simulations of this duration that emitted them. Otherwise there are places for one simulation.
     """
     places = {name: spikes.times.shape[-1] for name, spikes in inputs.items()} | capacity

@@ -47,7 +47,7 @@ class RESULTS(eqx.Enumeration):
         "Or `t1` lies before `t0`, or a time of `saveat` is not between them."
     )
     too_many_under_way = (
-        "At the end, more spikes of a neuron were in transit than `Solution.end` has places for. "
+        "At the end, more spikes of a neuron were under way than `Solution.end` has places for. "
         "Raise `max_spikes`, or make each simulation longer than the longest delay."
     )
 

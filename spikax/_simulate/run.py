@@ -42,11 +42,11 @@ def run(network: Network, inputs: dict[str, Spikes | Events], plan: Plan) -> tup
         found = group.method.simulate(Group(network, layers, trains, short.t0, short.t1), group.grid)
         trains |= {name: result.train for name, result in found.items()}
         results |= found
-    under_way = {name: _under_way(network, name, trains[name], plan) for name in plan.pending}
-    crowded = [too_many for _, too_many in under_way.values()]
-    pending = {name: train for name, (train, _) in under_way.items()}
-    invalid = invalid, violations, jnp.any(jnp.stack([*crowded, jnp.zeros_like(invalid)]), axis=0)
-    return reported(network, plan, trains, results, pending, invalid, batch), violations
+    left = {name: _under_way(network, name, trains[name], plan) for name in plan.places_under_way}
+    under_way = {name: train for name, (train, _) in left.items()}
+    too_many_under_way = jnp.stack([jnp.zeros_like(invalid), *(too_many for _, too_many in left.values())])
+    invalid = invalid, violations, jnp.any(too_many_under_way, axis=0)
+    return reported(network, plan, trains, results, under_way, invalid, batch), violations
 
 
 def run_without_samples(
@@ -90,7 +90,7 @@ def _layer_plan(network: Network, name: str, batch: int, plan: Plan, group: Plan
     return LayerPlan(
         neuron,
         _start(network, name, batch, plan, neuron),
-        _pending(network, name, plan),
+        _earlier_arrivals(network, name, plan),
         plan.saveat.get(name),
         places,
         plan.stop_after.get(name, bound),
@@ -110,8 +110,8 @@ def _start(network: Network, name: str, batch: int, plan: Plan, neuron: Any) -> 
     return SimulationState.of(neuron, state, plan.t0)
 
 
-def _pending(network: Network, name: str, plan: Plan) -> SynapticInput | None:
-    """The arrivals at a layer from spikes that were in transit at the start."""
+def _earlier_arrivals(network: Network, name: str, plan: Plan) -> SynapticInput | None:
+    """The arrivals at a layer from spikes that were under way at the start."""
     before = plan.start.trains(plan.t0.dtype) if isinstance(plan.start, Snapshot) else {}
     connections = tuple(c for c in network.incoming(name) if c.source in before and c.delay is not None)
     if not connections:
@@ -125,4 +125,4 @@ def _under_way(network: Network, source: str, train: Train, plan: Plan) -> tuple
     longest = lax.stop_gradient(jnp.max(jnp.stack([jnp.asarray(delay, plan.t0.dtype) for delay in delays])))
     before = plan.start.trains(plan.t0.dtype).get(source) if isinstance(plan.start, Snapshot) else None
     recorded = train.first(plan.capacity[source]) if source in plan.capacity else train
-    return spikes_under_way(recorded, before, longest, plan.t1, plan.pending[source])
+    return spikes_under_way(recorded, before, longest, plan.t1, plan.places_under_way[source])

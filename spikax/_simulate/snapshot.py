@@ -61,18 +61,18 @@ class Snapshot(eqx.Module):
 
     t: Float[Array, ""]
     layers: dict[str, LayerSnapshot]
-    pending: dict[str, Train]  # spikes that have not yet arrived everywhere, by source name
+    under_way: dict[str, Train]  # spikes that have not yet arrived everywhere, by source name
 
     @classmethod
     def of(
-        cls, t: Array, layers: dict[str, LayerSnapshot], pending: dict[str, Train], batch: tuple[int, ...]
+        cls, t: Array, layers: dict[str, LayerSnapshot], under_way: dict[str, Train], batch: tuple[int, ...]
     ) -> "Snapshot":
         """A snapshot with the batch axes of the inputs."""
-        shaped = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), pending)
+        shaped = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), under_way)
         return cls(t, layers, shaped)
 
     def trains(self, dtype: Any) -> dict[str, Train]:
-        """The spikes in transit, with one batch axis."""
+        """The spikes under way, with one batch axis."""
 
         def flat(train):
             axes = 2 if train.channel is None else 1
@@ -83,7 +83,7 @@ class Snapshot(eqx.Module):
 
             return jax.tree.map(leaf, train)
 
-        return {name: flat(train) for name, train in self.pending.items()}
+        return {name: flat(train) for name, train in self.under_way.items()}
 
     @property
     def states(self) -> dict[str, PyTree[Array]]:
@@ -91,8 +91,8 @@ class Snapshot(eqx.Module):
         return {name: layer.state for name, layer in self.layers.items()}
 
     def places(self, source: str) -> int:
-        """The number of places for spikes of a source."""
-        return self.pending[source].places if source in self.pending else 0
+        """The number of places for the spikes of a source that are under way."""
+        return self.under_way[source].places if source in self.under_way else 0
 
     def require_fit(self, network: Network, batch: tuple[int, ...]) -> None:
         """Raises `ValueError` unless the snapshot is of this network, with these batch axes."""
@@ -127,7 +127,7 @@ def spikes_under_way(
         leaf = jnp.take_along_axis(leaf, order, axis=-1)[..., :places]
         return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, max(0, short))], constant_values=empty)
 
-    too_many = jnp.sum(jnp.isfinite(times), axis=-1) > places
+    is_over = jnp.sum(jnp.isfinite(times), axis=-1) > places
     rest = jax.tree.map(lambda leaf: picked(leaf, 0), (whole.payload, whole.channel, whole.generation))
-    is_crowded = jnp.any(too_many.reshape(len(times), -1), axis=1)
-    return Train(picked(times, jnp.inf), *rest), is_crowded
+    too_many = jnp.any(is_over.reshape(len(times), -1), axis=1)
+    return Train(picked(times, jnp.inf), *rest), too_many

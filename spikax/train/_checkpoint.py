@@ -18,7 +18,7 @@ from .._version import __version__
 from ._epoch import Epoch
 
 
-FORMAT = 1  # of a checkpoint; one more whenever a file of before cannot be read as it was meant
+FORMAT = 1  # of a checkpoint. Raise it when older files cannot be read any more.
 LAST, BEST = "last.eqx", "best.eqx"
 
 
@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
 
 
 def identity(network: Any, state: Any, **others: Any) -> dict[str, Any]:
-    """What a training is of, in JSON: two with different identities cannot go on from each other's checkpoints.
+    """What identifies a training, in JSON: two with different identities cannot go on from each other's checkpoints.
 
     It has the structure of the network with its constants, that of the optimiser's state, and what else is given.
     """
@@ -64,7 +64,7 @@ def write(directory: Path, train_state: TrainState, identity: Mapping[str, Any])
 
 
 def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> TrainState:
-    """Where the training in a directory stands; `start`, where it has not begun.
+    """The state of the training in a directory; `start` if it has not begun.
 
     Raises `ValueError` for a checkpoint of another training or of another format, and for a file that is none.
     """

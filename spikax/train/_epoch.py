@@ -20,5 +20,5 @@ class Epoch(NamedTuple):
 
     @property
     def score(self) -> tuple[float, float]:
-        """What the best epoch has most of: the accuracy in validation, if it is measured, and then a low loss."""
+        """The criterion of the best epoch: the accuracy in validation, if it is measured, and then a low loss."""
         return self.validation.get("accuracy", 0.0), -self.validation["loss"]

@@ -61,7 +61,7 @@ class Subset(eqx.Module):
 
         return jax.tree.map(one, leads, tree, new)
 
-    def take(self, tree: PyTree) -> PyTree:
+    def gather_last(self, tree: PyTree) -> PyTree:
         """The entries of these neurons, on the last two axes. Arrays with one entry for all neurons stay shared."""
 
         def of_neuron(leaf):
@@ -80,7 +80,7 @@ class Subset(eqx.Module):
 
         return jax.tree.map(one, tree, is_leaf=lambda part: isinstance(part, AbstractNeuron))
 
-    def put(self, tree: PyTree[Array], new: PyTree[Array]) -> PyTree[Array]:
+    def scatter_last(self, tree: PyTree[Array], new: PyTree[Array]) -> PyTree[Array]:
         """The arrays of all neurons with new entries for these."""
         return jax.tree.map(lambda old, new: old.at[..., self.sample, self.unit].set(new, mode="drop"), tree, new)
 

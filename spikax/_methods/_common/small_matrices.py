@@ -65,7 +65,7 @@ exp_minus_one.defvjp(lambda x: (_exp_minus_one(x), x), _exp_minus_one_bar)
 
 
 def _exp_minus_one(x: Array) -> Array:
-    # The truncation error of the series is below |X|^12 / 13! times the first term.
+    # The truncation error of the series is about |X|^12 / 13! times the first term.
     largest = 0.25 if x.dtype == jnp.float64 else 1.0
     doublings = jnp.ceil(jnp.log2(jnp.max(norm(lax.stop_gradient(x)), initial=0.0) / largest))
     doublings = jnp.nan_to_num(jnp.clip(doublings, 0.0, 128.0)).astype(jnp.int32)
@@ -89,7 +89,9 @@ def balance(matrix: Array) -> Array:
     """Units d of the variables, powers of two, in which the matrix A, that is A_ij d_j / d_i, has a small norm.
 
     As in LAPACK's balancing, each variable is scaled until the norms of its row and column are about equal. The fastest
-    rate, the largest diagonal entry, is added to both, so that a drive without feedback is scaled to about this rate.
+    rate, the largest diagonal entry, is added to both. This does not move the fixed point, where they are equal.
+    Without feedback there is none: a drive is then scaled to well below this rate, but not without end, in 30
+    iterations.
     """
     n = matrix.shape[-4]
     diagonal = jnp.abs(matrix) * jnp.eye(n, dtype=matrix.dtype)[..., None, None]
@@ -100,7 +102,7 @@ def balance(matrix: Array) -> Array:
         scaled = others * jnp.exp2(log_d[..., None, :, :, :] - log_d[..., :, None, :, :])
         row, column = (jnp.sum(scaled, axis=axis) + rate for axis in (-3, -4))
         holds = (row > 0) & (column > 0)
-        # All variables are scaled at once, so by half of the shift that each alone would need.
+        # All variables are scaled at once, so by at most half of the shift that each alone would need.
         shift = 0.25 * jnp.log2(jnp.where(holds, row, 1.0) / jnp.where(holds, column, 1.0))
         return log_d + shift, None
 

@@ -39,7 +39,7 @@ from .spike_search import is_wanted, Record, search, Searcher
 from .spike_vjp import replay
 
 
-class Given(eqx.Module):
+class LayerGiven(eqx.Module):
     """The inputs on which the spikes of a layer of linear neurons depend."""
 
     neuron: AbstractNeuron
@@ -52,7 +52,7 @@ class Given(eqx.Module):
     t1: Float[Array, ""]
 
     @classmethod
-    def of(cls, plan: LayerPlan, received: SynapticInput, t0: Array, t1: Array) -> "Given":
+    def of(cls, plan: LayerPlan, received: SynapticInput, t0: Array, t1: Array) -> "LayerGiven":
         """The inputs, with the scalar flow if the neuron has one, else with the matrix flow."""
         start = plan.start.state, plan.start.filters
         ways = (ScalarFlow, Peaks) if all(map(is_one_number, start)) else (MatrixFlow, Bounds)
@@ -88,7 +88,7 @@ class Found(eqx.Module):
     passes: Int[Array, ""]
 
 
-def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Finds the spikes of a layer, differentiable in reverse mode."""
 
     def run(smooth, _):
@@ -117,7 +117,7 @@ class _Arrivals(eqx.Module):
     ordered: Arrivals  # all arrivals, not in blocks
 
     @classmethod
-    def of(cls, given: Given, pieces: int, width: int) -> "_Arrivals":
+    def of(cls, given: LayerGiven, pieces: int, width: int) -> "_Arrivals":
         times, source = _with_pieces(given, pieces)
         length = _block_length(given, times.shape[2] + 1, width)
         ordered = in_order(times, source)
@@ -167,7 +167,7 @@ class _Run(eqx.Module):
         )
 
 
-def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
+def _with_pieces(given: LayerGiven, pieces: int) -> tuple[Array, Array]:
     """The times of all spikes, and of additional arrivals without source that divide the time into equal pieces."""
     times, source = given.received.times, given.received.source
     if pieces == 0:
@@ -180,7 +180,7 @@ def _with_pieces(given: Given, pieces: int) -> tuple[Array, Array]:
     )
 
 
-def _block_length(given: Given, arrivals: int, width: int) -> int:
+def _block_length(given: LayerGiven, arrivals: int, width: int) -> int:
     """The number of arrivals per block: few enough for its arrays to stay in the cache."""
     numbers = given.received.times.shape[0] * jax.tree.leaves(given.received.weight)[0].shape[1] * width
     return min(arrivals, max(8, min(64, 2**19 // numbers)))
@@ -214,7 +214,7 @@ def _block(
     return free_motion(flow, boundary, jnp.concatenate([boundary.t[None], arriving.times]), weights)
 
 
-def _run(given: Given, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
+def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
     flow, boundary = given.begin()
     arrivals = _Arrivals.of(given, limits.pieces, flow.width)
     finder = given.finder.of(flow)
@@ -289,10 +289,10 @@ class _BackwardState(eqx.Module):
 
 
 def _backward(
-    given: Given, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found
-) -> tuple[Given, Float[Array, " ts"] | None]:
+    given: LayerGiven, ts: Array | None, end: _Run, arrivals: _Arrivals, bar: Found
+) -> tuple[LayerGiven, Float[Array, " ts"] | None]:
     """The cotangents of `given` and `ts`, from those of the spike times, of the end, and of the saved states."""
-    (flow, boundary), pull_start = eqx.filter_vjp(Given.begin, given)
+    (flow, boundary), pull_start = eqx.filter_vjp(LayerGiven.begin, given)
     # Neurons that are not finite at the end have failed. Zero times infinity would be NaN, and enter sums over all
     # neurons. So here they stay at zero, without arrivals and without spikes.
     finite = end.found().finite
@@ -331,7 +331,7 @@ def _backward(
 
 
 def _unsorted(
-    given: Given, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch lanes"]
+    given: LayerGiven, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch lanes"]
 ) -> Float[Array, "batch lanes spikes"]:
     """The cotangent of times or factors of the spikes of the sources, from that of the sorted arrivals."""
     batch, lanes, total = ordered.times.shape

@@ -15,7 +15,7 @@ from .._base import AbstractLayerMethod, Counters, drives_of, LayerResult, spike
 from .._common.linear_neurons import at_rest, has_scalar_flow, moves_linearly
 from .._common.matrix_flow import MatrixFlow
 from .._common.root_finding.bounds import horizon_of
-from .blocks import find_spikes, Given, Limits
+from .blocks import find_spikes, LayerGiven, Limits
 
 
 class ClosedForm(AbstractLayerMethod):
@@ -53,7 +53,7 @@ class ClosedForm(AbstractLayerMethod):
         # A neuron that spikes without end must not hold up the others.
         stop_after = self.max_steps if plan.stop_after is None else min(plan.stop_after, self.max_steps)
         limits = Limits(plan.max_spikes, stop_after, grid)
-        found = find_spikes(Given.of(plan, received, t0, t1), limits, plan.ts)
+        found = find_spikes(LayerGiven.of(plan, received, t0, t1), limits, plan.ts)
         finished = (found.count < self.max_steps) | (stop_after < self.max_steps)
         # As sums, not `all`: JAX cannot differentiate `all` of the output of a custom rule.
         finished, finite = (jnp.sum(~part, axis=1) == 0 for part in (finished, found.finite))

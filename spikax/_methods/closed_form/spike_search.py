@@ -81,7 +81,7 @@ class Searcher(eqx.Module):
 
     def of(self, subset: Subset) -> "Searcher":
         """The searcher for a subset of the neurons."""
-        parts = subset.take((self.flow, self.finder, self.block))
+        parts = subset.gather_last((self.flow, self.finder, self.block))
         return Searcher(subset, *parts, self.stop_after, self.look)
 
     def run(self, search: Search) -> Search:
@@ -158,11 +158,11 @@ def search(searcher: Searcher, group: int, count: Array, record: Record) -> Sear
 
     def follow(search: Search) -> Search:
         subset = Subset.first(search.state.go_on, group)
-        few = subset.take(search.state)
+        few = subset.gather_last(search.state)
         go_on = few.happens & subset.exists, few.seeks & subset.exists
         few = eqx.tree_at(lambda few: (few.happens, few.seeks), few, go_on)
         end = searcher.of(subset).run(Search(search.passes, search.record, few))
-        return Search(end.passes, end.record, subset.put(search.state, end.state))
+        return Search(end.passes, end.record, subset.scatter_last(search.state, end.state))
 
     return lax.while_loop(lambda search: jnp.any(search.state.go_on), follow, first)
 

@@ -20,7 +20,7 @@ from .._common.trees import tree_where
 from . import bins as grid, loop
 from .backward import backpropagate, Smooth
 from .bins import Bins
-from .checkpointing import blank_tape, likely_length, LoopResult, Plan, run, run_with_tape
+from .checkpointing import blank_tape, likely_length, LoopPlan, LoopResult, run, run_with_tape
 from .problem import LoopState, Point, Problem, Settings, Trains
 from .trial import is_finished
 
@@ -68,7 +68,7 @@ class DiscreteAdjoint(AbstractAdjoint):
         problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains)
         start = loop.start(problem, settings, plan.start, t0)
         stragglers = _max_stragglers(problem, start, settings)
-        whole = Plan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, self.memory, stragglers)
+        whole = LoopPlan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, self.memory, stragglers)
         result = _reach(whole, received.times, t0)
         if stragglers:
             result = _follow_the_rest(whole, received.times, t0, result)
@@ -99,7 +99,7 @@ def _max_stragglers(problem: Problem, loop_state: LoopState, settings: Settings)
     return units // 8 if units * likely_length(problem, settings) >= _LONG else 0
 
 
-def _follow_the_rest(plan: Plan, times: Array, t0: Array, result: LoopResult) -> LoopResult:
+def _follow_the_rest(plan: LoopPlan, times: Array, t0: Array, result: LoopResult) -> LoopResult:
     """Simulates the unfinished units to the end, compacted."""
     problem, settings, ts = plan.problem, plan.settings, plan.ts
     subset = Subset.first(~is_finished(problem, settings, result.loop_state)[..., 0], plan.stragglers)
@@ -110,7 +110,7 @@ def _follow_the_rest(plan: Plan, times: Array, t0: Array, result: LoopResult) ->
     neuron = jax.tree.map(lambda x: subset.gather(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)
     problem = dataclasses.replace(problem, neuron=neuron, places=subset.places)
     steps = plan.steps - result.iterations
-    end = _reach(Plan(problem, start, ts, steps, settings, plan.memory, 0), times, t0)
+    end = _reach(LoopPlan(problem, start, ts, steps, settings, plan.memory, 0), times, t0)
     # The spikes and the points before the start are already known.
     number = indices(settings.max_spikes)[:, None, None, None]
     trains = jax.tree.map(lambda old, new: jnp.where(number < start.count, old, new), trains, end.trains)
@@ -122,7 +122,7 @@ def _follow_the_rest(plan: Plan, times: Array, t0: Array, result: LoopResult) ->
     )
 
 
-def _reach(plan: Plan, times: Array, t0: Array) -> LoopResult:
+def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
     """Runs the loop, differentiable with respect to the problem, the initial point, the times and `t0`."""
 
     def whole(smooth, plan):

@@ -21,7 +21,7 @@ from .._common.trees import add, tree_where, zeros_like
 from . import bins as grid, loop
 from .advance import jump
 from .bins import Line, Table
-from .checkpointing import entries_at, LoopResult, Plan, point_of
+from .checkpointing import entries_at, LoopPlan, LoopResult, point_of
 from .problem import (
     ACCEPTED,
     Action,
@@ -51,13 +51,13 @@ class Smooth(eqx.Module):
     t0: Float[Array, ""]
 
     @classmethod
-    def of(cls, plan: Plan, times: Array, t0: Array) -> "Smooth":
+    def of(cls, plan: LoopPlan, times: Array, t0: Array) -> "Smooth":
         """The smooth inputs of a plan."""
         problem = plan.problem
         table = None if problem.bins is None else problem.bins.table
         return cls(problem.neuron, problem.weight, problem.gains, table, point_of(plan.loop_state), times, t0)
 
-    def into(self, plan: Plan) -> Plan:
+    def into(self, plan: LoopPlan) -> LoopPlan:
         """The plan with these smooth inputs."""
         bins, start = plan.problem.bins, self.start
         bins = None if bins is None else dataclasses.replace(bins, table=self.table)
@@ -67,7 +67,9 @@ class Smooth(eqx.Module):
         return dataclasses.replace(plan, problem=problem, loop_state=loop_state)
 
 
-def backpropagate(smooth: Smooth, plan: Plan, reached: LoopResult, tape: TapeEntry, cotangent: LoopResult) -> Smooth:
+def backpropagate(
+    smooth: Smooth, plan: LoopPlan, reached: LoopResult, tape: TapeEntry, cotangent: LoopResult
+) -> Smooth:
     """The cotangent of `smooth`, from those of the spikes, the end, and the accepted points before `ts`."""
     settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
     end, length = reached.loop_state, tape.t.shape[0]

@@ -12,7 +12,7 @@ from . import loop
 from .problem import LoopState, Point, Problem, Settings, TapeEntry, Trains
 
 
-class Plan(eqx.Module):
+class LoopPlan(eqx.Module):
     """The start and the limits of the loop."""
 
     problem: Problem
@@ -33,7 +33,7 @@ class LoopResult(eqx.Module):
     iterations: Int[Array, ""]
 
 
-def blank_tape(plan: Plan) -> TapeEntry:
+def blank_tape(plan: LoopPlan) -> TapeEntry:
     """A tape for the iterations of one segment."""
     entry = loop.idle_entry(plan.problem, plan.loop_state)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(entry))
@@ -41,12 +41,12 @@ def blank_tape(plan: Plan) -> TapeEntry:
     return jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), entry)
 
 
-def run(plan: Plan) -> LoopResult:
+def run(plan: LoopPlan) -> LoopResult:
     """Runs the loop. Without times to save there is no tape, and only one segment."""
     return run_with_tape(plan, None if plan.ts is None else blank_tape(plan))[0]
 
 
-def run_with_tape(plan: Plan, tape: TapeEntry | None) -> tuple[LoopResult, TapeEntry | None]:
+def run_with_tape(plan: LoopPlan, tape: TapeEntry | None) -> tuple[LoopResult, TapeEntry | None]:
     """Runs the loop in segments, each with as many iterations as the tape has room for.
 
     Returns the result and the tape of the last segment.
@@ -81,7 +81,7 @@ def run_with_tape(plan: Plan, tape: TapeEntry | None) -> tuple[LoopResult, TapeE
     return LoopResult(loop_state, trains, found, iterations), tape
 
 
-def _segment_length(plan: Plan, room: int) -> int:
+def _segment_length(plan: LoopPlan, room: int) -> int:
     """The number of iterations of a segment, given the number of tape entries that fit into the memory."""
     most, likely = plan.settings.max_steps, likely_length(plan.problem, plan.settings)
     # Unused memory costs time, since all of it is initialised first. So a tape of large entries is no longer than the

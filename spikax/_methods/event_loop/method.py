@@ -32,9 +32,10 @@ class EventLoop(AbstractLayerMethod):
 
     The loop steps from arrival to arrival, each neuron at its own pace, and finds spikes by root finding inside the
     steps. Where many spikes arrive it can step across them: it divides the time into equal bins, and one step across a
-    bin takes, in place of the drive, the straight line with the same integral and first moment. The error of that
-    falls with the fourth power of the length of a bin. Bins in which the neuron spikes, or may spike, are refined: the
-    loop goes through them from arrival to arrival.
+    bin takes, in place of the drive, the straight line with the same integral and first moment. The error of that is
+    of third order in the length of a bin where the drive jumps at arrivals, and of fourth order where it is continuous,
+    as with [`spikax.AlphaSynapse`][]. Bins in which the neuron spikes, or may spike, are refined: the loop goes through
+    them from arrival to arrival.
 
     **Arguments:**
 
@@ -45,7 +46,7 @@ class EventLoop(AbstractLayerMethod):
       a step is the largest over the variables of a neuron, so `norm` must be the default; `dtmin` must be None. Unlike
       in Diffrax, an accepted step may be followed by a shorter one.
     - `rtol`, `atol`: short for a controller: the error of a step may be `atol + rtol * |state|`. By default 1e-9 in
-      float64 and 1e-5 in float32.
+      float64 and 1e-5 in float32. If only one is given, the other has the same value.
     - `dt0`: the length of the first step, in ms; given alone, the length of every step. No step passes an arrival, but
       those across bins. A simulation that continues another begins with the step length that the other ended with, or
       with `dt0` if all steps have that length.

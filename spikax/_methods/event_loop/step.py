@@ -107,7 +107,7 @@ def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
         crude, crude_order = _crude_weights(tableau, order)
         return UnrolledStepper(nodes, stages, weights, errors, crude, bool(tableau.fsal), order, crude_order)
     if getattr(solver, "scan_kind", "bounded") is None:
-        # The default scan over the stages of an implicit method cannot be differentiated twice.
+        # The replay takes a VJP of a JVP. The default scan over the stages of an implicit method does not support it.
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
     return DiffraxStepper(solver, order)
 

@@ -101,6 +101,7 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
         action = jnp.where(attempt.view.whole, jnp.where(spans, Action.SPANNED, Action.REFINED), action)
     stays = jnp.where(fires_at_once(problem, old), Action.FIRED_AT_ONCE, Action.IDLE)
     action = jnp.where(attempt.moving, action, stays)
+    # As a float: `compute_once` divides, and a division needs floats.
     action = compute_once(action.astype(h.dtype), old.t).astype(jnp.int32)
     fired = (fires & (action == Action.FIRED)) | ((old.readiness == DUE) & (action == Action.FIRED_AT_ONCE))
     shift = compute_once(jnp.where(action == Action.FIRED, first - h, 0.0), old.t)
@@ -173,7 +174,7 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
 
     is_ready = old.readiness == READY
     crosses = is_ready & above
-    newton, is_close = ends.newton(time_tolerance)
+    newton, is_close = ends.last_step(time_tolerance)
     within = (newton >= low - time_tolerance) & (newton <= high + time_tolerance)
     converged = crosses & ((is_close & within) | (high - low <= time_tolerance))
     # From a trial after the crossing, the root of the interpolant; from a trial before it, Newton's method.
@@ -189,7 +190,7 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     may_peak = is_open & (peak_g > -margin)
     status = jnp.where(may_peak, _Status.MAY_PEAK, _Status.NOTHING)
     status = jnp.where(crosses, jnp.where(converged, _Status.CROSSES | _Status.PRECISE, _Status.CROSSES), status)
-    # The three flags in one number, so that it alone is computed once.
+    # The three flags in one number, so that it alone is computed once; as a float, since a division needs floats.
     status = compute_once(status.astype(h.dtype), old.t).astype(jnp.int32)
     may_peak, crosses, converged = (
         (status & int(kind)) != 0 for kind in (_Status.MAY_PEAK, _Status.CROSSES, _Status.PRECISE)

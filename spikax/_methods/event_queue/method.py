@@ -15,7 +15,7 @@ from ..._synapse import for_each_port
 from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult
 from .._common.linear_neurons import has_scalar_flow, moves_linearly
 from .._common.scalar_flow import ScalarFlow
-from .queue import Found, Given, Limits, Pool
+from .queue import Found, GroupGiven, Limits, Pool
 from .replay import find_spikes
 
 
@@ -75,7 +75,7 @@ class EventQueue(AbstractMethod):
         }
 
 
-def _given(group: Group) -> Given:
+def _given(group: Group) -> GroupGiven:
     """The concatenated neurons of all layers, and the weights between them."""
     names, network = list(group.layers), group.network
     received = {name: group.received(name) for name in names}
@@ -93,7 +93,7 @@ def _given(group: Group) -> Given:
     )
     flows = [ScalarFlow.of(plan.neuron, plan.start.state, group.t0) for plan in group.layers.values()]
     pool = Pool.of(flows, [network.layers[name].size for name in names])
-    return Given(pool, weight, times, source, v, x, group.t0, jax.lax.stop_gradient(group.t1))
+    return GroupGiven(pool, weight, times, source, v, x, group.t0, jax.lax.stop_gradient(group.t1))
 
 
 def _result(group: Group, plan: LayerPlan, found: Found, own: slice, here: slice) -> LayerResult:

@@ -76,7 +76,7 @@ class Pool(eqx.Module):
         return after
 
 
-class Given(eqx.Module):
+class GroupGiven(eqx.Module):
     """The inputs on which the spikes of a group depend."""
 
     pool: Pool
@@ -171,7 +171,9 @@ class _QueueState(eqx.Module):
         return Found(self.times, self.v, self.x, self.saved, self.count, t, finite, ~unfinished, self.iterations)
 
 
-_LOOKS = 4096
+# The reach of the cubic estimate is at least this part of the duration. So however fast the neurons are, the iterations
+# of a sample that only advance it by the reach are bounded.
+_MAX_REACHES = 4096
 
 
 class _Stops(eqx.Module):
@@ -183,14 +185,14 @@ class _Stops(eqx.Module):
     t1: Float[Array, ""]
 
     @classmethod
-    def of(cls, given: Given, ts: Float[Array, " ts"] | None) -> "_Stops":
+    def of(cls, given: GroupGiven, ts: Float[Array, " ts"] | None) -> "_Stops":
         times = given.times
         if ts is not None:
             # After all arrivals at the same time: a state is saved after the jump.
             times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
         ordered = in_order(times[:, None], indices(times.shape[1])[None])
-        # It only guides the search. Its lower bound limits the number of iterations for very fast neurons.
-        reach = jnp.maximum(given.pool.cubic_horizon(), (given.t1 - given.t0) / _LOOKS)
+        # It only guides the search, so it may be longer than the cubic interpolant allows.
+        reach = jnp.maximum(given.pool.cubic_horizon(), (given.t1 - given.t0) / _MAX_REACHES)
         return cls(ordered.times[:, 0], ordered.spike[:, 0], reach, given.t1)
 
     def time(self, cursor: Int[Array, "batch 1"]) -> Array:
@@ -206,7 +208,7 @@ class _Stops(eqx.Module):
         return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
 
 
-def search(given: Given, ts: Array | None, limits: Limits) -> _QueueState:
+def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
     """Finds all events, in order."""
     batch, neurons = given.v.shape
     stops = _Stops.of(given, ts)
@@ -244,7 +246,7 @@ def search(given: Given, ts: Array | None, limits: Limits) -> _QueueState:
     )
 
     # Each iteration advances a sample to its next event or by the reach, or clears a neuron, or finds an earlier spike.
-    bound = min((events + 2 * _LOOKS) * (neurons + 2), 2**31 - 1)
+    bound = min((events + 2 * _MAX_REACHES) * (neurons + 2), 2**31 - 1)
 
     def goes_on(state: _QueueState) -> Array:
         return jnp.any(state.goes_on) & (state.iterations < bound)
@@ -264,7 +266,7 @@ def _seems_to_cross(flow: ScalarFlow, interval: Interval) -> Array:
     d0 = flow.slope * flow.speed(interval.v, interval.x)
     d1 = flow.slope * flow.speed(interval.v_end, interval.x * jnp.exp(-flow.decay * h))
     g0, g1 = flow.condition(interval.v), flow.condition(interval.v_end)
-    return jnp.where(g0 > 0, 0.0, Hermite(h, g0, d0, g1, d1, g0).root())
+    return jnp.where(g0 > 0, 0.0, Hermite(h, g0, d0, g1, d1).root())
 
 
 def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
@@ -304,21 +306,21 @@ class _NextEvent(eqx.Module):
         number = jnp.argmax(state.firing, axis=1, keepdims=True).astype(jnp.int32)
         return cls(moves, fires, arrives, number, stops.number(state.cursor))
 
-    def row(self, given: Given) -> Array:
+    def row(self, given: GroupGiven) -> Array:
         """The row of the weight matrix that arrives at all neurons; one past the last row if nothing arrives."""
         own = given.weight.shape[0] - given.v.shape[1] + self.number
         source = jnp.take_along_axis(given.source, self.came % given.times.shape[1], axis=1)
         is_spike = self.arrives & (self.came < given.times.shape[1])
         return jnp.where(self.fires, own, jnp.where(is_spike, source, given.weight.shape[0]))[:, 0]
 
-    def index(self, given: Given) -> Array:
+    def index(self, given: GroupGiven) -> Array:
         """The index of the event in the log."""
         outer, neurons = given.times.shape[1], given.v.shape[1]
         came = jnp.where(self.came < outer, self.came, self.came + neurons)
         return jnp.where(self.fires, outer + self.number, came)
 
 
-def _moved(given: Given, state: _QueueState, stops: "_Stops", limits: Limits) -> _QueueState:
+def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limits) -> _QueueState:
     """Advances each sample to its limit and applies the event there, unless a neuron may cross before it."""
     pool, flow, finder = given.pool, given.pool.all, Peaks(given.pool.all)
     interval, x_end = _interval(flow, state, state.limit)
@@ -361,7 +363,7 @@ def _moved(given: Given, state: _QueueState, stops: "_Stops", limits: Limits) ->
 
 
 def _written(
-    given: Given, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
+    given: GroupGiven, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
 ) -> tuple[Log, Array, tuple[Array, Array] | None]:
     """The log, the spike times and the saved states, updated with the event. Indices out of bounds are dropped."""
     sample, outer = indices(given.v.shape[0]), given.times.shape[1]

@@ -17,10 +17,10 @@ from .._common.axes import indices
 from .._common.event_time import derivative_of_time
 from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add
-from .queue import Found, Given, Limits, Log, Pool, search
+from .queue import Found, GroupGiven, Limits, Log, Pool, search
 
 
-def find_spikes(given: Given, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
+def find_spikes(given: GroupGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Finds the spikes of a group, differentiable in reverse mode."""
 
     def run(smooth, _):
@@ -75,7 +75,7 @@ def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
     return _Boundary(t, jnp.where(this, after, v), x + flow.input_jump * event.weight)
 
 
-def _segment(given: Given, ts: Array | None, log: Log) -> _Event:
+def _segment(given: GroupGiven, ts: Array | None, log: Log) -> _Event:
     """The events of a part of the log, as a differentiable map."""
     batch, neurons = given.v.shape
     outer, saves = given.times.shape[1], 0 if ts is None else len(ts)
@@ -96,8 +96,8 @@ def _segment(given: Given, ts: Array | None, log: Log) -> _Event:
 
 
 def backpropagate(
-    given: Given, ts: Array | None, log: Log, events: Array, end: Array, bar: Found
-) -> tuple[Given, Float[Array, " ts"] | None]:
+    given: GroupGiven, ts: Array | None, log: Log, events: Array, end: Array, bar: Found
+) -> tuple[GroupGiven, Float[Array, " ts"] | None]:
     """The cotangents of `given` and `ts`, from those of spike times, saved states and the states at the `end`."""
     total = log.t.shape[0]
     length = max(8, math.isqrt(total))
@@ -152,7 +152,7 @@ def backpropagate(
     return dataclasses.replace(given, **own, t0=jnp.sum(boundary_bar.t), t1=jnp.zeros_like(given.t1)), ts_bar
 
 
-def _cotangents(given: Given, ts: Array | None, rows: Log, bar: Found) -> Array | _Boundary:
+def _cotangents(given: GroupGiven, ts: Array | None, rows: Log, bar: Found) -> Array | _Boundary:
     """The cotangents of the outputs of each event of a segment: its time and, if states are saved, its states."""
     outer, neurons = given.times.shape[1], given.v.shape[1]
     fires = (rows.index >= outer) & (rows.index < outer + neurons) & (rows.number < bar.times.shape[2])

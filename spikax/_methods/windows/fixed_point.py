@@ -104,8 +104,8 @@ def _solve(pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], limi
     _, _, floats_bar, done = lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))
     message = (
         f"The gradient of a recurrent group did not converge in {limit} sweeps, for example because the spikes of a "
-        "sample did not. Exclude samples that failed, by `Solution.result`, from the loss, or raise `count` of "
-        "`sx.Windows`."
+        "sample did not. Exclude samples that failed, by `Solution.result`, from the loss, or raise `count` or "
+        "`max_sweeps` of `sx.Windows`."
     )
     return eqx.error_if(floats_bar, ~done, message)
 

@@ -1,6 +1,6 @@
 """The method `Windows`: recurrent groups by waveform relaxation.
 
-Within each time window, sweeps over the layers of the group are repeated until no spike changes. If every delay is
+Within each time window, sweeps over the layers of the group are repeated until no arrival changes. If every delay is
 longer than the window, no spike arrives in the window in which it is emitted, and the spikes are final after one sweep.
 Without recurrence a single sweep is made.
 """
@@ -40,7 +40,7 @@ from .fixed_point import FixedPoint, solve
 class Windows(AbstractMethod):
     """Simulates recurrent groups by waveform relaxation in time windows.
 
-    In each window, sweeps over the layers are repeated until no spike changes. If all delays within the group are
+    In each window, sweeps over the layers are repeated until no arrival changes. If all delays within the group are
     longer than a window, one sweep is enough. The number of windows affects the run time, and the results only by
     rounding and by the errors of the solver's steps. As the method of a whole network, it simulates all layers
     together; with `until`, the simulation then ends with the first window after which no sample needs more spikes.
@@ -64,18 +64,21 @@ class Windows(AbstractMethod):
         if self.count is not None:
             require_count(self.count, "count")
         require_count(self.max_sweeps, "max_sweeps")
-        for method in self._methods.values():
+        if isinstance(self.method, Mapping):
+            given = list(self.method.values())
+        else:
+            given = [] if self.method is None else [self.method]
+        for method in given:
             hint = "For example `sx.EventLoop()`."
             require_instance(method, AbstractLayerMethod, "method", "a method for single layers", hint)
 
     @property
-    def _methods(self) -> Mapping[str, AbstractLayerMethod]:
-        if isinstance(self.method, Mapping):
-            return self.method
-        return {} if self.method is None else {"all": self.method}
+    def _by_layer(self) -> Mapping[str, AbstractLayerMethod]:
+        """The method of each layer, once `completed` has chosen them all."""
+        return self.method if isinstance(self.method, Mapping) else {}
 
     def limits(self, name):
-        return self._methods[name].limits(name) | {"max_sweeps": self.max_sweeps}
+        return self._by_layer[name].limits(name) | {"max_sweeps": self.max_sweeps}
 
     def completed(self, choose, group):
         given = self.method if isinstance(self.method, Mapping) else dict.fromkeys(group, self.method)
@@ -84,16 +87,16 @@ class Windows(AbstractMethod):
         return dataclasses.replace(self, method=methods)
 
     def supports(self, network, group):
-        return all(self._methods[name].supports_layer(network, name) for name in group)
+        return all(self._by_layer[name].supports_layer(network, name) for name in group)
 
     def grid(self, network, group, expected):
         count = _own_count(network, group, expected.duration) if self.count is None else self.count
         each = expected.in_each(count)
-        return count, tuple((name, self._methods[name].layer_grid(network, name, each)) for name in group)
+        return count, tuple((name, self._by_layer[name].layer_grid(network, name, each)) for name in group)
 
     def simulate(self, group, grid):
         count, grids = grid
-        context = _Context(group, dict(self._methods), dict(grids), self.max_sweeps)
+        context = _Context(group, dict(self._by_layer), dict(grids), self.max_sweeps)
         end = _through_windows(context, count)
         return {
             name: LayerResult(
@@ -101,7 +104,7 @@ class Windows(AbstractMethod):
                 end.states[name],
                 end.saved.get(name),
                 end.counters[name],
-                f"Windows({type(self._methods[name]).__name__})",
+                f"Windows({type(self._by_layer[name]).__name__})",
                 count,
             )
             for name in group.layers

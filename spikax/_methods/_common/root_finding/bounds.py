@@ -1,8 +1,8 @@
 """Root finding for the condition of a linear neuron, which may oscillate, by bounds of its derivatives.
 
 With the condition g = c·z and z' = A z, the derivative of order k is c Aᵏ⁻¹ z'. Let B be the matrix of the absolute
-values of the entries of A, with zero for negative entries of the diagonal. Then |exp(A s)| <= exp(B s) entrywise. So
-within a time R, the `horizon`, after a point with the derivative z',
+values of the entries of A, with zero for negative entries of the diagonal. Then |exp(A s)| <= exp(B s) entrywise for
+s >= 0. So within a time R, the `horizon`, after a point with the derivative z',
 
     |g⁽ᵏ⁾| <= |c Aᵏ⁻¹| exp(B R) |z'|.
 
@@ -37,7 +37,7 @@ class Bounds(AbstractFinder):
         row = row.at[: flow.variables].set(flow.slope).at[-1].add(flow.offset)
         horizon = horizon_of(flow)
         rows = [row]
-        # With |A| R <= 1, the truncation error is below 1 / 19!, or 1 / 11!.
+        # With |A| R <= 1 in the balanced units, the truncation error is about 1 / 19!, or 1 / 11! in float32.
         for k in range(1, 19 if row.dtype == jnp.float64 else 11):
             rows.append(applied(transposed(flow.matrix), rows[-1]) / k)
         scale = flow.scales[None] / flow.scales[:, None]
@@ -225,7 +225,7 @@ def _nearly(interval: Interval) -> Array:
 
 
 def horizon_of(flow: MatrixFlow) -> Array:
-    """The time R for which |A| R is at most one."""
+    """The time R for which |A| R is at most one, in the balanced units."""
     scale = flow.scales[None] / flow.scales[:, None]
     largest = norm(flow.matrix * scale)
     return 1.0 / jnp.maximum(largest, jnp.finfo(largest.dtype).tiny)

@@ -1,6 +1,7 @@
 """Estimates of the crossing or the peak of an event condition g inside a step, by Hermite interpolation.
 
-An estimate only determines the next trial. The accepted point is always the end of a full step of the solver.
+An estimate only determines the next trial. The accepted point is the end of a full step of the solver, moved to the
+crossing by one last Newton step, `Hermite.last_step`, whose error in time is below the resolution of the float type.
 """
 
 import equinox as eqx
@@ -16,10 +17,12 @@ class Hermite(eqx.Module):
     d0: Array
     g1: Array
     d1: Array
-    magnitude: Array  # of the terms of g at the end: the rounding error of g is the machine epsilon times this
+    # Of the terms of g at the end: the rounding error of g is the machine epsilon times this. None if only the crossing
+    # and the peaks of the interpolant are asked for.
+    magnitude: Array | None = None
 
     def crosses(self, time_tolerance: Array) -> Array:
-        """Whether there is a crossing: g ends at zero or above, or starts there, and rises."""
+        """Whether there is a crossing: g ends clearly above zero; or is zero at an end, and rises there."""
         return self.is_above() | self.ends_on(time_tolerance) | ((self.g0 >= 0) & self.rises(self.d0))
 
     def is_above(self) -> Array:
@@ -29,16 +32,16 @@ class Hermite(eqx.Module):
     def rises(self, d: Array) -> Array:
         """Whether a slope d, at one of the ends, raises g by more than its rounding error.
 
-        The slopes at both ends determine how long the rise lasts. If g converges to zero, as at the rheobase, the rise
-        is too short.
+        The slope, extrapolated linearly from both ends, vanishes after the time d h / (d0 - d1), and raises g by half
+        of d times this time, but here by at most d h. If g converges to zero, as at the rheobase, that is too little.
         """
         fades = self.d0 - self.d1
-        lasts = jnp.where(2.0 * fades > d, 0.5 * d / jnp.where(fades > 0, fades, 1.0), 1.0)
-        return (d > 0) & (d * self.h * lasts > self.rounding())
+        share = jnp.where(2.0 * fades > d, 0.5 * d / jnp.where(fades > 0, fades, 1.0), 1.0)
+        return (d > 0) & (d * self.h * share > self.rounding())
 
     def rounding(self) -> Array:
         """The rounding error of g."""
-        return 8.0 * jnp.finfo(self.g1.dtype).eps * self.magnitude
+        return self.magnitude * (8.0 * jnp.finfo(self.g1.dtype).eps)
 
     def ends_on(self, time_tolerance: Array) -> Array:
         """Whether a rising g is zero at the end, up to the `time_tolerance` and rounding.
@@ -51,8 +54,10 @@ class Hermite(eqx.Module):
         """Whether g, below zero at the start, rises and falls again."""
         return (self.g0 < 0) & (self.d0 > 0) & (self.d1 < 0)
 
-    def newton(self, time_tolerance: Array) -> tuple[Array, Array]:
-        """The crossing by one Newton step from the end, and whether that step is the last one.
+    def last_step(self, time_tolerance: Array) -> tuple[Array, Array]:
+        """The crossing by one Newton step from the end, and whether that step may be the last one.
+
+        `event_time.newton_step` differentiates the last step.
 
         With the curvature c of g, a step of length s has the error c s² / 2d in time, and derivatives at the end
         instead of the crossing have the relative error c s / d. The former must be below the resolution of the float
@@ -61,18 +66,17 @@ class Hermite(eqx.Module):
         gradients of a first-order method, whose slope at the end is not that of its step, had errors of 3e-6.
 
         The rest of the state is also extrapolated linearly by s, so the step has to be short even if g is straight, as
-        for the condition of a clock. The slope is assumed to change by at least 3 % in the step, which bounds s by
-        3e-10 h in float64 and by 1e-2 h in float32. There the state has an error of s²/2 times its curvature, and a
-        gradient an error proportional to s/h.
+        for the condition of a clock. The slope is assumed to change by at least 3 % in the step. Where g exceeds its
+        rounding error, this bounds s by 3e-10 h in float64 and by 1e-2 h in float32. There the state has an error of
+        s²/2 times its curvature, and a gradient an error proportional to s/h.
         """
         rising = self.d1 > 0
         shift = jnp.where(rising, -self.g1 / jnp.where(rising, self.d1, 1.0), 0.0)
-        curvature = jnp.abs(shift) * jnp.maximum(
-            jnp.abs(self.d1 - self.d0), 0.03 * self.d1
-        )  # times the length of the step
-        precise = curvature * jnp.abs(shift) <= 0.5 * time_tolerance * self.d1 * self.h
+        # The change of the slope over the shift, times h.
+        slope_change_h = jnp.abs(shift) * jnp.maximum(jnp.abs(self.d1 - self.d0), 0.03 * self.d1)
+        precise = slope_change_h * jnp.abs(shift) <= 0.5 * time_tolerance * self.d1 * self.h
         eps = float(jnp.finfo(self.h.dtype).eps)
-        faithful = curvature <= (1e-11 if eps < 1e-12 else eps**0.5) * self.d1 * self.h
+        faithful = slope_change_h <= (1e-11 if eps < 1e-12 else eps**0.5) * self.d1 * self.h
         is_within_rounding = jnp.abs(self.g1) <= self.rounding()
         return self.h + shift, rising & precise & (faithful | is_within_rounding)
 
@@ -80,10 +84,14 @@ class Hermite(eqx.Module):
         """The crossing of the cubic Hermite interpolant, if g ends above zero."""
         cubic, square, d0 = self._coefficients()
         # Newton's method starts at the root of the parabola through both ends with the first slope. With g0 < 0 <= g1
-        # there is one between the ends, where the parabola rises. This form of the root does not cancel.
+        # there is one between the ends, where the parabola rises. Of its two forms, the one without cancellation: it
+        # depends on whether g rises at the start. If g falls there, the parabola opens upwards.
         curvature = self.g1 - self.g0 - d0
-        start = d0 + jnp.sqrt(jnp.maximum(d0**2 - 4.0 * curvature * self.g0, 0.0))
-        x = -2.0 * self.g0 / jnp.where(start > 0.0, start, 1.0)
+        discriminant = jnp.sqrt(jnp.maximum(d0**2 - 4.0 * curvature * self.g0, 0.0))
+        falls = (d0 < 0.0) & (curvature > 0.0)
+        numerator = jnp.where(falls, discriminant - d0, -2.0 * self.g0)
+        denominator = jnp.where(falls, 2.0 * curvature, d0 + discriminant)
+        x = numerator / jnp.where(denominator > 0.0, denominator, 1.0)
         for _ in range(2):
             value = ((cubic * x + square) * x + d0) * x + self.g0
             slope = (3.0 * cubic * x + 2.0 * square) * x + d0

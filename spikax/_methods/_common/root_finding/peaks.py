@@ -83,7 +83,7 @@ def _rise(flow: ScalarFlow, interval: Interval) -> _Rise:
     g0, g_turn, g1 = (flow.condition(v) for v in (interval.v, v_turn, interval.v_end))
     low, high = jnp.where(dips, s, 0.0), jnp.where(peaks, s, h)
     g_low, d_low = jnp.where(dips, g_turn, g0), jnp.where(dips, 0.0, d0)
-    ends = Hermite(high - low, g_low, d_low, jnp.where(peaks, g_turn, g1), jnp.where(peaks, 0.0, d1), g0)
+    ends = Hermite(high - low, g_low, d_low, jnp.where(peaks, g_turn, g1), jnp.where(peaks, 0.0, d1))
     nearly = jnp.abs(g1) <= d1 * _time_tolerance(interval) + _rounding(flow, interval)
     ends_on = ~peaks & (g1 < 0) & nearly & _is_steep(flow, interval, d1)
     return _Rise(low, ends, ~falls | dips, ends_on)
