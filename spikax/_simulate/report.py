@@ -23,11 +23,11 @@ def reported(
     plan: Plan,
     trains: dict[str, Train],
     found: dict[str, LayerResult],
-    pending: dict[str, Train],
+    under_way: dict[str, Train],
     invalid: tuple[Bool[Array, " batch"], Violations, Bool[Array, " batch"]],
     batch: tuple[int, ...],
 ) -> Solution:
-    """Returns the solution. `invalid`: invalid times, invalid parameters, too many spikes in transit."""
+    """Returns the solution. `invalid`: invalid times, invalid parameters, too many spikes under way."""
     failures = _failures(network, plan, trains, found)
     results = {name: _result(name, failures[name], invalid, batch) for name in network.layers}
     overall = _overall(results)
@@ -41,7 +41,7 @@ def reported(
     ts = Saved((name, plan.saveat[name]) for name in saved)
     states, drives = (Saved((name, pair[i]) for name, pair in saved.items()) for i in range(2))
     stats = {name: _stats(found[name], batch) for name in network.layers}
-    end = None if plan.stop_after else _snapshot(plan, found, pending, overall, batch)
+    end = None if plan.stop_after else _snapshot(plan, found, under_way, overall, batch)
     return Solution(spikes, ts, states, drives, end, overall, results, stats)
 
 
@@ -114,9 +114,9 @@ def _ends_at(plan: Plan, trains: dict[str, Train]) -> Float[Array, " batch"] | f
 
 def _result(name: str, failure: _Failure, invalid: tuple, batch: tuple[int, ...]) -> RESULTS:
     """How each sample ended in one layer."""
-    times, parameters, crowded = invalid
+    times, parameters, no_place = invalid
     # Invalid parameters of one layer stop the simulation of all layers.
-    causes = (failure.of_source | parameters.any(), *failure.own, crowded, times, parameters.any(name))
+    causes = (failure.of_source | parameters.any(), *failure.own, no_place, times, parameters.any(name))
     result = jax.vmap(_ending)(tuple(jnp.broadcast_to(part, times.shape) for part in causes))
     return jax.tree.map(lambda leaf: leaf.reshape(batch), result)
 
@@ -159,7 +159,7 @@ def _stats(result: LayerResult, batch: tuple[int, ...]) -> Stats:
 
 
 def _snapshot(
-    plan: Plan, found: dict[str, LayerResult], pending: dict[str, Train], overall: RESULTS, batch: tuple[int, ...]
+    plan: Plan, found: dict[str, LayerResult], under_way: dict[str, Train], overall: RESULTS, batch: tuple[int, ...]
 ) -> Snapshot:
     """The snapshot at the end. The states of failed samples are NaN."""
     failed = overall != RESULTS.successful
@@ -174,7 +174,7 @@ def _snapshot(
         layers[name] = eqx.tree_at(lambda layer: layer.state, layer, jax.tree.map(marked, layer.state))
     layers = {name: layers[name] for name in plan.capacity}
     # No spike before `t1` depends on it: it has no derivative, neither as an end nor as a start.
-    return Snapshot.of(lax.stop_gradient(plan.t1), layers, pending, batch)
+    return Snapshot.of(lax.stop_gradient(plan.t1), layers, under_way, batch)
 
 
 def _public(leaf: Array, batch: tuple[int, ...]) -> Array:

@@ -1,5 +1,7 @@
 """Events of neurons: their conditions, and whether they may happen."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -35,7 +37,8 @@ def magnitudes(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, .
     slopes = jax.jacrev(lambda at: conditions(neuron, *at))((t, state))
 
     def magnitude(slope):
-        return sum(jnp.sum(jnp.abs(d * x)) for d, x in zip(*map(jax.tree.leaves, (slope, (t, state))), strict=True))
+        terms = jax.tree.map(lambda d, x: jnp.sum(jnp.abs(d * x)), slope, (t, state))
+        return functools.reduce(jnp.add, jax.tree.leaves(terms))
 
     return tuple(map(magnitude, slopes))
 
