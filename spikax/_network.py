@@ -6,10 +6,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ._check_neuron import check_structures
-from ._checks import as_array, require, require_count, require_instance, require_key
+from ._checks import as_array, known, require, require_count, require_instance, require_key
 from ._connection import AbstractConnection, Dense
 from ._neuron import AbstractNeuron, require_linear
 from ._spikes import Events, Spikes
@@ -265,6 +266,18 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
         weight = _draw(layer, name, (size, size), jax.random.fold_in(key, len(names) + number))
         loops.append(Dense(name, name, weight, delay))
     return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
+
+
+def without_zero_delays(network: Network) -> Network:
+    """The network, in which connections whose delays are known to be zero have none."""
+
+    def without(connection: AbstractConnection) -> AbstractConnection:
+        delay = None if connection.delay is None else known(connection.delay)
+        if delay is None or np.any(delay):
+            return connection
+        return eqx.tree_at(lambda c: c.delay, connection, None)
+
+    return eqx.tree_at(lambda n: n.connections, network, tuple(map(without, network.connections)))
 
 
 def _listed(connections: Any) -> tuple[AbstractConnection, ...]:

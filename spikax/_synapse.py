@@ -1,6 +1,8 @@
 """Synapse models: linear filters that turn arrivals into the drive of a neuron."""
 
 import abc
+import functools
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -156,6 +158,19 @@ def for_each_port(synapse: Synapse, value: Any) -> Any:
 def port_structure(synapse: Synapse) -> Any:
     """The structure of what has an entry for every port."""
     return jax.tree.structure(synapse, is_leaf=is_synapse)
+
+
+def total(drive: Any) -> Array:
+    """The sum of the drives of all ports: the current of a neuron that does not distinguish them."""
+    return functools.reduce(operator.add, jax.tree.leaves(drive))
+
+
+def total_impulse(synapse: Synapse, weight: Any) -> Array:
+    """The sum of the weights of an arrival over the ports that change the state of the neuron immediately."""
+    if not isinstance(weight, dict):
+        return weight
+    ports = zip(jax.tree.leaves(synapse, is_leaf=is_synapse), jax.tree.leaves(weight), strict=True)
+    return functools.reduce(operator.add, [w for port, w in ports if port.is_impulsive])
 
 
 def initial_filters(synapse: Synapse, like: Array) -> Any:

@@ -27,6 +27,7 @@ METHODS = {
     "closed form": {"method": sx.ClosedForm(max_steps=32)},
     "event loop": {"method": sx.EventLoop()},
     "event queue": {"method": sx.EventQueue(max_steps=32)},
+    "event loop, shared clock": {"method": sx.EventLoop()},
     "windows, closed form": {"method": sx.Windows(5, sx.ClosedForm(max_steps=512), max_sweeps=512)},
     "windows, event loop": {"method": sx.Windows(5, sx.EventLoop())},
 }
@@ -145,9 +146,9 @@ def test_neurons_by_themselves(dtype):
 
 
 def test_recurrent_neurons(dtype):
-    names = ["event queue", "windows, closed form", "windows, event loop"]
+    names = ["event queue", "event loop, shared clock", "windows, closed form", "windows, event loop"]
 
     def test(model):
-        compare(model, dtype, names if model.delay == 0 else names[1:], True)
+        compare(model, dtype, names if model.delay == 0 else names[2:], True)
 
     fuzz(test, models(True), 60)

@@ -18,7 +18,12 @@ pytestmark = pytest.mark.float64
 
 T1 = 30.0
 SAVED = (21.1, 0.0, 5.0, 12.3, T1)
-SYNAPSES = {"exp": sx.ExpSynapse(5.0), "alpha": sx.AlphaSynapse(3.0), "delta": sx.DeltaSynapse()}
+SYNAPSES = {
+    "exp": sx.ExpSynapse(5.0),
+    "alpha": sx.AlphaSynapse(3.0),
+    "delta": sx.DeltaSynapse(),
+    "ports": {"exc": sx.ExpSynapse(4.0), "inh": sx.AlphaSynapse(3.0), "kick": sx.DeltaSynapse()},
+}
 # Each with the weights, low and high, that let its neurons spike several times with exponential synapses.
 NEURONS = {
     "lif": (lambda s: sx.LIF(20.0, 0.05, 1.0, -0.1, 0.1, s), (-1.0, 7.0)),
@@ -26,14 +31,14 @@ NEURONS = {
     "eif": (lambda s: sx.EIF(20.0, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1, s), (-1.0, 7.0)),
 }
 # An arrival through a delta synapse moves the membrane by its weight, at once.
-SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14}
+SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14, "ports": {"exc": 1.0, "inh": -0.1, "kick": 0.03}}
 
 
 def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
     """A network of one layer in which everything learns, input spikes, and initial states."""
     make, (low, high) = NEURONS[neuron]
     rng = np.random.default_rng(seed)
-    weight = rng.uniform(low, high, (3, n)) * SCALE[synapse]
+    weight = jax.tree.map(lambda scale: rng.uniform(low, high, (3, n)) * scale, SCALE[synapse])
     model = learning(make(SYNAPSES[synapse]), n, jnp.float64, flip, seed=int(flip))
     state = jax.tree.map(lambda x: x + 0.05 * rng.uniform(size=(batch, n)), make(SYNAPSES[synapse]).initial_state())
     inputs = random_inputs(seed, (batch, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
@@ -101,6 +106,8 @@ def test_every_parameter_of_the_shared_case(lif):
         ("qif", "exp"),
         ("eif", "exp"),
         ("eif", "delta"),
+        ("qif", "ports"),
+        pytest.param("lif", "ports", marks=pytest.mark.slow),
         pytest.param("lif", "alpha", marks=pytest.mark.slow),
         pytest.param("qif", "alpha", marks=pytest.mark.slow),
         pytest.param("qif", "delta", marks=pytest.mark.slow),

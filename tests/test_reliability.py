@@ -135,6 +135,7 @@ METHODS = {
     "closed form": (sx.LIF(), None, {}),
     "matrix exponential": (sx.LIF(synapse=sx.AlphaSynapse()), None, {}),
     "event loop": (sx.LIF(), None, {"method": sx.EventLoop(dt0=0.5)}),
+    "shared clock": (sx.LIF(), 0.1, {"method": sx.EventLoop(dt0=0.5)}),
     "event queue": (sx.LIF(), 0.1, {}),
     "windows": (sx.LIF(), 0.1, {"method": sx.Windows(3)}),
 }
@@ -238,7 +239,9 @@ def test_a_sample_that_fails_leaves_the_others_as_they_are(name, failure, dtype)
 
 
 @pytest.mark.modes("float32")
-@pytest.mark.parametrize("name", ["closed form", "matrix exponential", "event loop", "event queue", "windows"])
+@pytest.mark.parametrize(
+    "name", ["closed form", "matrix exponential", "event loop", "shared clock", "event queue", "windows"]
+)
 def test_a_sample_that_overflows_leaves_the_gradients_of_the_others(name, dtype):
     """Its infinities meet cotangents of zero, whose product would be NaN in the sums over samples."""
     neuron, inner, options = METHODS[name]

@@ -201,10 +201,62 @@ def test_the_event_queue_reports_too_many_spikes(dtype):
 
 
 @exact
-@pytest.mark.parametrize("delay", [None, 1.5])
-def test_gradients_of_a_recurrent_layer_in_the_event_loop(delay):
+@pytest.mark.parametrize(
+    "delay, method",
+    [
+        pytest.param(None, sx.EventLoop(dt0=0.5), id="shared clock"),
+        pytest.param(None, sx.Windows(8, sx.EventLoop(dt0=0.5)), id="sweeps", marks=pytest.mark.slow),
+        pytest.param(1.5, sx.Windows(8, sx.EventLoop(dt0=0.5)), id="delay"),
+    ],
+)
+def test_gradients_of_a_recurrent_layer_in_the_event_loop(delay, method):
     network = recurrent(jnp.float64, delay, learning(sx.QIF(), N, jnp.float64), scale=4.0)
-    assert_exact(network, inputs(jnp.float64), method=sx.Windows(8, sx.EventLoop(dt0=0.5)))
+    assert_exact(network, inputs(jnp.float64), method=method)
+
+
+PORTS = {"exc": sx.ExpSynapse(4.0), "inh": sx.AlphaSynapse(3.0)}
+# Each with the low and high weights of its inputs and of its own spikes, of each port.
+SHARING_A_CLOCK = {
+    "qif": (sx.QIF(bias=0.2), (5.0, 30.0), (-8.0, 12.0)),
+    "gated": (sx.EGRU(), dict.fromkeys("urz", (-2.0, 6.0)), dict.fromkeys("urz", (-3.0, 3.0))),
+    "ports": (
+        sx.EIF(bias=0.2, synapse=PORTS),
+        {"exc": (1.0, 3.0), "inh": (-0.3, 0.0)},
+        dict.fromkeys(PORTS, (0.0, 0.3)),
+    ),
+    "refractory": (sx.Refractory(sx.LIF(bias=0.2), 2.0), (1.0, 3.0), (-0.2, 0.4)),
+}
+
+
+@exact
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "gated" else name for name in SHARING_A_CLOCK]
+)
+def test_a_layer_that_shares_a_clock_spikes_as_by_sweeps(name):
+    """Steps that are limited by the neuron that needs the shortest ones, against steps of each neuron."""
+    neuron, *bounds = SHARING_A_CLOCK[name]
+    rng = np.random.default_rng(3)
+
+    def drawn(shape, bounds):
+        draw = lambda low_high: jnp.asarray(rng.uniform(*low_high, shape))  # noqa: E731
+        return jax.tree.map(draw, bounds, is_leaf=lambda node: isinstance(node, tuple))
+
+    connections = [
+        sx.Dense("input", "output", drawn((3, 5), bounds[0])),
+        sx.Dense("output", "output", drawn((5, 5), bounds[1])),
+    ]
+    network, spikes = sx.Network({"output": sx.Layer(neuron, 5)}, connections, 3, "output"), inputs(jnp.float64)
+    found = run(network, spikes)
+    assert found.stats["output"].method == "EventLoop" and int(found.stats["output"].spikes.min()) >= 5
+    assert_same(found, run(network, spikes, method=sx.Windows(20)), 1e-6)
+
+
+def test_a_delay_of_zero_is_none(dtype):
+    expected = run(recurrent(dtype), inputs(dtype))
+    for delay in (0.0, jnp.zeros(N, dtype)):
+        found = run(recurrent(dtype, delay), inputs(dtype))
+        assert found.stats["output"].method == "EventQueue"
+        np.testing.assert_array_equal(found.spikes["output"].times, expected.spikes["output"].times)
 
 
 @exact

@@ -7,7 +7,7 @@ from typing import Any
 from .._checks import require_instance
 from .._methods import AbstractMethod
 from .._methods._common.reverse_rule import broadcasting, MESSAGE
-from .._network import Network
+from .._network import Network, without_zero_delays
 from .._spikes import Events, Spikes
 from .._types import resolved
 from .devices import check_devices
@@ -58,7 +58,7 @@ def simulate(
     - `method`: how the spikes are found: one method, or a dictionary by layer name. [`spikax.ClosedForm`][] is for
       linear neurons, [`spikax.EventLoop`][] for any neuron, [`spikax.EventQueue`][] for recurrent groups of linear
       neurons without delays, and [`spikax.Windows`][] for all recurrent groups. By default each group of layers takes
-      the first of `ClosedForm`, `EventLoop`, `EventQueue` and `Windows` that supports it. `Solution.stats` reports the
+      the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. `Solution.stats` reports the
       choice.
     - `throw`: whether to raise an error if the simulation of a sample fails. If False, `Solution.result` reports the
       failure, and the other samples stay valid.
@@ -71,7 +71,7 @@ def simulate(
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
     require_instance(throw, bool, "throw", "True or False")
-    network, inputs = resolved(network), checked_inputs(network, inputs)
+    network, inputs = without_zero_delays(resolved(network)), checked_inputs(network, inputs)
     t0 = checked_start_time(t0, start)
     check_times(t0, t1, inputs)
     warn_of_seconds(network, inputs, t0)

@@ -111,7 +111,7 @@ def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, Abs
         require(same or len(group) == 1, "method", "the same object for all of them", own, hint)
         return _first_supporting(network, group, joint[:1])
     if not own:
-        return _first_supporting(network, group, (ClosedForm(), EventLoop(), EventQueue(), Windows()))
+        return _first_supporting(network, group, (ClosedForm(), EventQueue(), EventLoop(), Windows()))
     return _first_supporting(network, group, (*own.values(), Windows(method=own)))
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 
@@ -68,7 +68,7 @@ class AdEx(AbstractNeuron):
 
     def dynamics(self, t, state, drive):
         escape = self.slope_factor * jnp.exp((state.v - self.v_rheobase) / self.slope_factor)
-        v = (self.v_rest - state.v + escape - state.w + drive + self.bias) / self.tau_mem
+        v = (self.v_rest - state.v + escape - state.w + total(drive) + self.bias) / self.tau_mem
         return AdExState(v=v, w=(self.coupling * (state.v - self.v_rest) - state.w) / self.tau_adapt)
 
     def spike_condition(self, t, state):
@@ -78,4 +78,4 @@ class AdEx(AbstractNeuron):
         return AdExState(v=jnp.asarray(self.v_reset), w=state.w + self.increment)
 
     def receive(self, t, state, weight):
-        return AdExState(v=state.v + weight, w=state.w)
+        return AdExState(v=state.v + total_impulse(self.synapse, weight), w=state.w)

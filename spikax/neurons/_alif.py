@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 
@@ -61,7 +61,9 @@ class ALIF(AbstractNeuron):
         return ALIFState(v=v, a=jnp.zeros_like(v))
 
     def dynamics(self, t, state, drive):
-        return ALIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem, a=-state.a / self.tau_adapt)
+        return ALIFState(
+            v=(self.v_rest - state.v + total(drive) + self.bias) / self.tau_mem, a=-state.a / self.tau_adapt
+        )
 
     def spike_condition(self, t, state):
         return state.v - self.v_threshold - state.a
@@ -70,4 +72,4 @@ class ALIF(AbstractNeuron):
         return ALIFState(v=jnp.asarray(self.v_reset), a=state.a + self.increment)
 
     def receive(self, t, state, weight):
-        return ALIFState(v=state.v + weight, a=state.a)
+        return ALIFState(v=state.v + total_impulse(self.synapse, weight), a=state.a)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .._neuron import Event
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 from ._silent import SilentNeuron
@@ -95,11 +95,11 @@ class CalciumDendrite(SilentNeuron):
         calcium = self.amplitude * jnp.where(_waits(state), 0.0, state.strength) * course
         still = jnp.zeros_like(state.v)
         return CalciumDendriteState(
-            v=(self.v_rest - state.v + drive + calcium + self.bias) / self.tau_mem, strength=still, started=still
+            v=(self.v_rest - state.v + total(drive) + calcium + self.bias) / self.tau_mem, strength=still, started=still
         )
 
     def receive(self, t, state, weight):
-        return dataclasses.replace(state, v=state.v + weight)
+        return dataclasses.replace(state, v=state.v + total_impulse(self.synapse, weight))
 
     def internal_events(self):
         # A single event suffices: no action potential starts while the voltage is still to be read.

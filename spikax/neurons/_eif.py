@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 
@@ -54,7 +54,7 @@ class EIF(AbstractNeuron):
 
     def dynamics(self, t, state, drive):
         escape = self.slope_factor * jnp.exp((state.v - self.v_rheobase) / self.slope_factor)
-        return EIFState(v=(self.v_rest - state.v + escape + drive + self.bias) / self.tau_mem)
+        return EIFState(v=(self.v_rest - state.v + escape + total(drive) + self.bias) / self.tau_mem)
 
     def spike_condition(self, t, state):
         return state.v - self.v_peak
@@ -63,4 +63,4 @@ class EIF(AbstractNeuron):
         return EIFState(v=jnp.asarray(self.v_reset))
 
     def receive(self, t, state, weight):
-        return EIFState(v=state.v + weight)
+        return EIFState(v=state.v + total_impulse(self.synapse, weight))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import parameter, positive
 
@@ -83,7 +83,7 @@ class HodgkinHuxley(AbstractNeuron):
         leak = self.g_leak * (v - self.v_leak)
         gates = zip((m, h, n), _rates(v), strict=True)
         return HodgkinHuxleyState(
-            (drive + self.bias - sodium - potassium - leak) / self.capacitance,
+            (total(drive) + self.bias - sodium - potassium - leak) / self.capacitance,
             *(opens * (1.0 - x) - closes * x for x, (opens, closes) in gates),
         )
 
@@ -94,7 +94,7 @@ class HodgkinHuxley(AbstractNeuron):
         return state
 
     def receive(self, t, state, weight):
-        return HodgkinHuxleyState(state.v + weight, state.m, state.h, state.n)
+        return HodgkinHuxleyState(state.v + total_impulse(self.synapse, weight), state.m, state.h, state.n)
 
 
 def _rates(v: Array) -> tuple[tuple[Array, Array], ...]:

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from .._checks import require, require_instance
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter
 
@@ -87,7 +87,7 @@ class Izhikevich(AbstractNeuron):
         return IzhikevichState(v=v, u=self.b * v)
 
     def dynamics(self, t, state, drive):
-        v = (0.04 * state.v + 5.0) * state.v + 140.0 - state.u + drive + self.bias
+        v = (0.04 * state.v + 5.0) * state.v + 140.0 - state.u + total(drive) + self.bias
         return IzhikevichState(v=v, u=self.a * (self.b * state.v - state.u))
 
     def spike_condition(self, t, state):
@@ -97,4 +97,4 @@ class Izhikevich(AbstractNeuron):
         return IzhikevichState(v=jnp.asarray(self.c), u=state.u + self.d)
 
     def receive(self, t, state, weight):
-        return IzhikevichState(v=state.v + weight, u=state.u)
+        return IzhikevichState(v=state.v + total_impulse(self.synapse, weight), u=state.u)

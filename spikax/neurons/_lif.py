@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 from ._silent import SilentNeuron
@@ -54,7 +54,7 @@ class LIF(AbstractNeuron):
         return LIFState(v=jnp.asarray(self.v_rest))
 
     def dynamics(self, t, state, drive):
-        return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
+        return LIFState(v=(self.v_rest - state.v + total(drive) + self.bias) / self.tau_mem)
 
     def spike_condition(self, t, state):
         return state.v - self.v_threshold
@@ -63,7 +63,7 @@ class LIF(AbstractNeuron):
         return LIFState(v=jnp.asarray(self.v_reset))
 
     def receive(self, t, state, weight):
-        return LIFState(v=state.v + weight)
+        return LIFState(v=state.v + total_impulse(self.synapse, weight))
 
 
 class IF(AbstractNeuron):
@@ -101,7 +101,7 @@ class IF(AbstractNeuron):
         return LIFState(v=jnp.asarray(self.v_reset))
 
     def dynamics(self, t, state, drive):
-        return LIFState(v=(drive + self.bias) / self.tau_mem)
+        return LIFState(v=(total(drive) + self.bias) / self.tau_mem)
 
     def spike_condition(self, t, state):
         return state.v - self.v_threshold
@@ -110,7 +110,7 @@ class IF(AbstractNeuron):
         return LIFState(v=jnp.asarray(self.v_reset))
 
     def receive(self, t, state, weight):
-        return LIFState(v=state.v + weight)
+        return LIFState(v=state.v + total_impulse(self.synapse, weight))
 
 
 class LI(SilentNeuron):
@@ -139,7 +139,7 @@ class LI(SilentNeuron):
         return LIFState(v=jnp.asarray(self.v_rest))
 
     def dynamics(self, t, state, drive):
-        return LIFState(v=(self.v_rest - state.v + drive + self.bias) / self.tau_mem)
+        return LIFState(v=(self.v_rest - state.v + total(drive) + self.bias) / self.tau_mem)
 
     def receive(self, t, state, weight):
-        return LIFState(v=state.v + weight)
+        return LIFState(v=state.v + total_impulse(self.synapse, weight))

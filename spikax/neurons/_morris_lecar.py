@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import parameter, positive
 
@@ -78,7 +78,7 @@ class MorrisLecar(AbstractNeuron):
         leak = self.g_leak * (v - self.v_leak)
         rate = self.recovery * jnp.cosh((v - self.v3) / (2.0 * self.v4))
         return MorrisLecarState(
-            v=(drive + self.bias - calcium - potassium - leak) / self.capacitance,
+            v=(total(drive) + self.bias - calcium - potassium - leak) / self.capacitance,
             n=rate * (_open(v, self.v3, self.v4) - n),
         )
 
@@ -89,7 +89,7 @@ class MorrisLecar(AbstractNeuron):
         return state
 
     def receive(self, t, state, weight):
-        return MorrisLecarState(v=state.v + weight, n=state.n)
+        return MorrisLecarState(v=state.v + total_impulse(self.synapse, weight), n=state.n)
 
 
 def _open(v: Array, middle: Scalar, width: Scalar) -> Array:

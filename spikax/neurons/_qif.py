@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import parameter, positive
 
@@ -59,7 +59,7 @@ class QIF(AbstractNeuron):
         # Write the squares by double angles: this needs one sine and one cosine in total.
         cosine, sine = _circle(state.phi)
         leak = 0.5 * (1.0 + cosine) + sine * (0.5 / math.pi)
-        return QIFState(phi=(leak + (1.0 - cosine) * (0.5 / math.pi**2) * (drive + self.bias)) / self.tau_mem)
+        return QIFState(phi=(leak + (1.0 - cosine) * (0.5 / math.pi**2) * (total(drive) + self.bias)) / self.tau_mem)
 
     def spike_condition(self, t, state):
         return state.phi - 1.0
@@ -70,7 +70,9 @@ class QIF(AbstractNeuron):
     def receive(self, t, state, weight):
         # The solution of pi tan(pi (phi_new - 1/2)) = V + w, in a form that is finite at phi = 0 and 1 too.
         sine, cosine = jnp.sin(math.pi * state.phi), jnp.cos(math.pi * state.phi)
-        return QIFState(phi=0.5 + jnp.arctan2(weight / math.pi * sine - cosine, sine) / math.pi)
+        return QIFState(
+            phi=0.5 + jnp.arctan2(total_impulse(self.synapse, weight) / math.pi * sine - cosine, sine) / math.pi
+        )
 
 
 @jax.custom_jvp

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._neuron import AbstractNeuron
-from .._synapse import ExpSynapse, Synapse
+from .._synapse import ExpSynapse, Synapse, total, total_impulse
 from .._types import Scalar
 from ..constraints import below, parameter, positive
 
@@ -65,7 +65,7 @@ class ResonateAndFire(AbstractNeuron):
     def dynamics(self, t, state, drive):
         omega = 2.0 * jnp.pi / self.period
         return ResonateAndFireState(
-            u=(drive + self.bias - state.u) / self.tau_mem - omega * state.v,
+            u=(total(drive) + self.bias - state.u) / self.tau_mem - omega * state.v,
             v=omega * state.u - state.v / self.tau_mem,
         )
 
@@ -76,4 +76,4 @@ class ResonateAndFire(AbstractNeuron):
         return ResonateAndFireState(u=jnp.asarray(self.u_reset), v=jnp.asarray(self.v_reset))
 
     def receive(self, t, state, weight):
-        return ResonateAndFireState(u=state.u + weight, v=state.v)
+        return ResonateAndFireState(u=state.u + total_impulse(self.synapse, weight), v=state.v)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from ..._checks import require_count
 from ..._routing import SynapticInput
@@ -40,9 +40,19 @@ class AbstractAdjoint(eqx.Module):
 
     @abc.abstractmethod
     def simulate(
-        self, plan: LayerPlan, received: SynapticInput, t0: Array, t1: Array, settings: Settings
+        self,
+        plan: LayerPlan,
+        received: SynapticInput,
+        inner: PyTree[Array] | None,
+        t0: Array,
+        t1: Array,
+        settings: Settings,
     ) -> LoopOutcome:
-        """Simulates the units of a layer."""
+        """Simulates the units of a layer.
+
+        The weights of `received` have the axes `(sources, units, neurons)`, and those of `inner`, between the neurons
+        of a unit, `(neurons, neurons)`.
+        """
 
 
 class DiscreteAdjoint(AbstractAdjoint):
@@ -60,12 +70,11 @@ class DiscreteAdjoint(AbstractAdjoint):
     def __check_init__(self):
         require_count(self.memory, "memory")
 
-    def simulate(self, plan, received, t0, t1, settings):
-        received = _with_neuron_axis(received)
+    def simulate(self, plan, received, inner, t0, t1, settings):
         arrivals = in_order(lax.stop_gradient(received.times), received.source, received.generation)
         bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
         places = Places.all(*plan.start.h.shape[:2])
-        problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains)
+        problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
         start = loop.start(problem, settings, plan.start, t0)
         stragglers = _max_stragglers(problem, start, settings)
         whole = LoopPlan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, self.memory, stragglers)
@@ -75,12 +84,6 @@ class DiscreteAdjoint(AbstractAdjoint):
         end = result.loop_state
         finished = is_finished(problem, settings, end)
         return LoopOutcome(end, result.trains, result.found, finished, result.iterations)
-
-
-def _with_neuron_axis(received: SynapticInput) -> SynapticInput:
-    """The input with weights of the axes `(sources, units, neurons)`."""
-    weight = jax.tree.map(lambda leaf: leaf[..., None], received.weight)
-    return dataclasses.replace(received, weight=weight)
 
 
 # A second loop is worth its compilation if all units together may need this many steps. Measured on two CPU cores: at

@@ -18,6 +18,7 @@ from .problem import (
     REACHED_STOP,
     REJECTED,
     scaled,
+    sent,
     Settings,
     STEPPED,
     Trains,
@@ -41,7 +42,7 @@ def advance(
     filters = tree_where(stepped, add_scaled(trial.filters, classification.shift, trial.filter_slope), old.filters)
     payload = payload_of(problem.neuron, t, before, filters)
     weight = scaled(*weight_of(problem, old.spike))
-    state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight)
+    state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight, payload)
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
 
     cursor = old.cursor + arrived.astype(jnp.int32)
@@ -74,7 +75,16 @@ def advance(
     return new, Trains(t, payload, emitted)
 
 
-def jump(problem: Problem, t: Array, state: PyTree, filters: PyTree, fired: Array, arrived: Array, weight: PyTree):
+def jump(
+    problem: Problem,
+    t: Array,
+    state: PyTree,
+    filters: PyTree,
+    fired: Array,
+    arrived: Array,
+    weight: PyTree,
+    payload: PyTree,
+) -> tuple[PyTree, PyTree]:
     """The state and the filters after the events at `t`, and after the arrival at `t`."""
     t = spread(t, fired[0])
     for number, happened in enumerate(fired):
@@ -83,6 +93,11 @@ def jump(problem: Problem, t: Array, state: PyTree, filters: PyTree, fired: Arra
     if stops_at_arrivals(problem.neuron):
         received = over_units(_after_arrival, problem.neuron, t, state, weight)
         state = tree_where(arrived, received, state)
+    if problem.inner is not None:
+        # At most one of both: an arrival at the time of a spike has an iteration of its own.
+        emitted = sent(problem.neuron, problem.inner, fired[0], payload)
+        weight = tree_where(arrived, weight, emitted)
+        arrived = arrived | jnp.any(fired[0], axis=2, keepdims=True)
     filtered = over_units(lambda n, x, w: filters_after_arrival(n.synapse, x, w), problem.neuron, filters, weight)
     return state, tree_where(arrived, filtered, filters)
 

@@ -45,6 +45,7 @@ class Smooth(eqx.Module):
     neuron: AbstractNeuron
     weight: PyTree[Array]
     gains: PyTree[Array] | None
+    inner: PyTree[Array] | None
     table: Table | None
     start: Point
     times: Float[Array, "batch lanes spikes"]
@@ -55,13 +56,14 @@ class Smooth(eqx.Module):
         """The smooth inputs of a plan."""
         problem = plan.problem
         table = None if problem.bins is None else problem.bins.table
-        return cls(problem.neuron, problem.weight, problem.gains, table, point_of(plan.loop_state), times, t0)
+        given = problem.neuron, problem.weight, problem.gains, problem.inner
+        return cls(*given, table, point_of(plan.loop_state), times, t0)
 
     def into(self, plan: LoopPlan) -> LoopPlan:
         """The plan with these smooth inputs."""
         bins, start = plan.problem.bins, self.start
         bins = None if bins is None else dataclasses.replace(bins, table=self.table)
-        own = {"neuron": self.neuron, "weight": self.weight, "gains": self.gains, "bins": bins}
+        own = {"neuron": self.neuron, "weight": self.weight, "gains": self.gains, "inner": self.inner, "bins": bins}
         problem = dataclasses.replace(plan.problem, **own)
         loop_state = dataclasses.replace(plan.loop_state, t=start.t, state=start.state, filters=start.filters)
         return dataclasses.replace(plan, problem=problem, loop_state=loop_state)
@@ -112,7 +114,7 @@ def backpropagate(
     *_, back = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
     sums = back.sums
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
-    return Smooth(neuron, sums.weight, sums.gains, sums.table, back.bar, sums.times, jnp.sum(sums.t0))
+    return Smooth(neuron, sums.weight, sums.gains, sums.inner, sums.table, back.bar, sums.times, jnp.sum(sums.t0))
 
 
 class _Sums(eqx.Module):
@@ -123,6 +125,7 @@ class _Sums(eqx.Module):
     times: Float[Array, "batch lanes spikes"]
     t0: Float[Array, "batch units 1"]
     gains: PyTree[Array] | None
+    inner: PyTree[Array] | None
     table: Table | None
 
 
@@ -144,7 +147,8 @@ def _start_back(
         here = tree_where(waiting, zeros_like(cotangent.found), cotangent.found)
         bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
     t0, nothing = jnp.zeros_like(end.t), zeros_like(smooth)
-    sums = _Sums(zeros_like(copies), nothing.weight, nothing.times, t0, nothing.gains, nothing.table)
+    others = nothing.gains, nothing.inner, nothing.table
+    sums = _Sums(zeros_like(copies), nothing.weight, nothing.times, t0, *others)
     return _BackwardState(jnp.int32(0), bar, end.count, sums)
 
 
@@ -167,12 +171,13 @@ def _step_back(
     weight, gain = weight_of(problem, spike)
     parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
 
-    def forward(parameters, point, stop, weight, gain, table_entry):
-        moved = eqx.tree_at(lambda p: p.neuron, problem, eqx.combine(parameters, rest))
+    def forward(parameters, point, stop, weight, gain, inner, table_entry):
+        moved = dataclasses.replace(problem, neuron=eqx.combine(parameters, rest), inner=inner)
         return replay_step(moved, settings, entry, point, stop, scaled(weight, gain), table_entry)
 
-    _, pull = jax.vjp(forward, parameters, Point(entry.t, entry.state, entry.filters), stop, weight, gain, table_entry)
-    parameters_bar, point_bar, stop_bar, weight_bar, gain_bar, entry_bar = pull((bar, emitted.payload))
+    point = Point(entry.t, entry.state, entry.filters)
+    _, pull = jax.vjp(forward, parameters, point, stop, weight, gain, problem.inner, table_entry)
+    parameters_bar, point_bar, stop_bar, weight_bar, gain_bar, inner_bar, entry_bar = pull((bar, emitted.payload))
     happened = is_any(entry.action, ACCEPTED)
     bar = tree_where(happened, point_bar, back.bar)
     if added is not None:
@@ -190,6 +195,8 @@ def _step_back(
         added_at(place, back.sums.times, stop_bar),
         t0,
         added_at(place, back.sums.gains, gain_bar),
+        # Only an accepted step has spikes.
+        add(back.sums.inner, inner_bar),
         table,
     )
     return _BackwardState(left, bar, count, sums)
@@ -230,7 +237,7 @@ def replay_step(
     t = jnp.where(landed, stop, point.t + h + shift)
     payload = payload_of(problem.neuron, t, state, filters)
     state, filters = jump(
-        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), weight
+        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), weight, payload
     )
     if table_entry is not None:
         filters = tree_where(spread(spanned, count), table_entry.filters, filters)

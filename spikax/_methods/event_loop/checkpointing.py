@@ -97,7 +97,7 @@ _SMALL = 1024
 def likely_length(problem: Problem, settings: Settings) -> int:
     """The number of iterations that the busiest unit is likely to need."""
     # One per arrival, four per spike, and some for the steps in between.
-    arrivals, spike = problem.arrivals.times.shape[2], 4
+    arrivals, spike = problem.arrivals.times.shape[2], 4 * jax.tree.leaves(problem.weight)[0].shape[2]
     if settings.bins:
         # One per bin; per spike four, plus the arrivals in its bin.
         arrivals, spike = settings.bins, spike + arrivals // settings.bins

@@ -14,15 +14,17 @@ from jax import lax
 from ..._checks import require, require_count, require_instance, require_positive
 from ..._network import Network
 from ..._neuron import AbstractNeuron, stops_at_arrivals
-from ..._routing import Train
+from ..._routing import SynapticInput, Train
 from ..._synapse import drive_of, evolve_filters
-from .._base import AbstractLayerMethod, Counters, Expected, LayerResult, SimulationState, spikes_first
+from .._base import AbstractLayerMethod, Counters, Expected, LayerPlan, LayerResult, SimulationState, spikes_first
 from .._common import rates
 from .._common.axes import add_scaled, cast, over_units, spread
+from .._common.weight_matrix import weight_matrix
 from .adjoint import AbstractAdjoint, DiscreteAdjoint, LoopOutcome
 from .dense_output import dense_output
 from .loop import is_finite
 from .problem import LoopState, Settings
+from .shared_clock import as_one_unit, as_units_of_one
 from .step import AbstractStepper, make_stepper
 from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
 
@@ -37,6 +39,9 @@ class EventLoop(AbstractLayerMethod):
     as with [`spikax.AlphaSynapse`][]. Bins in which the neuron spikes, or may spike, are refined: the loop goes through
     them from arrival to arrival.
 
+    The neurons of a recurrent layer without delays share a clock: a spike reaches all of them at once, and the steps
+    are as short as any of them needs. Inputs may have delays, but no delays of each synapse.
+
     **Arguments:**
 
     - `solver`: a Diffrax solver; by default `diffrax.Tsit5()`. Explicit Runge–Kutta methods are fastest. An implicit
@@ -50,7 +55,8 @@ class EventLoop(AbstractLayerMethod):
     - `dt0`: the length of the first step, in ms; given alone, the length of every step. No step passes an arrival, but
       those across bins. A simulation that continues another begins with the step length that the other ended with, or
       with `dt0` if all steps have that length.
-    - `max_steps`: the bound of the loop: how many trial steps a layer may take.
+    - `max_steps`: the bound of the loop: how many trial steps a layer may take; a layer that shares a clock, that
+      many for each neuron.
     - `bin`: the length of a bin, in ms; the loop takes the next shorter one that divides the duration. By default a
       20th (in float32 a 10th) of the fastest time constant of synapse and membrane, and no bins where they cannot be,
       or would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where the slope of
@@ -142,15 +148,44 @@ class EventLoop(AbstractLayerMethod):
         pays = 2 * bins < expected.arrivals[name]
         return bins if pays and not _nonlinearity(network, name) else 0
 
+    def supports(self, network, group):
+        return super().supports(network, group) or _shares_clock(network, group)
+
+    def grid(self, network, group, expected):
+        # A unit of several neurons stops at all arrivals.
+        return 0 if _shares_clock(network, group) else super().grid(network, group, expected)
+
+    def simulate(self, group, grid):
+        if not _shares_clock(group.network, tuple(group.layers)):
+            return super().simulate(group, grid)
+        ((name, plan),) = group.layers.items()
+        received, inner = group.received(name), weight_matrix(group.network, name, name)
+        with jax.named_scope(f"layer {name}"):
+            return {name: self._recurrent(plan, received, inner, group.t0, group.t1)}
+
+    def _recurrent(self, plan: LayerPlan, received: SynapticInput, inner: Any, t0: Any, t1: Any) -> LayerResult:
+        neurons = plan.start.h.shape[1]
+        unit, received = as_one_unit(plan, received)
+        inner = jax.tree.map(lambda leaf: leaf.astype(t0.dtype), inner)
+        settings = self._settings(plan, self.max_steps * neurons, t0, t1, 0)
+        outcome = as_units_of_one(self.adjoint.simulate(unit, received, inner, t0, t1, settings))
+        return self._result(plan, settings, outcome, t1)
+
     def simulate_layer(self, plan, received, t0, t1, grid):
+        weight = jax.tree.map(lambda leaf: leaf[..., None], received.weight)
+        settings = self._settings(plan, self.max_steps, t0, t1, grid)
+        received = dataclasses.replace(received, weight=weight)
+        return self._result(plan, settings, self.adjoint.simulate(plan, received, None, t0, t1, settings), t1)
+
+    def _settings(self, plan: LayerPlan, max_steps: int, t0: Any, t1: Any, bins: int) -> Settings:
         stepper = make_stepper(self.solver)
-        control = self._control(stepper, t0, t1)
-        settings = Settings(stepper, control, plan.max_spikes, self.max_steps, plan.stop_after, grid)
-        outcome = self.adjoint.simulate(plan, received, t0, t1, settings)
+        return Settings(stepper, self._control(stepper, t0, t1), plan.max_spikes, max_steps, plan.stop_after, bins)
+
+    def _result(self, plan: LayerPlan, settings: Settings, outcome: LoopOutcome, t1: Any) -> LayerResult:
         saved = None
         if plan.ts is not None:
             reached = lax.stop_gradient(outcome.end.t)
-            saved = dense_output(plan.neuron, stepper, outcome.found, plan.ts, reached)
+            saved = dense_output(plan.neuron, settings.stepper, outcome.found, plan.ts, reached)
         return _result(plan.neuron, outcome, t1, saved)
 
     def _control(self, stepper: AbstractStepper, t0: Any, t1: Any) -> StepControl:
@@ -200,6 +235,15 @@ def _at_the_end(neuron: AbstractNeuron, end: LoopState, t1: Any) -> tuple[Any, A
     # Zero, with the derivative of the time that is left.
     left = jnp.where(end.t >= t1, lax.stop_gradient(end.t) - end.t, 0.0)
     return add_scaled((end.state, end.filters), left, slope)
+
+
+def _shares_clock(network: Network, group: tuple[str, ...]) -> bool:
+    """Whether the group is a layer whose spikes reach its own neurons at once, and whose inputs reach all of them."""
+    (name, *others) = group
+    connections = network.incoming(name)
+    if others or not network.is_recurrent(group) or stops_at_arrivals(network.layers[name].neuron):
+        return False
+    return all(c.delay is None if c.source == name else not c.has_own_arrivals for c in connections)
 
 
 def _none_of(where: Any) -> Any:

@@ -5,6 +5,7 @@ import enum
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
@@ -68,6 +69,8 @@ class Problem(eqx.Module):
     t1: Float[Array, ""]
     bins: Bins | None = None
     gains: PyTree[Array] | None = None  # the factor of the weight for each spike, of shape `(batch, lanes, spikes)`
+    # The weights between the neurons of a unit, if its spikes reach them at once, with the axes `(neurons, neurons)`.
+    inner: PyTree[Array] | None = None
 
 
 class Point(eqx.Module):
@@ -152,6 +155,20 @@ def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyT
         return gain.at[(*arrivals.lane(places), spike)].get(mode="promise_in_bounds")
 
     return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
+
+
+def sent(
+    neuron: AbstractNeuron, inner: PyTree[Array], fired: Bool[Array, "batch units neurons"], payload: PyTree[Array]
+) -> PyTree[Array]:
+    """The weights that the spikes of a unit add to its neurons, with the axes `(batch, units, neurons)`."""
+    spikes = fired.astype(jax.tree.leaves(inner)[0].dtype)
+    factors = None if payload is None else neuron.gain(payload)
+
+    def port(weight, *factor):
+        emitted = spikes if not factor else jnp.where(fired, factor[0], 0.0)
+        return jnp.einsum("bus,st->but", emitted, weight, precision=lax.Precision.HIGHEST)
+
+    return jax.tree.map(port, inner, *([] if factors is None else [factors]))
 
 
 def scaled(weight: PyTree[Array], gain: PyTree[Array] | None) -> PyTree[Array]:

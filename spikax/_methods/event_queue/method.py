@@ -5,16 +5,15 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ..._checks import require, require_count
-from ..._connection import AbstractConnection
-from ..._network import Network
 from ..._routing import SynapticInput, Train
 from ..._synapse import for_each_port
 from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult
 from .._common.linear_neurons import has_scalar_flow, moves_linearly
 from .._common.scalar_flow import ScalarFlow
+from .._common.weight_matrix import weight_matrix
 from .queue import Found, GroupGiven, Limits, Pool
 from .replay import find_spikes
 
@@ -79,7 +78,7 @@ def _given(group: Group) -> GroupGiven:
     """The concatenated neurons of all layers, and the weights between them."""
     names, network = list(group.layers), group.network
     received = {name: group.received(name) for name in names}
-    inner = [[_matrix(network, source, target) for target in names] for source in names]
+    inner = [[jax.tree.leaves(weight_matrix(network, source, target))[0] for target in names] for source in names]
     outer = jax.scipy.linalg.block_diag(*[jax.tree.leaves(received[name].weight)[0] for name in names])
     weight = jnp.concatenate([outer, *(jnp.concatenate(row, axis=1) for row in inner)]).astype(group.t0.dtype)
     for name, part in received.items():
@@ -115,28 +114,6 @@ def _result(group: Group, plan: LayerPlan, found: Found, own: slice, here: slice
     return LayerResult(
         Train(times, generation=generation), start.moved_to(state, filters), saved, counters, "EventQueue"
     )
-
-
-def _matrix(network: Network, source: str, target: str) -> Float[Array, "sources targets"]:
-    """The weights from one layer of the group to another."""
-    shape = network.layers[source].size, network.layers[target].size
-    matrix = jnp.zeros(shape, network.dtype)
-    for connection in network.connections:
-        if (connection.source, connection.target) == (source, target):
-            matrix = matrix + _filled(connection)
-    return matrix
-
-
-def _filled(connection: AbstractConnection) -> Float[Array, "sources targets"]:
-    """The weights of a connection as a matrix, zero where there is no synapse."""
-    synapses = connection.synapses()
-    (weight,) = jax.tree.leaves(synapses.weight)
-    if synapses.source is None:
-        return weight
-    if synapses.exists is not None:
-        weight = jnp.where(synapses.exists, weight, jnp.zeros((), weight.dtype))
-    targets = jnp.arange(connection.shape[1], dtype=jnp.int32)
-    return jnp.zeros(connection.shape, weight.dtype).at[synapses.source, targets].add(weight)
 
 
 def _listed(received: dict[str, SynapticInput]) -> tuple[Array, Array]:
