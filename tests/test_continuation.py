@@ -23,13 +23,13 @@ METHODS = {
     "event loop": (sx.QIF(bias=0.2), False, STEPS),
     "internal events": (sx.Refractory(sx.LIF(bias=0.4), 1.7), False, STEPS),
     "impulses": (sx.LIF(synapse=sx.DeltaSynapse(), bias=0.4), False, STEPS),
-    "shared clock": (sx.QIF(bias=0.2), True, STEPS),
+    "event loop, shared clock": (sx.QIF(bias=0.2), True, STEPS),
     "event queue": (sx.LIF(bias=0.4), True, sx.EventQueue()),
     "windows, closed form": (sx.LIF(bias=0.4), True, sx.Windows(4, sx.ClosedForm())),
     "windows, event loop": (sx.QIF(bias=0.2), True, sx.Windows(4, STEPS)),
 }
 # The others share their code with one of these.
-LONG = ("matrix exponential", "internal events", "shared clock", "windows, event loop")
+LONG = ("matrix exponential", "internal events", "event loop, shared clock", "windows, event loop")
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
 LONG_GRADIENTS = (*LONG, "closed form", "impulses")
 GRADED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG_GRADIENTS else name for name in METHODS]

@@ -31,7 +31,7 @@ NEURONS = {
     "eif": (lambda s: sx.EIF(20.0, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1, s), (-1.0, 7.0)),
 }
 # An arrival through a delta synapse moves the membrane by its weight, at once.
-SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14, "ports": {"exc": 1.0, "inh": -0.1, "kick": 0.03}}
+SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14, "ports": {"exc": 1.0, "inh": -0.1, "kick": 0.015}}
 
 
 def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
