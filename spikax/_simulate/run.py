@@ -29,7 +29,8 @@ def run(network: Network, inputs: dict[str, Spikes | Events], plan: Plan) -> tup
     batch, violations = batch_of(next(iter(inputs.values()))), Violations.of(network)
     # With invalid parameters, all samples end at `t0`: no method is designed for such parameters.
     wrong = violations.any()
-    short = eqx.tree_at(lambda plan: plan.t1, plan, jnp.where(wrong, plan.t0, plan.t1))
+    last = jnp.where(wrong, plan.t0, plan.t1), jax.tree.map(lambda ts: jnp.where(wrong, plan.t0, ts), plan.saveat)
+    short = eqx.tree_at(lambda plan: (plan.t1, plan.saveat), plan, last)
     # The order of simultaneous arrivals matters only where arrivals change the membrane directly.
     is_ordered = any(is_impulsive(layer.neuron.synapse) for layer in network.layers.values())
     trains = {name: Train.of(spikes, plan.t0.dtype, is_ordered) for name, spikes in inputs.items()}
