@@ -54,11 +54,12 @@ def is_synapse(x):
     return isinstance(x, sx.AbstractSynapse)
 
 
-def assert_all_floats_are(dtype, neuron, **options):
+def assert_all_floats_are(dtype, neuron, loops=(), **options):
     """Those of the solution, and those of the gradient of its times, states and drives."""
     neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), neuron)
     weight = jax.tree.map(lambda _: jnp.ones((2, 3)), neuron.synapse, is_leaf=is_synapse)
     network, inputs = single_layer(neuron, weight, dtype), random_inputs(0, (2, 2, 3), 10.0, dtype)
+    network = sx.Network(network.layers, [*network.connections, *loops], 2, "output")
 
     @eqx.filter_value_and_grad(has_aux=True)
     def total(arguments):
@@ -82,3 +83,8 @@ def test_of_a_neuron(name, dtype):
 def test_of_a_method(name, dtype):
     neuron, options = METHODS[name]
     assert_all_floats_are(dtype, neuron, **options)
+
+
+def test_of_a_layer_that_shares_a_clock(dtype):
+    loops = [sx.Dense("output", "output", jnp.ones((3, 3), dtype))]
+    assert_all_floats_are(dtype, sx.QIF(), loops, method=sx.EventLoop())

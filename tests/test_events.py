@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import spikax as sx
+from spikax._methods._common.events import magnitudes
 
 from .helpers import cast, random_inputs, single_layer
 
@@ -458,3 +459,10 @@ def test_a_step_that_ends_where_no_step_could_start(dtype):
     ]
     assert int(jnp.sum(jnp.isfinite(found[1]))) == 4
     np.testing.assert_allclose(found[0], found[1], rtol=2e-2)
+
+
+def test_terms_that_cancel_count_in_the_magnitude_of_a_condition(dtype):
+    """v - a - threshold, of which only the difference is small."""
+    state = sx.ALIFState(v=jnp.asarray(3.0, dtype), a=jnp.asarray(3.0, dtype))
+    (magnitude,) = magnitudes(sx.ALIF(), jnp.asarray(1.0, dtype), state)
+    np.testing.assert_allclose(magnitude, 6.0)

@@ -8,9 +8,9 @@ import pytest
 from scipy.linalg import expm
 
 import spikax as sx
+from spikax._methods._common.broadcasting import broadcasting
 from spikax._methods._common.flow import Interval
 from spikax._methods._common.matrix_flow import MatrixFlow
-from spikax._methods._common.reverse_rule import broadcasting
 from spikax._methods._common.root_finding.bounds import Bounds
 from spikax._methods._common.small_matrices import exp_minus_one
 

@@ -175,6 +175,23 @@ def test_the_event_queue_ends_at_the_first_spikes(dtype, accurate):
         assert int(jnp.sum(found.stats["a"].spikes)) < int(jnp.sum(whole.stats["a"].spikes))
 
 
+@exact
+def test_a_layer_that_shares_a_clock_ends_at_the_first_spikes():
+    network = recurrent(jnp.float64, neuron=sx.QIF(bias=0.2), scale=4.0)
+    whole = run(network, inputs(jnp.float64), saveat=None)
+    found = run(network, inputs(jnp.float64), saveat=None, until=sx.FirstSpikes())
+    assert found.stats["output"].method == "EventLoop"
+    np.testing.assert_array_equal(sx.first_spike(found.spikes["output"]), sx.first_spike(whole.spikes["output"]))
+    assert int(jnp.sum(found.stats["output"].spikes)) < int(jnp.sum(whole.stats["output"].spikes))
+
+
+def test_a_recurrent_layer_with_bins_has_bins(dtype):
+    """They are not ignored: the neurons do not share a clock."""
+    network = recurrent(dtype, neuron=sx.QIF(bias=0.2), scale=4.0)
+    shapes = eqx.filter_eval_shape(run, network, inputs(dtype), method=sx.EventLoop(bin=0.5))
+    assert shapes.stats["output"].method == "Windows(EventLoop)"
+
+
 def test_the_event_queue_with_neurons_that_spike_together(dtype, accurate):
     """Neurons that are the same, and excite each other, spike at the same instants, as often as by sweeps."""
     weight = jnp.full((N, N), 0.3, dtype)

@@ -6,7 +6,8 @@ from typing import Any
 
 from .._checks import require_instance
 from .._methods import AbstractMethod
-from .._methods._common.reverse_rule import broadcasting, MESSAGE
+from .._methods._common.broadcasting import broadcasting
+from .._methods._common.reverse_rule import MESSAGE
 from .._network import Network, without_zero_delays
 from .._spikes import Events, Spikes
 from .._types import resolved

@@ -86,7 +86,8 @@ def _layer_plan(network: Network, name: str, batch: int, plan: Plan, group: Plan
     neuron = with_unit_axes(with_dtype(network.layers[name].neuron, plan.t0.dtype), batch)
     # One more place, for the first excess spike: its time shows whether it came after the end of the sample.
     places = plan.capacity[name] + int(plan.ends_early)
-    # A single layer stops each neuron separately. A group ends as a whole, and only where `until` asks for it.
+    # A single layer stops each neuron separately; if they share a clock, all of them once none needs to go on. Other
+    # groups end as a whole, and only where `until` asks for it.
     bound = places if plan.ends_early and group.method.simulates_single_layers else None
     return LayerPlan(
         neuron,

@@ -43,7 +43,7 @@ class AdEx(AbstractNeuron):
     - `coupling`: the subthreshold adaptation $a$, relative to the leak conductance.
     - `increment`: the increment $\beta$ of the adaptation current at a spike.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         R. Brette, W. Gerstner, *Adaptive exponential integrate-and-fire model as an effective description of neuronal

@@ -36,7 +36,7 @@ class ALIF(AbstractNeuron):
     - `v_reset`: the voltage after a spike, below `v_threshold`.
     - `increment`: the increment $\beta$ of the threshold at a spike.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         G. Bellec, D. Salaj, A. Subramoney, R. Legenstein, W. Maass, *Long short-term memory and learning-to-learn in

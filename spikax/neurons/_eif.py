@@ -33,7 +33,7 @@ class EIF(AbstractNeuron):
     - `v_peak`: the voltage at which a spike is emitted.
     - `v_reset`: the voltage after a spike, below `v_peak`.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         N. Fourcaud-Trocmé, D. Hansel, C. van Vreeswijk, N. Brunel, *How spike generation mechanisms determine the

@@ -51,7 +51,7 @@ class HodgkinHuxley(AbstractNeuron):
       resting voltage, to 0.01 mV.
     - `v_threshold`: the voltage at which a spike is emitted.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         A. L. Hodgkin, A. F. Huxley, *A quantitative description of membrane current and its application to conduction

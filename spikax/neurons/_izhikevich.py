@@ -38,7 +38,7 @@ class Izhikevich(AbstractNeuron):
     - `d`: the increment of the recovery variable at a spike.
     - `v_peak`: the voltage at which a spike is emitted.
     - `bias`: a constant current $I_b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         E. M. Izhikevich, *Simple model of spiking neurons*, IEEE Transactions on Neural Networks 14(6), 2003.

@@ -32,7 +32,7 @@ class LIF(AbstractNeuron):
     - `v_threshold`: the voltage at which the neuron spikes.
     - `v_reset`: the voltage after a spike, below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -80,7 +80,7 @@ class IF(AbstractNeuron):
     - `v_threshold`: the voltage at which the neuron spikes.
     - `v_reset`: the initial voltage and the voltage after a spike, below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         L. F. Abbott, *Lapicque's introduction of the integrate-and-fire model neuron (1907)*, Brain Research Bulletin
@@ -123,7 +123,7 @@ class LI(SilentNeuron):
     - `tau_mem`: the membrane time constant, in ms.
     - `v_rest`: the resting voltage.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
     """
 
     tau_mem: Scalar = parameter(20.0, positive)

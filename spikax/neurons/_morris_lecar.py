@@ -42,7 +42,7 @@ class MorrisLecar(AbstractNeuron):
       the resting voltage.
     - `v_threshold`: the voltage at which a spike is emitted.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         C. Morris, H. Lecar, *Voltage oscillations in the barnacle giant muscle fiber*, Biophysical Journal 35(1), 1981;

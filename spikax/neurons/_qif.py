@@ -41,7 +41,7 @@ class QIF(AbstractNeuron):
 
     - `tau_mem`: the membrane time constant, in ms.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         C. Klos, R.-M. Memmesheimer, *Smooth exact gradient descent learning in spiking neural networks*, 2023,

@@ -41,7 +41,7 @@ class ResonateAndFire(AbstractNeuron):
     - `v_threshold`: the voltage at which the neuron spikes.
     - `u_reset`, `v_reset`: the state after a spike, with `v_reset` below `v_threshold`.
     - `bias`: a constant current $b$.
-    - `synapse`: the synapse model.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
 
     ??? cite "Reference"
         E. M. Izhikevich, *Resonate-and-fire neurons*, Neural Networks 14(6-7), 2001.

@@ -34,7 +34,7 @@ def magnitudes(neuron: AbstractNeuron, t: Array, state: State) -> tuple[Array, .
 
     Constant terms need not count: where the condition is about zero, they are as large as the others.
     """
-    slopes = jax.jacrev(lambda at: conditions(neuron, *at))((t, state))
+    slopes = jax.jacfwd(lambda at: conditions(neuron, *at))((t, state))
 
     def magnitude(slope):
         terms = jax.tree.map(lambda d, x: jnp.sum(jnp.abs(d * x)), slope, (t, state))

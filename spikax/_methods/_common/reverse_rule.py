@@ -7,17 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from .broadcasting import broadcasting
+
 
 MESSAGE = (
     "A simulation has only first derivatives, in reverse mode: use `jax.grad`, `jax.vjp` or `jax.jacrev`. "
     "Forward mode (`jax.jvp`, `jax.jacfwd`, `jax.linearize`) and second derivatives (`jax.hessian`, `jax.jvp` of a "
     "gradient) would differentiate the search for spikes instead of the spikes."
 )
-
-
-# A decorator. The methods broadcast as NumPy does: coefficients `(batch, units)` with states that have leading axes.
-# This allows it where the user has set `jax_numpy_rank_promotion="raise"` for their own code.
-broadcasting = jax.numpy_rank_promotion("allow")
 
 
 def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> Callable[..., PyTree]:

@@ -40,7 +40,8 @@ class EventLoop(AbstractLayerMethod):
     them from arrival to arrival.
 
     The neurons of a recurrent layer without delays share a clock: a spike reaches all of them at once, and the steps
-    are as short as any of them needs. Inputs may have delays, but no delays of each synapse.
+    are as short as any of them needs. Inputs may have delays, but no delays of each synapse. With
+    `bin`, such a layer is simulated in [`spikax.Windows`][] instead.
 
     **Arguments:**
 
@@ -149,19 +150,32 @@ class EventLoop(AbstractLayerMethod):
         return bins if pays and not _nonlinearity(network, name) else 0
 
     def supports(self, network, group):
-        return super().supports(network, group) or _shares_clock(network, group)
+        return super().supports(network, group) or self._shares_clock(network, group)
 
     def grid(self, network, group, expected):
         # A unit of several neurons stops at all arrivals.
-        return 0 if _shares_clock(network, group) else super().grid(network, group, expected)
+        return 0 if self._shares_clock(network, group) else super().grid(network, group, expected)
 
     def simulate(self, group, grid):
-        if not _shares_clock(group.network, tuple(group.layers)):
+        if not self._shares_clock(group.network, tuple(group.layers)):
             return super().simulate(group, grid)
         ((name, plan),) = group.layers.items()
         received, inner = group.received(name), weight_matrix(group.network, name, name)
         with jax.named_scope(f"layer {name}"):
             return {name: self._recurrent(plan, received, inner, group.t0, group.t1)}
+
+    def _shares_clock(self, network: Network, group: tuple[str, ...]) -> bool:
+        """Whether the layer is recurrent, and one unit: all its neurons receive all its spikes and inputs at once.
+
+        With `bin`, a recurrent layer goes through windows, in which each neuron has bins.
+        """
+        (name, *others) = group
+        connections = network.incoming(name)
+        if others or self.bin is not None or not network.is_recurrent(group):
+            return False
+        if stops_at_arrivals(network.layers[name].neuron):
+            return False
+        return all(c.delay is None if c.source == name else not c.has_own_arrivals for c in connections)
 
     def _recurrent(self, plan: LayerPlan, received: SynapticInput, inner: Any, t0: Any, t1: Any) -> LayerResult:
         neurons = plan.start.h.shape[1]
@@ -235,15 +249,6 @@ def _at_the_end(neuron: AbstractNeuron, end: LoopState, t1: Any) -> tuple[Any, A
     # Zero, with the derivative of the time that is left.
     left = jnp.where(end.t >= t1, lax.stop_gradient(end.t) - end.t, 0.0)
     return add_scaled((end.state, end.filters), left, slope)
-
-
-def _shares_clock(network: Network, group: tuple[str, ...]) -> bool:
-    """Whether the group is a layer whose spikes reach its own neurons at once, and whose inputs reach all of them."""
-    (name, *others) = group
-    connections = network.incoming(name)
-    if others or not network.is_recurrent(group) or stops_at_arrivals(network.layers[name].neuron):
-        return False
-    return all(c.delay is None if c.source == name else not c.has_own_arrivals for c in connections)
 
 
 def _none_of(where: Any) -> Any:
