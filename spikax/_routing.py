@@ -65,9 +65,10 @@ class SynapticInput(eqx.Module):
 
     weight: PyTree[Float[Array, "sources units *neurons"]]
     times: Float[Array, "batch lanes spikes"]
-    source: Int[Array, "samples spikes"]
+    source: Int[Array, "samples lanes spikes"]  # samples and lanes may be one, for all
     gains: PyTree[Float[Array, "batch lanes spikes"]] | None
     generation: Int[Array, "batch lanes spikes"] | None
+    is_sorted: bool = eqx.field(static=True, default=False)  # by time, each lane
 
     def within(self, after: Array, until: Array | float) -> "SynapticInput":
         """Only the arrivals later than `after` and not later than `until`."""
@@ -79,25 +80,30 @@ def route(
     layer: Layer,
     connections: tuple[AbstractConnection, ...],
     trains: dict[str, Train],
-    earlier: SynapticInput | None = None,
+    under_way: dict[str, Train],
+    t0: Array,
 ) -> SynapticInput:
-    """The arrivals at a layer through its connections, together with those of `earlier` spikes."""
-    first = next(iter(trains.values()))
-    like = first.times
-    if not connections and earlier is None:
-        silence = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
-        none = jnp.zeros((1, layer.size), like.dtype)
-        weight = for_each_port(layer.neuron.synapse, none)
-        generation = None if first.generation is None else jnp.zeros(silence.shape, jnp.int32)
-        return SynapticInput(weight, silence, jnp.zeros((1, 1), jnp.int32), None, generation)
-    payloads = [trains[connection.source].payload for connection in connections]
-    gains = _gains(layer.neuron, payloads)
-    each = [_received(c, trains[c.source], gain) for c, gain in zip(connections, gains, strict=True)]
-    each += [] if earlier is None else [earlier]
+    """The arrivals at a layer through its connections, with those after `t0` of the spikes that were under way."""
+    pairs = [(c, trains[c.source]) for c in connections if c.source in trains]
+    before = [(c, under_way[c.source]) for c in connections if c.source in under_way and c.delay is not None]
+    if not pairs + before:
+        first = next(iter(trains.values()))
+        return silence(layer, first.times, first.generation is not None)
+    gains = gains_of(layer.neuron, [train.payload for _, train in pairs + before])
+    each = [_through(c, train, gain) for (c, train), gain in zip(pairs + before, gains, strict=True)]
+    each = [*each[: len(pairs)], *(part.within(t0, jnp.inf) for part in each[len(pairs) :])]
     return each[0] if len(each) == 1 else _joined(each)
 
 
-def _received(connection: AbstractConnection, train: Train, gains: PyTree[Array] | None) -> SynapticInput:
+def silence(layer: Layer, like: Array, is_ordered: bool) -> SynapticInput:
+    """No arrivals at a layer, with the batch size and the float type of an array."""
+    never = jnp.full((like.shape[0], 1, 1), jnp.inf, like.dtype)
+    weight = for_each_port(layer.neuron.synapse, jnp.zeros((1, layer.size), like.dtype))
+    generation = jnp.zeros(never.shape, jnp.int32) if is_ordered else None
+    return SynapticInput(weight, never, jnp.zeros((1, 1, 1), jnp.int32), None, generation)
+
+
+def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] | None) -> SynapticInput:
     """The arrivals through one connection."""
     synapses, dtype = connection.synapses(), train.times.dtype
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
@@ -109,8 +115,8 @@ def _received(connection: AbstractConnection, train: Train, gains: PyTree[Array]
         times = train.times[:, None]
         # All neurons receive all events of a list, possibly each after its own delay.
         arrivals = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
-        generation = None if train.generation is None else _arriving(times, arrivals, train.generation[:, None])
-        return SynapticInput(weight, arrivals, train.channel, None, generation)
+        generation = None if train.generation is None else arriving(times, arrivals, train.generation[:, None])
+        return SynapticInput(weight, arrivals, train.channel[:, None], None, generation)
     k = train.places
     lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
     slots = jax.tree.leaves(weight)[0].shape[0]
@@ -129,51 +135,48 @@ def _received(connection: AbstractConnection, train: Train, gains: PyTree[Array]
     arrivals = times if delay is None else times + delay[None, ..., None]
     generation = None
     if train.generation is not None:
-        generation = flat(_arriving(times, arrivals, listed(train.generation)))
-    source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None]
+        generation = flat(arriving(times, arrivals, listed(train.generation)))
+    source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None, None]
     gains = jax.tree.map(lambda leaf: flat(listed(leaf)), gains)
     return SynapticInput(weight, flat(arrivals), source, gains, generation)
 
 
-def _arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..."]:
+def arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..."]:
     """The generation of each arrival: one more than that of its spike if both are simultaneous, else zero."""
     return jnp.where(arrivals > times, 0, generation + 1)
 
 
 def _joined(each: list[SynapticInput]) -> SynapticInput:
     """All arrivals at a layer, merged as if through one connection."""
-    lanes = max(received.times.shape[1] for received in each)
-    samples = max(received.source.shape[0] for received in each)
-    first = 0
-    times, sources, generations = [], [], []
-    for received in each:
-        batch, _, spikes = received.times.shape
-        times.append(jnp.broadcast_to(received.times, (batch, lanes, spikes)))
-        sources.append(jnp.broadcast_to(received.source + first, (samples, spikes)))
-        if received.generation is not None:
-            generations.append(jnp.broadcast_to(received.generation, (batch, lanes, spikes)))
-        first += jax.tree.leaves(received.weight)[0].shape[0]
+    lanes = max(part.times.shape[1] for part in each)
+    shared = tuple(max(part.source.shape[axis] for part in each) for axis in (0, 1))
+    rows, times, sources, generations = 0, [], [], []
+    for part in each:
+        batch, _, spikes = part.times.shape
+        times.append(jnp.broadcast_to(part.times, (batch, lanes, spikes)))
+        sources.append(jnp.broadcast_to(part.source + rows, (*shared, spikes)))
+        if part.generation is not None:
+            generations.append(jnp.broadcast_to(part.generation, (batch, lanes, spikes)))
+        rows += jax.tree.leaves(part.weight)[0].shape[0]
     generation = jnp.concatenate(generations, axis=2) if generations else None
-    weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[received.weight for received in each])
-    gains = [received.gains for received in each]
+    weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[part.weight for part in each])
+    gains = joined_gains([part.gains for part in each], times)
+    return SynapticInput(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=2), gains, generation)
+
+
+def joined_gains(gains: list[PyTree[Array] | None], times: list[Array]) -> PyTree[Array] | None:
+    """The factors of all spikes, with the shapes of their `times`, joined along the last axis; 1 without payload."""
     if all(gain is None for gain in gains):
-        joined = None
-    else:
-        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *_broadcast(gains, times))
-    return SynapticInput(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=1), joined, generation)
-
-
-def _broadcast(gains: list[PyTree[Array] | None], times: list[Array]) -> list[PyTree[Array]]:
-    """The factors of all connections; 1 for sources without payload."""
+        return None
     ports = jax.tree.structure(next(gain for gain in gains if gain is not None))
     filled = []
     for gain, like in zip(gains, times, strict=True):
         leaves = [jnp.ones((), like.dtype)] * ports.num_leaves if gain is None else jax.tree.leaves(gain)
         filled.append(ports.unflatten([jnp.broadcast_to(leaf, like.shape) for leaf in leaves]))
-    return filled
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1), *filled)
 
 
-def _gains(neuron: AbstractNeuron, payloads: list[PyTree[Array]]) -> list[PyTree[Array] | None]:
+def gains_of(neuron: AbstractNeuron, payloads: list[PyTree[Array]]) -> list[PyTree[Array] | None]:
     """The factor of the weight for each spike of each source; None for sources without payload."""
     gains = [None if payload is None else neuron.gain(payload) for payload in payloads]
     ports = port_structure(neuron.synapse)

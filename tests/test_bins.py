@@ -182,8 +182,8 @@ def test_the_start_moves_the_bins():
     @jax.jit
     def value(t0):
         times = (inputs.times + 1.0).reshape(inputs.times.shape[0], 1, -1)
-        source = jnp.repeat(jnp.arange(40, dtype=jnp.int32), inputs.times.shape[-1])[None]
-        plan = LayerPlan(neuron, SimulationState.of(neuron, state, t0), None, None, 20, None)
+        source = jnp.repeat(jnp.arange(40, dtype=jnp.int32), inputs.times.shape[-1])[None, None]
+        plan = LayerPlan(neuron, SimulationState.of(neuron, state, t0), None, 20, None)
         received = SynapticInput(network.connections[0].weight[..., None], times, source, None, None)
         trains = sx.DiscreteAdjoint().simulate(plan, received, None, t0, jnp.asarray(T1), settings).trains.times
         return finite_sum(trains, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), trains.shape))

@@ -60,6 +60,7 @@ class Counters(eqx.Module):
     stuck: Bool[Array, " batch"]
     finite: Bool[Array, " batch"]
     settled: Bool[Array, " batch"]
+    fits: Bool[Array, " batch"]  # there was room for all arrivals in each window
     failed_at: Float[Array, " batch"]  # the results are valid up to this time; `inf` without a failure
     iterations: Int[Array, ""]
     sweeps: Int[Array, ""]
@@ -69,7 +70,7 @@ class Counters(eqx.Module):
         """The counters before any simulation."""
         yes, nothing = jnp.ones(batch, bool), jnp.zeros(batch, jnp.int32)
         count, never = jnp.zeros((batch, neurons), jnp.int32), jnp.full(batch, jnp.inf, dtype)
-        return cls(count, nothing, yes, ~yes, yes, yes, never, jnp.int32(0), jnp.int32(0))
+        return cls(count, nothing, yes, ~yes, yes, yes, yes, never, jnp.int32(0), jnp.int32(0))
 
     @classmethod
     def once(
@@ -89,6 +90,7 @@ class Counters(eqx.Module):
             self.stuck | later.stuck,
             self.finite & later.finite,
             self.settled & later.settled,
+            self.fits & later.fits,
             jnp.minimum(self.failed_at, later.failed_at),
             self.iterations + later.iterations,
             self.sweeps + later.sweeps,
@@ -100,10 +102,10 @@ class LayerPlan(eqx.Module):
 
     neuron: AbstractNeuron  # its arrays have the shape `()`, or the leading axes `(batch, units, 1)`
     start: SimulationState
-    earlier_arrivals: SynapticInput | None  # from spikes that were under way at the start
     ts: Float[Array, " ts"] | None  # the times at which states and drives are saved
     max_spikes: int = eqx.field(static=True)  # the number of spikes per neuron that can be recorded
     stop_after: int | None = eqx.field(static=True)  # the number of spikes after which a neuron stops
+    windows: int = eqx.field(static=True, default=1)  # the number of time windows, of which this plan is for one
 
 
 class LayerResult(eqx.Module):
@@ -123,19 +125,19 @@ class Group(eqx.Module):
     network: Network
     layers: dict[str, LayerPlan]
     outside: dict[str, Train]
+    under_way: dict[str, Train]  # spikes of all sources before the start, which have not yet arrived everywhere
     t0: Float[Array, ""]
     t1: Float[Array, ""]
+    is_ordered: bool = eqx.field(static=True)  # the order of simultaneous spikes matters, see `Train.generation`
 
-    def received(self, name: str, inside: dict[str, Train] | None = None) -> SynapticInput:
-        """The arrivals at a layer from outside the group, and from the trains `inside` of its own layers."""
-        trains = self.outside | (inside or {})
-        connections = tuple(c for c in self.network.incoming(name) if c.source in trains)
-        return route(self.network.layers[name], connections, trains, self.layers[name].earlier_arrivals)
+    routed: dict[str, SynapticInput] = eqx.field(default_factory=dict)  # arrivals that are known already, by layer
 
-    @property
-    def is_ordered(self) -> bool:
-        """Whether the order of simultaneous spikes matters, see `Train.generation`."""
-        return any(train.generation is not None for train in self.outside.values())
+    def received(self, name: str) -> SynapticInput:
+        """The arrivals at a layer from outside the group, and of the spikes that were under way."""
+        if name in self.routed:
+            return self.routed[name]
+        layer, connections = self.network.layers[name], self.network.incoming(name)
+        return route(layer, connections, self.outside, self.under_way, self.t0)
 
 
 class Expected(eqx.Module):
@@ -143,11 +145,13 @@ class Expected(eqx.Module):
 
     duration: float | None  # None if it is traced
     arrivals: dict[str, int]  # the expected number of arrivals at each layer
+    places: dict[str, int]  # the number of arrivals at each neuron of a layer if sources emit as much as they can
 
     def in_each(self, parts: int) -> "Expected":
         """The same for each of `parts` equal parts of the duration."""
         duration = None if self.duration is None else self.duration / parts
-        return Expected(duration, {name: n // parts for name, n in self.arrivals.items()})
+        arrivals, places = ({name: n // parts for name, n in each.items()} for each in (self.arrivals, self.places))
+        return Expected(duration, arrivals, places)
 
 
 class AbstractMethod(eqx.Module):
@@ -160,8 +164,8 @@ class AbstractMethod(eqx.Module):
     def supports(self, network: Network, group: tuple[str, ...]) -> bool:
         """Whether the method can simulate these layers, as one group."""
 
-    def completed(self, choose: Callable[[str], "AbstractLayerMethod"], group: tuple[str, ...]) -> "AbstractMethod":
-        """The method with its open choices made. `choose` returns the default method of a single layer."""
+    def completed(self, network: Network, group: tuple[str, ...], choose: "Choose") -> "AbstractMethod":
+        """The method with its open choices made. `choose` returns the default method of other groups, if any."""
         return self
 
     @abc.abstractmethod
@@ -175,6 +179,9 @@ class AbstractMethod(eqx.Module):
     @abc.abstractmethod
     def limits(self, name: str) -> dict[str, int]:
         """The limits of the loops that simulate a layer, by argument name."""
+
+
+Choose = Callable[[Network, tuple[str, ...]], AbstractMethod | None]
 
 
 class AbstractLayerMethod(AbstractMethod):

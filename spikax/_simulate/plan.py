@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import known, require, require_instance
 from .._methods import AbstractMethod, ClosedForm, EventLoop, EventQueue, Windows
-from .._methods._base import AbstractLayerMethod, Expected
+from .._methods._base import Expected
 from .._network import Network
 from .._spikes import Events, Spikes
 from .snapshot import Snapshot
@@ -65,12 +66,12 @@ def make_plan(
     dtype = network.dtype
     batch = batch_of(next(iter(inputs.values())))
     saveat = checked_save_times(network, saveat, t0, t1)
-    chosen = _chosen(network, method)
+    chosen = _chosen(network, method, until is not None and not saveat)
     stop_after = checked_stop(until, network, tuple(names for names, _ in chosen), list(saveat))
-    duration = _duration(t0, t1)
-    expected = Expected(duration, _expected_arrivals(network, inputs))
+    capacity, duration = checked_capacity(network, max_spikes), _duration(t0, t1)
+    expected = _expected(network, inputs, capacity, duration)
     groups = tuple(PlannedGroup(names, each, each.grid(network, names, expected)) for names, each in chosen)
-    start, capacity = checked_start(network, start, batch), checked_capacity(network, max_spikes)
+    start = checked_start(network, start, batch)
     return Plan(
         jnp.asarray(t0, dtype),
         jnp.asarray(t1, dtype),
@@ -83,8 +84,11 @@ def make_plan(
     )
 
 
-def _chosen(network: Network, method: Any) -> list[tuple[tuple[str, ...], AbstractMethod]]:
+def _chosen(network: Network, method: Any, ends_early: bool) -> list[tuple[tuple[str, ...], AbstractMethod]]:
     """The groups of layers with their methods: the given method, or the first that supports the group."""
+    if method is None and ends_early and any(map(network.is_recurrent, network.groups()[:-1])):
+        # Together with the layers before it, a layer can end before these have emitted all their spikes.
+        method = Windows()
     if isinstance(method, Mapping):
         for name, each in method.items():
             require(name in network.layers, "method", f"for layers among {list(network.layers)}", name)
@@ -118,10 +122,7 @@ def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, Abs
 def _first_supporting(
     network: Network, group: tuple[str, ...], candidates: tuple[AbstractMethod, ...] | list[AbstractMethod]
 ) -> AbstractMethod:
-    def choose(name: str) -> AbstractLayerMethod:
-        return next(method for method in (ClosedForm(), EventLoop()) if method.supports_layer(network, name))
-
-    completed = [method.completed(choose, group) for method in candidates]
+    completed = [method.completed(network, group, _default) for method in candidates]
     suitable = [method for method in completed if method.supports(network, group)]
     kinds = {name: type(network.layers[name].neuron).__name__ for name in group}
     described = ", ".join(f"`{name}` has {kind} neurons" for name, kind in kinds.items())
@@ -129,6 +130,12 @@ def _first_supporting(
     expectation = f"one that supports {'the layer' if len(group) == 1 else 'the layers'} {', '.join(kinds)}"
     require(len(suitable) > 0, "method", expectation, candidates[0], hint)
     return suitable[0]
+
+
+def _default(network: Network, group: tuple[str, ...]) -> AbstractMethod | None:
+    """The method of a group that needs no windows; None if there is none."""
+    candidates = (method.completed(network, group, _default) for method in (ClosedForm(), EventQueue(), EventLoop()))
+    return next((method for method in candidates if method.supports(network, group)), None)
 
 
 def _require_method(method: Any) -> None:
@@ -141,12 +148,22 @@ def _duration(t0: Any, t1: Any) -> float | None:
     return None if start is None or end is None else float(end) - float(start)
 
 
-def _expected_arrivals(network: Network, inputs: dict[str, Spikes | Events]) -> dict[str, int]:
-    """The expected number of arrivals at each layer: one spike per neuron, and all spikes that inputs can hold."""
+def _expected(
+    network: Network, inputs: dict[str, Spikes | Events], capacity: dict[str, int], duration: float | None
+) -> Expected:
+    """What is expected: one spike of each neuron, and all spikes that inputs can hold."""
     emitted = {name: layer.size for name, layer in network.layers.items()}
+    places = dict(capacity)  # of each neuron
     for name, spikes in inputs.items():
         emitted[name] = math.prod(spikes.times.shape[len(batch_of(spikes)) :])
-    return {name: sum(emitted[c.source] for c in network.incoming(name)) for name in network.layers}
+        places[name] = max(1, math.ceil(emitted[name] / network.inputs[name]))
+    arrivals, most = {}, {}
+    for name in network.layers:
+        incoming = network.incoming(name)
+        rows = [jax.tree.leaves(jax.eval_shape(c.synapses).weight)[0].shape[0] for c in incoming]
+        arrivals[name] = sum(emitted[c.source] for c in incoming)
+        most[name] = sum(n * places[c.source] for n, c in zip(rows, incoming, strict=True))
+    return Expected(duration, arrivals, most)
 
 
 def _places_under_way(

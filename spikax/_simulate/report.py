@@ -88,7 +88,7 @@ def _failures(
         for name in group.names:
             counters = found[name].counters
             too_many = jnp.any(counters.count > plan.capacity[name], axis=1)
-            causes = ~counters.settled, too_many, ~counters.finished, counters.stuck, ~counters.finite
+            causes = ~counters.settled, ~counters.fits, too_many, ~counters.finished, counters.stuck, ~counters.finite
             causes = tuple(cause & (own[name] <= end) for cause in causes)
             failures[name] = _Failure(causes, (together <= end) & (together < jnp.inf))
     return failures

@@ -25,6 +25,10 @@ class RESULTS(eqx.Enumeration):
         "Raise `count` of `sx.Windows`, or give the connections a delay: without delays, spikes may cause each other "
         "at the same time."
     )
+    max_arrivals_reached = (
+        "More spikes arrived at a neuron within a window of time than there is room for. "
+        "Raise `max_arrivals` or `count` of `sx.Windows`."
+    )
     step_too_small = (
         "The solver's step became smaller than the float type can resolve: the dynamics diverge or are too stiff. "
         "Check `dynamics` and the parameters, raise `rtol` and `atol`, choose an implicit `solver`, or use float64."
@@ -56,6 +60,7 @@ class RESULTS(eqx.Enumeration):
 CAUSES = {
     "source_failed": RESULTS.source_failed,
     "unsettled": RESULTS.unsettled,
+    "max_arrivals_reached": RESULTS.max_arrivals_reached,
     "max_spikes_reached": RESULTS.max_spikes_reached,
     "max_steps_reached": RESULTS.max_steps_reached,
     "step_too_small": RESULTS.step_too_small,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool
 from .._methods._base import Group, LayerPlan, LayerResult, SimulationState
 from .._methods._common.axes import cast, over_units, with_dtype, with_unit_axes
 from .._network import Network
-from .._routing import route, SynapticInput, Train
+from .._routing import Train
 from .._spikes import Events, Spikes
 from .._synapse import is_impulsive
 from .plan import Plan, PlannedGroup
@@ -37,10 +37,13 @@ def run(network: Network, inputs: dict[str, Spikes | Events], plan: Plan) -> tup
     invalid = _invalid_times(plan, trains)
     # Samples with invalid times run without input, and are reported.
     trains = {name: _silenced(train, invalid | wrong) for name, train in trains.items()}
+    before = plan.start.trains(plan.t0.dtype) if isinstance(plan.start, Snapshot) else {}
     results: dict[str, LayerResult] = {}
     for group in plan.groups:
         layers = {name: _layer_plan(network, name, math.prod(batch), short, group) for name in group.names}
-        found = group.method.simulate(Group(network, layers, trains, short.t0, short.t1), group.grid)
+        found = group.method.simulate(
+            Group(network, layers, trains, before, short.t0, short.t1, is_ordered), group.grid
+        )
         trains |= {name: result.train for name, result in found.items()}
         results |= found
     left = {name: _under_way(network, name, trains[name], plan) for name in plan.places_under_way}
@@ -92,7 +95,6 @@ def _layer_plan(network: Network, name: str, batch: int, plan: Plan, group: Plan
     return LayerPlan(
         neuron,
         _start(network, name, batch, plan, neuron),
-        _earlier_arrivals(network, name, plan),
         plan.saveat.get(name),
         places,
         plan.stop_after.get(name, bound),
@@ -110,15 +112,6 @@ def _start(network: Network, name: str, batch: int, plan: Plan, neuron: Any) -> 
         given = cast(plan.start[name], dtype)
         state = jax.tree.map(lambda given, own: as_state(given, own, name), given, state)
     return SimulationState.of(neuron, state, plan.t0)
-
-
-def _earlier_arrivals(network: Network, name: str, plan: Plan) -> SynapticInput | None:
-    """The arrivals at a layer from spikes that were under way at the start."""
-    before = plan.start.trains(plan.t0.dtype) if isinstance(plan.start, Snapshot) else {}
-    connections = tuple(c for c in network.incoming(name) if c.source in before and c.delay is not None)
-    if not connections:
-        return None
-    return route(network.layers[name], connections, before).within(plan.t0, jnp.inf)
 
 
 def _under_way(network: Network, source: str, train: Train, plan: Plan) -> tuple[Train, Bool[Array, " batch"]]:

@@ -118,9 +118,9 @@ class _Arrivals(eqx.Module):
 
     @classmethod
     def of(cls, given: LayerGiven, pieces: int, width: int) -> "_Arrivals":
-        times, source = _with_pieces(given, pieces)
-        length = _block_length(given, times.shape[2] + 1, width)
-        ordered = in_order(times, source)
+        received = _with_pieces(given, pieces)
+        length = _block_length(given, received.times.shape[2] + 1, width)
+        ordered = in_order(received)
         batch, lanes, total = ordered.times.shape
         padding = ((0, 0), (0, 0), (0, -total % length))
         times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
@@ -131,11 +131,15 @@ class _Arrivals(eqx.Module):
             return jnp.transpose(leaf.reshape(batch, lanes, -1, length), (2, 3, 0, 1))
 
         def of_arrivals(leaf):
+            if received.is_sorted:
+                return jnp.broadcast_to(
+                    jnp.pad(leaf, ((0, 0), (0, 0), (0, spike.shape[2] - leaf.shape[2]))), spike.shape
+                )
             return jnp.take_along_axis(
                 jnp.broadcast_to(leaf, (batch, lanes, leaf.shape[2])), spike, axis=2, mode="clip"
             )
 
-        source = jnp.where(arrives, of_arrivals(source[:, None]), given.sources)
+        source = jnp.where(arrives, of_arrivals(received.source), given.sources)
         times = jnp.where(arrives, times, given.t1)
         # The arrivals without source come after the spikes, and have any factor.
         gains = jax.tree.map(lambda leaf: in_blocks(of_arrivals(leaf)), given.received.gains)
@@ -167,17 +171,19 @@ class _Run(eqx.Module):
         )
 
 
-def _with_pieces(given: LayerGiven, pieces: int) -> tuple[Array, Array]:
-    """The times of all spikes, and of additional arrivals without source that divide the time into equal pieces."""
-    times, source = given.received.times, given.received.source
+def _with_pieces(given: LayerGiven, pieces: int) -> SynapticInput:
+    """All arrivals, and additional ones without source that divide the time into equal pieces."""
+    received = given.received
     if pieces == 0:
-        return times, source
+        return received
     inner = given.t0 + (given.t1 - given.t0) * jnp.arange(1, pieces, dtype=given.t0.dtype) / pieces
-    cuts = jnp.broadcast_to(inner, (*given.received.times.shape[:2], pieces - 1))
-    no_source = jnp.full((given.received.source.shape[0], pieces - 1), given.sources, jnp.int32)
-    return jnp.concatenate([given.received.times, cuts], axis=2), jnp.concatenate(
-        [given.received.source, no_source], axis=1
+    cuts = jnp.broadcast_to(inner, (*received.times.shape[:2], pieces - 1))
+    no_source = jnp.full((*received.source.shape[:2], pieces - 1), given.sources, jnp.int32)
+    times, source = (
+        jnp.concatenate([received.times, cuts], axis=2),
+        jnp.concatenate([received.source, no_source], axis=2),
     )
+    return SynapticInput(received.weight, times, source, None, None)
 
 
 def _block_length(given: LayerGiven, arrivals: int, width: int) -> int:

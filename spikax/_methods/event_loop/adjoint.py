@@ -20,7 +20,7 @@ from .._common.trees import tree_where
 from . import bins as grid, loop
 from .backward import backpropagate, Smooth
 from .bins import Bins
-from .checkpointing import blank_tape, likely_length, LoopPlan, LoopResult, run, run_with_tape
+from .checkpointing import blank_tape, Checkpoints, likely_length, LoopPlan, LoopResult, run, run_with_tape
 from .problem import LoopState, Point, Problem, Settings, Trains
 from .trial import is_finished
 
@@ -62,7 +62,7 @@ class DiscreteAdjoint(AbstractAdjoint):
 
     - `memory`: the memory for the stored steps of a layer, in bytes; by default 64 MiB. A large layer, whose stragglers
       run in a second loop, may use twice as much. If not all steps fit, the last ones are stored, and the backward pass
-      runs the simulation again from the start to recompute earlier ones, as many at a time as fit.
+      runs the simulation again to recompute earlier ones, as many at a time as fit, from states stored on the way.
     """
 
     memory: int = eqx.field(static=True, default=2**26)
@@ -71,7 +71,7 @@ class DiscreteAdjoint(AbstractAdjoint):
         require_count(self.memory, "memory")
 
     def simulate(self, plan, received, inner, t0, t1, settings):
-        arrivals = in_order(lax.stop_gradient(received.times), received.source, received.generation)
+        arrivals = in_order(received)
         bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
         places = Places.all(*plan.start.h.shape[:2])
         problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
@@ -133,8 +133,11 @@ def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
 
     def forward(smooth, plan):
         plan = smooth.into(plan)
-        result, tape = run_with_tape(plan, blank_tape(plan))
-        return result, (result, tape)
+        tape = blank_tape(plan)
+        is_whole = tape.t.shape[0] >= plan.settings.max_steps
+        checkpoints = None if is_whole else Checkpoints.of(plan.loop_state)
+        result, *stored = run_with_tape(plan, tape, checkpoints)
+        return result, (result, *stored)
 
     def backward(smooth, plan, residual, cotangent):
         return backpropagate(smooth, smooth.into(plan), *residual, cotangent)

@@ -21,7 +21,7 @@ from .._common.trees import add, tree_where, zeros_like
 from . import bins as grid, loop
 from .advance import jump
 from .bins import Line, Table
-from .checkpointing import entries_at, LoopPlan, LoopResult, point_of
+from .checkpointing import Checkpoints, entries_at, LoopPlan, LoopResult, point_of
 from .problem import (
     ACCEPTED,
     Action,
@@ -70,7 +70,12 @@ class Smooth(eqx.Module):
 
 
 def backpropagate(
-    smooth: Smooth, plan: LoopPlan, reached: LoopResult, tape: TapeEntry, cotangent: LoopResult
+    smooth: Smooth,
+    plan: LoopPlan,
+    reached: LoopResult,
+    tape: TapeEntry,
+    checkpoints: Checkpoints | None,
+    cotangent: LoopResult,
 ) -> Smooth:
     """The cotangent of `smooth`, from those of the spikes, the end, and the accepted points before `ts`."""
     settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
@@ -87,11 +92,12 @@ def backpropagate(
 
     def tape_before(iterations, tape):
         """The tape of the segment that ends there. The tape of the last segment is already available."""
-        if length >= settings.max_steps:
+        if checkpoints is None:
             return tape
+        start, segment = checkpoints.before((iterations - 1) // length)
         again = jnp.where(iterations == reached.iterations, 0, iterations)
-        nothing = loop.empty_trains(problem, plan.loop_state, 0)
-        return loop.run(problem, settings, plan.loop_state, nothing, tape, jnp.int32(0), again)[2]
+        nothing = loop.empty_trains(problem, start, 0)
+        return loop.run(problem, settings, start, nothing, tape, segment * length, again)[2]
 
     def segment(carry):
         iterations, tape, waiting, back = carry

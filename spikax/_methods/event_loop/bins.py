@@ -158,7 +158,7 @@ def tabulate(
             # Many small products take twice as long as a large one.
             collect = _by_arrival if 2 * times.shape[2] < weight.shape[0] else _by_source
             landed = jax.tree.map(lambda x: jnp.where(comes, scale * x, 0.0)[:, 0], response)
-            return collect(landed, bin[:, 0], received.source, weight, ends.shape[0])
+            return collect(landed, bin[:, 0], received.source[:, 0], weight, ends.shape[0])
 
         response, variation = over_units(_unit_response, synapse, age, length[bin])
         arrived = sums(gain, response, weight)

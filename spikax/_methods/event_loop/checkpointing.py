@@ -33,6 +33,44 @@ class LoopResult(eqx.Module):
     iterations: Int[Array, ""]
 
 
+class Checkpoints(eqx.Module):
+    """The states of the loop at the starts of some segments: of all, or of every second, fourth, ... if there are many.
+
+    The backward pass runs a segment again from the last state before it.
+    """
+
+    states: LoopState  # with the axis of the checkpoints first
+    stride: Int[Array, ""]  # the number of segments between two checkpoints
+
+    @classmethod
+    def of(cls, loop_state: LoopState) -> "Checkpoints":
+        """No checkpoints, of states like this one."""
+        states = jax.tree.map(lambda leaf: jnp.zeros((_CHECKPOINTS, *leaf.shape), leaf.dtype), loop_state)
+        return cls(states, jnp.int32(1))
+
+    def added(self, segment: Int[Array, ""], loop_state: LoopState) -> "Checkpoints":
+        """With the state at the start of a segment."""
+
+        def halved(old):
+            states = jax.tree.map(lambda leaf: jnp.concatenate([leaf[::2], leaf[1::2]]), old.states)
+            return Checkpoints(states, 2 * old.stride)
+
+        here = lax.cond(segment == _CHECKPOINTS * self.stride, halved, lambda old: old, self)
+        # An index out of bounds is dropped.
+        place = jnp.where(segment % here.stride == 0, segment // here.stride, _CHECKPOINTS)
+        states = jax.tree.map(lambda rows, row: rows.at[place].set(row, mode="drop"), here.states, loop_state)
+        return Checkpoints(states, here.stride)
+
+    def before(self, segment: Int[Array, ""]) -> tuple[LoopState, Int[Array, ""]]:
+        """The last state at or before the start of a segment, and the segment that it starts."""
+        place = segment // self.stride
+        return jax.tree.map(lambda rows: rows[place], self.states), place * self.stride
+
+
+# The number of checkpoints, which is even.
+_CHECKPOINTS = 32
+
+
 def blank_tape(plan: LoopPlan) -> TapeEntry:
     """A tape for the iterations of one segment."""
     entry = loop.idle_entry(plan.problem, plan.loop_state)
@@ -43,13 +81,15 @@ def blank_tape(plan: LoopPlan) -> TapeEntry:
 
 def run(plan: LoopPlan) -> LoopResult:
     """Runs the loop. Without times to save there is no tape, and only one segment."""
-    return run_with_tape(plan, None if plan.ts is None else blank_tape(plan))[0]
+    return run_with_tape(plan, None if plan.ts is None else blank_tape(plan), None)[0]
 
 
-def run_with_tape(plan: LoopPlan, tape: TapeEntry | None) -> tuple[LoopResult, TapeEntry | None]:
+def run_with_tape(
+    plan: LoopPlan, tape: TapeEntry | None, checkpoints: Checkpoints | None
+) -> tuple[LoopResult, TapeEntry | None, Checkpoints | None]:
     """Runs the loop in segments, each with as many iterations as the tape has room for.
 
-    Returns the result and the tape of the last segment.
+    Returns the result, the tape of the last segment, and the checkpoints, if there are any.
     """
     problem, loop_state, settings, ts = plan.problem, plan.loop_state, plan.settings, plan.ts
     length = settings.max_steps if tape is None else tape.t.shape[0]
@@ -63,7 +103,9 @@ def run_with_tape(plan: LoopPlan, tape: TapeEntry | None) -> tuple[LoopResult, T
         return (iterations < plan.steps) & (loop.unfinished(problem, settings, loop_state) > plan.stragglers)
 
     def segment(carry):
-        iterations, loop_state, trains, tape, found = carry
+        iterations, loop_state, trains, tape, checkpoints, found = carry
+        if checkpoints is not None:
+            checkpoints = checkpoints.added(iterations // length, loop_state)
         limit = jnp.minimum(iterations + length, plan.steps).astype(jnp.int32)
         loop_state, trains, tape, after = loop.run(
             problem, settings, loop_state, trains, tape, iterations, limit, plan.stragglers
@@ -71,27 +113,22 @@ def run_with_tape(plan: LoopPlan, tape: TapeEntry | None) -> tuple[LoopResult, T
         if found is not None:
             place, here = entries_at(ts, tape.t, after - iterations)
             found = tree_where(here, _take(point_of(tape), place), found)
-        return after, loop_state, trains, tape, found
+        return after, loop_state, trains, tape, checkpoints, found
 
-    carry = (jnp.int32(0), loop_state, trains, tape, found)
-    iterations, loop_state, trains, tape, found = lax.while_loop(goes_on, segment, carry)
+    carry = (jnp.int32(0), loop_state, trains, tape, checkpoints, found)
+    iterations, loop_state, trains, tape, checkpoints, found = lax.while_loop(goes_on, segment, carry)
     if found is not None:
         end = point_of(loop_state)
         found = tree_where(end.t <= ts[:, None, None, None], end, found)
-    return LoopResult(loop_state, trains, found, iterations), tape
+    return LoopResult(loop_state, trains, found, iterations), tape, checkpoints
 
 
 def _segment_length(plan: LoopPlan, room: int) -> int:
     """The number of iterations of a segment, given the number of tape entries that fit into the memory."""
-    most, likely = plan.settings.max_steps, likely_length(plan.problem, plan.settings)
-    # Unused memory costs time, since all of it is initialised first. So a tape of large entries is no longer than the
-    # loop is likely to need.
-    wanted = max(likely, min(most, _SMALL)) if room >= min(most, _SMALL) else min(room, likely)
-    return min(max(min(room, wanted), 16), most)
-
-
-# A tape of this many entries is cheap if the memory has room for it.
-_SMALL = 1024
+    # Unused memory costs time, since all of it is initialised first. So the tape is no longer than the loop is likely
+    # to need, except for what is cheap: a part of the memory.
+    wanted = max(likely_length(plan.problem, plan.settings), room // 64)
+    return min(max(min(room, wanted), 16), plan.settings.max_steps)
 
 
 def likely_length(problem: Problem, settings: Settings) -> int:
@@ -101,7 +138,7 @@ def likely_length(problem: Problem, settings: Settings) -> int:
     if settings.bins:
         # One per bin; per spike four, plus the arrivals in its bin.
         arrivals, spike = settings.bins, spike + arrivals // settings.bins
-    return arrivals + spike * settings.max_spikes + 32
+    return arrivals + spike * settings.max_spikes // settings.windows + 32
 
 
 def point_of(at: LoopState | TapeEntry) -> Point:

@@ -114,7 +114,7 @@ class EventLoop(AbstractLayerMethod):
             return isinstance(self.stepsize_controller, diffrax.ConstantStepSize)
         return self.rtol is None and self.atol is None and (self.dt0 is not None or stepper.error_order is None)
 
-    def completed(self, choose, group):
+    def completed(self, network, group, choose):
         # Traced, so that another length does not recompile.
         return self if self.dt0 is None else dataclasses.replace(self, dt0=jnp.asarray(self.dt0))
 
@@ -193,7 +193,8 @@ class EventLoop(AbstractLayerMethod):
 
     def _settings(self, plan: LayerPlan, max_steps: int, t0: Any, t1: Any, bins: int) -> Settings:
         stepper = make_stepper(self.solver)
-        return Settings(stepper, self._control(stepper, t0, t1), plan.max_spikes, max_steps, plan.stop_after, bins)
+        limits = plan.max_spikes, max_steps, plan.stop_after
+        return Settings(stepper, self._control(stepper, t0, t1), *limits, bins, plan.windows)
 
     def _result(self, plan: LayerPlan, settings: Settings, outcome: LoopOutcome, t1: Any) -> LayerResult:
         saved = None

@@ -52,6 +52,7 @@ class Settings(eqx.Module):
     max_steps: int = eqx.field(static=True)
     stop_after: int | None = eqx.field(static=True, default=None)  # the number of spikes after which a neuron stops
     bins: int = eqx.field(static=True, default=0)  # the number of bins; with zero, the loop stops at every arrival
+    windows: int = eqx.field(static=True, default=1)  # of which this simulation is one
 
 
 class Problem(eqx.Module):

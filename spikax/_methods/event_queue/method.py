@@ -122,6 +122,6 @@ def _listed(received: dict[str, SynapticInput]) -> tuple[Array, Array]:
     for part in received.values():
         batch, _, spikes = part.times.shape
         times.append(part.times[:, 0])
-        sources.append(jnp.broadcast_to(part.source + first, (batch, spikes)))
+        sources.append(jnp.broadcast_to(part.source[:, 0] + first, (batch, spikes)))
         first += jax.tree.leaves(part.weight)[0].shape[0]
     return jnp.concatenate(times, axis=1), jnp.concatenate(sources, axis=1)

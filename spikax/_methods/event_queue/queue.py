@@ -19,12 +19,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._common.arrivals import in_order
 from .._common.axes import indices
 from .._common.flow import Interval
 from .._common.root_finding.hermite import Hermite
 from .._common.root_finding.peaks import Peaks
 from .._common.scalar_flow import ScalarFlow
+from .._common.sorting import sorted_rows
 
 
 class Pool(eqx.Module):
@@ -190,10 +190,12 @@ class _Stops(eqx.Module):
         if ts is not None:
             # After all arrivals at the same time: a state is saved after the jump.
             times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
-        ordered = in_order(times[:, None], indices(times.shape[1])[None])
+        ordered, order = sorted_rows(lax.stop_gradient(times))
         # It only guides the search, so it may be longer than the cubic interpolant allows.
         reach = jnp.maximum(given.pool.cubic_horizon(), (given.t1 - given.t0) / _MAX_REACHES)
-        return cls(ordered.times[:, 0], ordered.spike[:, 0], reach, given.t1)
+        # One more at `inf`, for cursors past the last stop.
+        end = ((0, 0), (0, 1))
+        return cls(jnp.pad(ordered, end, constant_values=jnp.inf), jnp.pad(order, end), reach, given.t1)
 
     def time(self, cursor: Int[Array, "batch 1"]) -> Array:
         return jnp.take_along_axis(self.times, cursor, axis=1)

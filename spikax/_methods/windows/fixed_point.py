@@ -1,11 +1,12 @@
 """The spikes of a recurrent group: the fixed point of a causal map, and its derivative.
 
-A sweep simulates every layer of a group with a guess of the spikes of the group, and returns the spikes that the layers
+A sweep simulates all layers of a group with a guess of the spikes of the group, and returns the spikes that the layers
 emit. Each of these depends only on earlier spikes. So repeated sweeps converge to the exact spikes, in order of time,
 and many at once if they do not depend on each other.
 
 At the fixed point x = S(a, x) the derivative is dx = (1 - S_x)⁻¹ S_a da. The map is causal, so S_x is nilpotent, and
-the iteration of the transposed equation, bar = bar_x + S_xᵀ bar, also converges to the exact solution.
+the iteration of the transposed equation, bar = bar_x + S_xᵀ bar, also converges to the exact solution. If a single
+sweep was enough, x does not depend on the guess, and S_x is zero.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add, zeros_like
+
+
+class Sweeps(eqx.Module):
+    """The functions of a fixed-point problem. They must not close over arrays: all arrays are in their arguments."""
+
+    # From the arguments to what all sweeps share. It is computed again in the backward pass, and not stored.
+    prepare: Callable[[Any], PyTree[Array]] = eqx.field(static=True)
+    # From this and a guess to the value, and other results.
+    sweep: Callable[[Any, PyTree[Array]], tuple[PyTree[Array], PyTree[Array]]] = eqx.field(static=True)
+    # From this, the guess and the value to the samples that have converged.
+    converged: Callable[[Any, PyTree[Array], PyTree[Array]], Bool[Array, " batch"]] = eqx.field(static=True)
+    # From the guess and the value to the next guess.
+    over_relax: Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]] = eqx.field(static=True)
 
 
 class FixedPoint(eqx.Module):
@@ -31,63 +44,49 @@ class FixedPoint(eqx.Module):
 
 
 def solve(
-    sweep: Callable[[Any, PyTree[Array]], tuple[PyTree[Array], PyTree[Array]]],
-    converged: Callable[[Any, PyTree[Array], PyTree[Array]], Bool[Array, " batch"]],
-    over_relax: Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]],
-    arguments: Any,
-    guess: PyTree[Array],
-    limit: int,
+    functions: Sweeps, arguments: Any, guess: PyTree[Array], nothing: PyTree[Array], batch: int, limit: int
 ) -> FixedPoint:
-    """Repeats `value, rest = sweep(arguments, guess)` until `converged(arguments, guess, value)`, up to `limit` times.
+    """Repeats sweeps until they converge, up to `limit` times.
 
-    The next guess is `over_relax(guess, value)`. The first axis of the leaves of a value is the batch. The functions
-    must not close over arrays; all arrays are in `arguments`.
+    The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-
-    def found(arguments, guess):
-        return _repeat(
-            lambda thought: sweep(arguments, thought),
-            lambda thought, value: converged(arguments, thought, value),
-            over_relax,
-            guess,
-            limit,
-        )
-
-    def forward(arguments, guess):
-        settled = found(arguments, guess)
-        return settled, settled.value
-
-    def backward(arguments, guess, value, cotangent):
-        arguments, others = eqx.partition(arguments, eqx.is_inexact_array)
-        smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
-
-        def once(arguments, smooth):
-            given = sweep(eqx.combine(arguments, others), eqx.combine(smooth, discrete))
-            return eqx.filter(given, eqx.is_inexact_array)
-
-        _, pull = jax.vjp(once, arguments, smooth)
-        bars = eqx.filter((cotangent.value, cotangent.rest), eqx.is_inexact_array)
-        return _solve(lambda bar: pull((bar, bars[1])), bars[0], arguments, limit)
-
-    return with_reverse_rule(found, forward, backward)(arguments, guess)
+    start = FixedPoint(guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
+    return _repeat(functions, functions.prepare(arguments), start, limit)
 
 
-def _repeat(sweep: Callable, converged: Callable, over_relax: Callable, guess: PyTree[Array], limit: int) -> FixedPoint:
+def pull_back(functions: Sweeps, arguments: Any, found: FixedPoint, rest_bar: PyTree[Array], limit: int) -> Any:
+    """The cotangent of the arguments, from that of the other results. The value has no cotangent of its own."""
+    prepared, pull_prepared = eqx.filter_vjp(functions.prepare, arguments)
+    floats, others = eqx.partition(prepared, eqx.is_inexact_array)
+    smooth, discrete = eqx.partition(found.value, eqx.is_inexact_array)
+
+    def once(floats, smooth):
+        given = functions.sweep(eqx.combine(floats, others), eqx.combine(smooth, discrete))
+        return eqx.filter(given, eqx.is_inexact_array)
+
+    _, pull = jax.vjp(once, floats, smooth)
+    floats_bar = _solve(lambda bar: pull((bar, rest_bar)), zeros_like(smooth), floats, found.sweeps == 1, limit)
+    (bar,) = pull_prepared(floats_bar)
+    return bar
+
+
+def _repeat(functions: Sweeps, prepared: Any, start: FixedPoint, limit: int) -> FixedPoint:
     def goes_on(carry) -> Array:
         _, last = carry
         return (last.sweeps < limit) & ~jnp.all(last.settled)
 
     def once(carry):
-        thought, last = carry
-        value, rest = sweep(thought)
-        return over_relax(thought, value), FixedPoint(value, rest, converged(thought, value), last.sweeps + 1)
+        guess, last = carry
+        value, rest = functions.sweep(prepared, guess)
+        settled = functions.converged(prepared, guess, value)
+        return functions.over_relax(guess, value), FixedPoint(value, rest, settled, last.sweeps + 1)
 
-    (_, rest), settled = jax.eval_shape(lambda: (sweep(guess), converged(guess, guess)))
-    rest, settled = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (rest, settled))
-    return lax.while_loop(goes_on, once, (guess, FixedPoint(guess, rest, settled, jnp.int32(0))))[1]
+    return lax.while_loop(goes_on, once, (start.value, start))[1]
 
 
-def _solve(pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], limit: int) -> PyTree[Array]:
+def _solve(
+    pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+) -> PyTree[Array]:
     """The cotangent of the arguments, `pull(bar)[0]`, for the solution of `bar = value_bar + pull(bar)[1]`."""
 
     def goes_on(carry) -> Array:
@@ -98,7 +97,7 @@ def _solve(pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], limi
         number, bar, _, _ = carry
         floats_bar, more = pull(bar)
         new = add(value_bar, more)
-        return number + 1, new, floats_bar, _is_close(new, bar)
+        return number + 1, new, floats_bar, is_explicit | _is_close(new, bar)
 
     nothing = zeros_like(floats)
     _, _, floats_bar, done = lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))
@@ -119,4 +118,4 @@ def _is_close(new: PyTree[Array], old: PyTree[Array]) -> Array:
         # In this form NaN counts as converged.
         return ~jnp.any(jnp.abs(new - old) > tolerance)
 
-    return jnp.all(jnp.stack(jax.tree.leaves(jax.tree.map(leaf, new, old))))
+    return jnp.all(jnp.stack([jnp.bool_(True), *jax.tree.leaves(jax.tree.map(leaf, new, old))]))

@@ -1,8 +1,9 @@
 """The method `Windows`: recurrent groups by waveform relaxation.
 
-Within each time window, sweeps over the layers of the group are repeated until no arrival changes. If every delay is
-longer than the window, no spike arrives in the window in which it is emitted, and the spikes are final after one sweep.
-Without recurrence a single sweep is made.
+The layers of a group are simulated in time windows. Layers that receive from each other without delay form a part,
+which a method simulates as a whole if it can. Within a window, sweeps over all parts are repeated until no arrival
+changes. If all delays between parts are longer than the window, no spike arrives in the window in which it is emitted,
+and the spikes are final after one sweep.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from ..._checks import known, require, require_count, require_instance
 from ..._network import Network
@@ -33,8 +34,11 @@ from .._base import (
 from .._common.axes import indices
 from .._common.events import payload_of
 from .._common.rates import fastest
-from .._common.trees import add
-from .fixed_point import FixedPoint, solve
+from .._common.reverse_rule import with_reverse_rule
+from .._common.trees import add, zeros_like
+from .arrivals import Chosen, Incoming, SpikeList, Window
+from .fixed_point import FixedPoint, pull_back, solve, Sweeps
+from .parts import loops_of, Part, parts_of
 
 
 class Windows(AbstractMethod):
@@ -50,8 +54,13 @@ class Windows(AbstractMethod):
     - `count`: the number of windows. By default a window is about as long as the shortest delay of the group or the
       fastest time constant, whichever is longer.
     - `method`: the method that simulates each layer within a sweep: one method, or a dictionary by layer name. By
-      default [`spikax.ClosedForm`][] if it supports the layer, else [`spikax.EventLoop`][].
+      default each part of the group, whose layers receive from each other without delay, is simulated as a whole by
+      the first of [`spikax.ClosedForm`][], [`spikax.EventQueue`][] and [`spikax.EventLoop`][] that supports it; if
+      none does, each of its layers by itself.
     - `max_sweeps`: the maximal number of sweeps over a window.
+    - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room.
+      By default there is room for all that can come, or, if that is less, for 128 and twice the mean if each source
+      emits as many spikes as it can.
     """
 
     simulates_single_layers: ClassVar[bool] = False
@@ -59,11 +68,15 @@ class Windows(AbstractMethod):
     count: int | None = eqx.field(static=True, default=None)
     method: AbstractLayerMethod | Mapping[str, AbstractLayerMethod] | None = None
     max_sweeps: int = eqx.field(static=True, default=4096, kw_only=True)
+    max_arrivals: int | None = eqx.field(static=True, default=None, kw_only=True)
+    _parts: tuple[Part, ...] = eqx.field(default=(), kw_only=True, repr=False)  # as chosen by `completed`
 
     def __check_init__(self):
         if self.count is not None:
             require_count(self.count, "count")
         require_count(self.max_sweeps, "max_sweeps")
+        if self.max_arrivals is not None:
+            require_count(self.max_arrivals, "max_arrivals")
         if isinstance(self.method, Mapping):
             given = list(self.method.values())
         else:
@@ -72,188 +85,293 @@ class Windows(AbstractMethod):
             hint = "For example `sx.EventLoop()`."
             require_instance(method, AbstractLayerMethod, "method", "a method for single layers", hint)
 
-    @property
-    def _by_layer(self) -> Mapping[str, AbstractLayerMethod]:
-        """The method of each layer, once `completed` has chosen them all."""
-        return self.method if isinstance(self.method, Mapping) else {}
-
     def limits(self, name):
-        return self._by_layer[name].limits(name) | {"max_sweeps": self.max_sweeps}
+        (part,) = (part for part in self._parts if name in part.names)
+        return part.method.limits(name) | {"max_sweeps": self.max_sweeps}
 
-    def completed(self, choose, group):
-        given = self.method if isinstance(self.method, Mapping) else dict.fromkeys(group, self.method)
+    def completed(self, network, group, choose):
+        if isinstance(self.method, Mapping):
+            given = self.method
+        else:
+            given = {} if self.method is None else dict.fromkeys(group, self.method)
         require(set(given) <= set(group), "method", f"for layers among {list(group)}", list(given))
-        methods = {name: (given.get(name) or choose(name)).completed(choose, (name,)) for name in group}
-        return dataclasses.replace(self, method=methods)
+        return dataclasses.replace(self, _parts=parts_of(network, group, given, choose))
 
     def supports(self, network, group):
-        return all(self._by_layer[name].supports_layer(network, name) for name in group)
+        return all(part.method.supports(part.alone(network), part.names) for part in self._parts)
 
     def grid(self, network, group, expected):
-        count = _own_count(network, group, expected.duration) if self.count is None else self.count
+        count = self.count
+        if count is None:
+            count = _own_count(network, group, loops_of(network, self._parts), expected.duration)
         each = expected.in_each(count)
-        return count, tuple((name, self._by_layer[name].layer_grid(network, name, each)) for name in group)
+        grids = tuple(part.method.grid(part.alone(network), part.names, each) for part in self._parts)
+        places = tuple((name, self.max_arrivals or _places(expected.places[name], count)) for name in group)
+        return count, grids, places
 
     def simulate(self, group, grid):
-        count, grids = grid
-        context = _Context(group, dict(self._by_layer), dict(grids), self.max_sweeps)
-        end = _through_windows(context, count)
+        context = _Context.of(group, self._parts, grid, self.max_sweeps)
+        end = _through_windows(context, group.t0, group.t1)
+        methods = {name: type(part.method).__name__ for part in self._parts for name in part.names}
         return {
             name: LayerResult(
-                end.trains[name],
-                end.states[name],
+                end.before.trains[name],
+                end.before.states[name],
                 end.saved.get(name),
                 end.counters[name],
-                f"Windows({type(self._by_layer[name]).__name__})",
-                count,
+                f"Windows({methods[name]})",
+                context.windows,
             )
             for name in group.layers
         }
 
 
-def _own_count(network: Network, group: tuple[str, ...], duration: float | None) -> int:
-    """The default number of windows, from the shortest delay in the group and the fastest time constant."""
+def _places(total: int, count: int) -> int:
+    """The default number of places for the arrivals at a neuron in a window, of which there are `total` places."""
+    return min(total, _SOME_ARRIVALS + 2 * math.ceil(total / count))
+
+
+# A synchronous volley of a usual network.
+_SOME_ARRIVALS = 128
+
+
+def _own_count(network: Network, group: tuple[str, ...], loops: tuple[int, ...], duration: float | None) -> int:
+    """The default number of windows, from the shortest delay of a loop and the fastest time constant."""
     if duration is None:
         # Any number is correct: the length of a window does not change the result.
         return 16
-    inside = [c for c in network.connections if c.source in group and c.target in group]
-    delays = [None if c.delay is None else known(c.delay) for c in inside]
-    shortest = min((0.0 if delay is None else float(np.min(delay)) for delay in delays), default=0.0)
+    if not loops:
+        return _COUNT
+    given = [network.connections[number].delay for number in loops]
+    delays = [None if delay is None else known(delay) for delay in given]
+    shortest = min(0.0 if delay is None else float(np.min(delay)) for delay in delays)
     rates = [fastest(network.layers[name].neuron, network.dtype) for name in group]
     known_rates = [rate for rate in rates if rate]
     # Without known rates, windows are as long as the shortest delay if that makes at most 128 windows. Otherwise there
     # are 16, as for an unknown duration.
     unknown = shortest if shortest >= duration / 128.0 else duration / 16.0
     constant = 1.0 / max(known_rates) if known_rates else unknown
-    return max(1, math.ceil(duration / max(shortest, constant) * (1.0 - 1e-9)))
+    # A little shorter than the shortest delay, so that a single sweep is enough whatever the rounding.
+    return math.floor(duration / max(shortest, constant) * (1.0 + 1e-4)) + 1
 
 
-class _Window(eqx.Module):
-    """A time window, open at its start and closed at its end. The first window is closed at both ends."""
+# The number of windows for groups without loops: only `until` needs them.
+_COUNT = 32
 
-    start: Float[Array, "*windows"]
-    end: Float[Array, "*windows"]
-    after: Float[Array, "*windows"]  # the start, or -inf for the first window
+
+class _PlannedPart(eqx.Module):
+    """A part with the network of its own."""
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    network: Network
+    method: AbstractMethod
+    grid: Any = eqx.field(static=True)
 
 
 class _Context(eqx.Module):
     """The constants of all sweeps over all windows."""
 
-    group: Group
-    methods: dict[str, AbstractLayerMethod]
-    grids: dict[str, int]
+    layers: dict[str, LayerPlan]
+    parts: tuple[_PlannedPart, ...]
+    incoming: dict[str, Incoming]
+    guessed: tuple[str, ...] = eqx.field(static=True)  # the sources whose spikes are guessed
+    outside: dict[str, Train]
+    under_way: dict[str, Train]
+    windows: int = eqx.field(static=True)
     max_sweeps: int = eqx.field(static=True)
+    is_ordered: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, group: Group, parts: tuple[Part, ...], grid: tuple, max_sweeps: int) -> "_Context":
+        network, (count, grids, places) = group.network, (grid[0], grid[1], dict(grid[2]))
+        planned = tuple(
+            _PlannedPart(part.names, part.alone(network), part.method, grid)
+            for part, grid in zip(parts, grids, strict=True)
+        )
+        loops = loops_of(network, parts)
+        incoming = {}
+        for part in parts:
+            for name in part.names:
+                numbers = [
+                    number
+                    for number, c in enumerate(network.connections)
+                    if c.target == name and not part.contains(c.source, c.delay)
+                ]
+                incoming[name] = Incoming.of(group, name, numbers, loops, places[name])
+        guessed = tuple(dict.fromkeys(network.connections[number].source for number in loops))
+        trains = group.outside, group.under_way
+        return cls(group.layers, planned, incoming, guessed, *trains, count, max_sweeps, group.is_ordered)
+
+    def silent(self, name: str) -> Train:
+        """The trains of neurons that have not spiked."""
+        plan = self.layers[name]
+        start, k = plan.start, plan.max_spikes
+        payload = payload_of(plan.neuron, start.h, start.state, start.filters)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:2], k), leaf.dtype), payload)
+        shape = *start.h.shape[:2], k
+        generation = jnp.zeros(shape, jnp.int32) if self.is_ordered else None
+        return Train(jnp.full(shape, jnp.inf, start.h.dtype), empty, generation=generation)
+
+
+class _Sweep(eqx.Module):
+    """The results of a sweep over a window."""
+
+    trains: dict[str, Train]  # the spikes in the window
+    states: dict[str, SimulationState]
+    saved: dict[str, Any]
+    counters: dict[str, Counters]
+
+
+class _Before(eqx.Module):
+    """What a window depends on, at its start."""
+
+    states: dict[str, SimulationState]
+    trains: dict[str, Train]
 
 
 class _Progress(eqx.Module):
     """The simulation of a group, up to the start of a window."""
 
-    states: dict[str, SimulationState]
-    trains: dict[str, Train]
+    before: _Before
     saved: dict[str, Any]
     counters: dict[str, Counters]
 
+    @classmethod
+    def of(cls, context: _Context) -> "_Progress":
+        """The simulation at its start."""
+        layers = context.layers
+        states, trains = ({name: part(name) for name in layers} for part in (lambda n: layers[n].start, context.silent))
+        saved = {name: _unsaved(plan) for name, plan in layers.items() if plan.ts is not None}
+        counters = {n: Counters.none(*p.start.h.shape[:2], p.start.h.dtype) for n, p in layers.items()}
+        return cls(_Before(states, trains), saved, counters)
 
-class _Sweep(eqx.Module):
-    """The results of a sweep over a window besides the spikes."""
-
-    states: dict[str, SimulationState]
-    saved: dict[str, Any]
-    counters: dict[str, Counters]
+    @property
+    def count(self) -> dict[str, Int[Array, "batch neurons"]]:
+        """The number of spikes of each neuron."""
+        return {name: counters.count for name, counters in self.counters.items()}
 
 
-def _through_windows(context: _Context, count: int) -> _Progress:
-    """Simulates all windows. Windows after no sample needs more spikes are skipped."""
-    group = context.group
-    wanted = {name: plan.stop_after for name, plan in group.layers.items() if plan.stop_after is not None}
+class _Record(eqx.Module):
+    """What the backward pass needs of each window."""
 
-    def step(at: _Progress, window: _Window) -> tuple[_Progress, None]:
-        if not wanted:
-            return _through_window(context, window, at), None
-        suffices = jnp.stack([jnp.all(at.counters[name].count >= n) for name, n in wanted.items()])
-        go_on = lambda at, window: _through_window(context, window, at)  # noqa: E731
-        return lax.cond(jnp.all(suffices), lambda at, _: at, go_on, at, window), None
+    before: _Before
+    count: dict[str, Int[Array, "batch neurons"]]
+    value: dict[str, Train]  # the spikes that were guessed, as found
+    sweeps: Int[Array, ""]
 
-    start = _Progress(
-        states={name: plan.start for name, plan in group.layers.items()},
-        trains={name: _silent(plan, group.is_ordered) for name, plan in group.layers.items()},
-        saved={name: _unsaved(plan) for name, plan in group.layers.items() if plan.ts is not None},
-        counters={name: Counters.none(*p.start.h.shape[:2], group.t0.dtype) for name, p in group.layers.items()},
-    )
+
+def _through_windows(context: _Context, t0: Array, t1: Array) -> _Progress:
+    """Simulates all windows, up to the one after which no sample needs more spikes."""
+    count, fixed = context.windows, lax.stop_gradient
     # The boundaries between windows are not part of the model, so they are constants for the derivative.
-    t0, t1 = group.t0, group.t1
-    inner = lax.stop_gradient(t0 + (t1 - t0) * jnp.arange(1, count, dtype=t0.dtype) / count)
+    inner = fixed(t0 + (t1 - t0) * jnp.arange(1, count, dtype=t0.dtype) / count)
     boundaries = jnp.concatenate([t0[None], inner, t1[None]])
-    after = boundaries[:-1].at[0].set(-jnp.inf)
-    end, _ = lax.scan(step, start, _Window(boundaries[:-1], boundaries[1:], after))
-    return end
+    after = fixed(boundaries[:-1].at[0].set(-jnp.inf))
+    windows = Window(boundaries[:-1], boundaries[1:], after)
+
+    def run(arguments, _):
+        return _forward(*arguments)[1]
+
+    def forward(arguments, _):
+        number, end, records = _forward(*arguments)
+        return end, (number, records)
+
+    def backward(arguments, _, residual, bar):
+        return _backward(*arguments, *residual, eqx.filter(bar, eqx.is_inexact_array))
+
+    return with_reverse_rule(run, forward, backward)((context, windows))
 
 
-def _through_window(context: _Context, window: _Window, before: _Progress) -> _Progress:
+def _forward(context: _Context, windows: Window) -> tuple[Int[Array, ""], _Progress, _Record]:
+    """Simulates windows. Returns their number, the end, and the records of all windows."""
+    wanted = {name: plan.stop_after for name, plan in context.layers.items() if plan.stop_after is not None}
+    start = _Progress.of(context)
+
+    def goes_on(carry) -> Array:
+        i, at, _ = carry
+        if not wanted:
+            return i < context.windows
+        suffices = jnp.stack([jnp.all(at.counters[name].count >= n) for name, n in wanted.items()])
+        return (i < context.windows) & ~jnp.all(suffices)
+
+    def one_window(carry):
+        i, at, records = carry
+        window = jax.tree.map(lambda rows: rows[i], windows)
+        found = _solved(context, window, at.before)
+        record = _Record(at.before, at.count, found.value, found.sweeps)
+        records = jax.tree.map(lambda rows, row: rows.at[i].set(row), records, record)
+        return i + 1, _after(at, found, window), records
+
+    guess = {name: start.before.trains[name] for name in context.guessed}
+    like = _Record(start.before, start.count, guess, jnp.int32(0))
+    records = jax.tree.map(lambda leaf: jnp.zeros((context.windows, *leaf.shape), leaf.dtype), like)
+    return lax.while_loop(goes_on, one_window, (jnp.int32(0), start, records))
+
+
+def _backward(
+    context: _Context, windows: Window, number: Int[Array, ""], records: _Record, bar: _Progress
+) -> tuple[_Context, Window]:
+    """The cotangents of the context and of the boundaries, from that of the end."""
+    start = _Progress.of(context)
+    nothing = eqx.filter(start.counters, eqx.is_inexact_array)
+
+    def one_window(carry):
+        i, before_bar, context_bar, windows_bar = carry
+        i -= 1
+        record, window = jax.tree.map(lambda rows: rows[i], (records, windows))
+
+        def continued(earlier, new):
+            return {name: _continued(earlier[name], record.count[name], new[name]) for name in earlier}
+
+        # Linear in the spikes, so any do.
+        silent = eqx.filter(start.before.trains, eqx.is_inexact_array)
+        _, pull = jax.vjp(continued, silent, silent)
+        earlier_bar, trains_bar = pull(before_bar.trains)
+        rest_bar = _Sweep(trains_bar, before_bar.states, bar.saved, nothing)
+        found = FixedPoint(record.value, None, jnp.bool_(True), record.sweeps)
+        arguments = context, window, record.before
+        more, window_bar, earlier = eqx.filter(
+            pull_back(_SWEEPS, arguments, found, rest_bar, context.max_sweeps), eqx.is_inexact_array
+        )
+        before_bar = _Before(earlier.states, add(earlier.trains, earlier_bar))
+        windows_bar = jax.tree.map(lambda rows, row: rows.at[i].set(row), windows_bar, window_bar)
+        return i, before_bar, add(context_bar, more), windows_bar
+
+    zeros = zeros_like(eqx.filter((context, windows), eqx.is_inexact_array))
+    carry = (number, bar.before, *zeros)
+    _, before_bar, context_bar, windows_bar = lax.while_loop(lambda carry: carry[0] > 0, one_window, carry)
+    # The simulation starts from the states of the plans.
+    for name, plan_bar in context_bar.layers.items():
+        start_bar = add(plan_bar.start, before_bar.states[name])
+        context_bar = eqx.tree_at(lambda bar, name=name: bar.layers[name].start, context_bar, start_bar)
+    return context_bar, windows_bar
+
+
+def _solved(context: _Context, window: Window, before: _Before) -> FixedPoint:
+    """The spikes of the group in a window."""
+    start = _Progress.of(context)
+    nothing = _Sweep(start.before.trains, before.states, start.saved, start.counters)
+    guess = {name: nothing.trains[name] for name in context.guessed}
+    batch = next(iter(context.layers.values())).start.h.shape[0]
+    return solve(_SWEEPS, (context, window, before), guess, nothing, batch, context.max_sweeps)
+
+
+def _after(at: _Progress, found: FixedPoint, window: Window) -> _Progress:
     """The simulation up to the end of a window."""
-    found = _fixed_point(context, window, before)
-    start = lax.stop_gradient(window.start)
-    counters = {}
+    trains, counters = {}, {}
     for name, now in found.rest.counters.items():
-        failed_at = jnp.where(found.settled, now.failed_at, jnp.minimum(now.failed_at, start))
+        is_valid = found.settled & now.fits
+        failed_at = jnp.where(is_valid, now.failed_at, jnp.minimum(now.failed_at, window.start))
         now = dataclasses.replace(now, settled=found.settled, sweeps=found.sweeps, failed_at=failed_at)
-        counters[name] = before.counters[name].and_then(now)
-    return _Progress(found.rest.states, found.value, add(before.saved, found.rest.saved), counters)
-
-
-def _fixed_point(context: _Context, window: _Window, before: _Progress) -> FixedPoint:
-    """The spikes of the group up to the end of a window."""
-    network, arguments = context.group.network, (context, window, before)
-    parts = (part for part in network.groups() if set(part) <= set(context.group.layers))
-    if any(network.is_recurrent(part) for part in parts):
-        return solve(_sweep, _converged, _over_relaxed, arguments, before.trains, context.max_sweeps)
-    # A sweep simulates each layer after all that it receives from.
-    value, rest = _sweep(arguments, before.trains)
-    batch = next(iter(before.trains.values())).times.shape[0]
-    return FixedPoint(value, rest, jnp.ones(batch, bool), jnp.int32(1))
-
-
-def _silent(plan: LayerPlan, is_ordered: bool) -> Train:
-    """The trains of neurons that have not spiked."""
-    start, k = plan.start, plan.max_spikes
-    payload = payload_of(plan.neuron, start.h, start.state, start.filters)
-    empty = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:2], k), leaf.dtype), payload)
-    shape = *start.h.shape[:2], k
-    generation = jnp.zeros(shape, jnp.int32) if is_ordered else None
-    return Train(jnp.full(shape, jnp.inf, start.h.dtype), empty, generation=generation)
+        counters[name] = at.counters[name].and_then(now)
+        trains[name] = _continued(at.before.trains[name], at.count[name], found.rest.trains[name])
+    return _Progress(_Before(found.rest.states, trains), add(at.saved, found.rest.saved), counters)
 
 
 def _unsaved(plan: LayerPlan) -> Any:
     """Zero states and drives at the times to save."""
     both = plan.start.state, drives_of(plan.neuron, plan.start.filters)
     return jax.tree.map(lambda leaf: jnp.zeros((len(plan.ts), *leaf.shape), leaf.dtype), both)
-
-
-def _sweep(arguments: tuple[_Context, _Window, _Progress], guess: dict[str, Train]) -> tuple[dict[str, Train], _Sweep]:
-    """Simulates every layer of the group in the window, with a guess of the spikes of the group."""
-    context, window, before = arguments
-    trains, rest = dict(guess), _Sweep({}, {}, {})
-    for name, plan in context.group.layers.items():
-        received = _received(context, window, name, trains)
-        ts = None if plan.ts is None else jnp.clip(plan.ts, window.start, window.end)
-        here = dataclasses.replace(plan, start=before.states[name], ts=ts, stop_after=None)
-        with jax.named_scope(f"layer {name}"):
-            result = context.methods[name].simulate_layer(here, received, window.start, window.end, context.grids[name])
-        trains[name] = _continued(before.trains[name], before.counters[name].count, result.train)
-        rest.states[name], rest.counters[name] = result.end, result.counters
-        if result.saved is not None:
-            inside = (plan.ts > window.after) & (plan.ts <= window.end)
-            rest.saved[name] = jax.tree.map(lambda leaf, inside=inside: _where_first(inside, leaf), result.saved)
-    return trains, rest
-
-
-def _received(context: _Context, window: _Window, name: str, trains: dict[str, Train]) -> SynapticInput:
-    """The arrivals at a layer in the window."""
-    return context.group.received(name, trains).within(window.after, window.end)
-
-
-def _where_first(where: Bool[Array, " ts"], leaf: Array) -> Array:
-    return jnp.where(where.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
 
 
 def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> Train:
@@ -264,6 +382,80 @@ def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> 
         return jnp.where(number < 0, before, jnp.take_along_axis(new, jnp.maximum(number, 0), axis=-1))
 
     return jax.tree.map(leaf, train, new)
+
+
+class _Known(eqx.Module):
+    """The arrivals at a layer that do not depend on a guess."""
+
+    lists: list[SpikeList]
+    chosen: Chosen
+    too_many: Bool[Array, " batch"]
+
+
+class _Prepared(eqx.Module):
+    """What all sweeps over a window share."""
+
+    context: _Context
+    window: Window
+    states: dict[str, SimulationState]
+    known: dict[str, _Known]
+
+
+def _prepare(arguments: tuple[_Context, Window, _Before]) -> _Prepared:
+    """Selects the arrivals of earlier spikes, and of those from outside."""
+    context, window, before = arguments
+    known_arrivals, fixed = {}, lax.stop_gradient
+    for name, incoming in context.incoming.items():
+        pathways, lists = [], []
+        for pathway in incoming.pathways:
+            source, trains = pathway.source, context.outside | before.trains
+            # Without a delay, earlier spikes have arrived.
+            if source in context.outside or pathway.has_delay or pathway.is_loop:
+                pathways.append(pathway)
+                lists.append(SpikeList.of(trains[source], incoming.neuron))
+            if source in context.under_way and pathway.has_delay:
+                pathways.append(dataclasses.replace(pathway, is_under_way=True))
+                lists.append(SpikeList.of(context.under_way[source], incoming.neuron))
+        chosen, too_many = fixed(incoming).select(*fixed((pathways, lists)), incoming.nothing(), 0, window)
+        known_arrivals[name] = _Known(lists, chosen, too_many)
+    return _Prepared(context, window, before.states, known_arrivals)
+
+
+def _sweep(prepared: _Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train], _Sweep]:
+    """Simulates every part in the window, with a guess of the spikes of those that are simulated later."""
+    context, window = prepared.context, prepared.window
+    emitted, out = dict(guess), _Sweep({}, {}, {}, {})
+    for part in context.parts:
+        plans, arrivals, too_many = {}, {}, {}
+        for name in part.names:
+            plan, start = context.layers[name], prepared.states[name]
+            ts = None if plan.ts is None else jnp.clip(plan.ts, window.start, window.end)
+            plans[name] = dataclasses.replace(plan, start=start, ts=ts, stop_after=None, windows=context.windows)
+            arrivals[name], too_many[name] = _received(prepared, name, emitted)
+        group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
+        for name, result in part.method.simulate(group, part.grid).items():
+            emitted[name] = out.trains[name] = result.train
+            out.states[name] = result.end
+            out.counters[name] = dataclasses.replace(result.counters, fits=~too_many[name])
+            if result.saved is not None:
+                ts = context.layers[name].ts
+                inside = (ts > window.after) & (ts <= window.end)
+                out.saved[name] = jax.tree.map(lambda leaf, inside=inside: _where_first(inside, leaf), result.saved)
+    return {name: emitted[name] for name in guess}, out
+
+
+def _received(prepared: _Prepared, name: str, emitted: dict[str, Train]) -> tuple[SynapticInput, Bool[Array, " batch"]]:
+    """The arrivals at a layer in the window, and which samples have too many of them."""
+    incoming, earlier, fixed = prepared.context.incoming[name], prepared.known[name], lax.stop_gradient
+    pathways = [pathway for pathway in incoming.pathways if pathway.source in emitted]
+    lists = [SpikeList.of(emitted[pathway.source], incoming.neuron) for pathway in pathways]
+    first = sum(spikes.times.shape[1] for spikes in earlier.lists)
+    chosen, too_many = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, prepared.window)
+    return incoming.received(chosen, [*earlier.lists, *lists]), too_many | earlier.too_many
+
+
+def _where_first(where: Bool[Array, " ts"], leaf: Array) -> Array:
+    return jnp.where(where.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
 
 
 def _over_relaxed(guess: dict[str, Train], emitted: dict[str, Train]) -> dict[str, Train]:
@@ -282,19 +474,27 @@ def _over_relaxed(guess: dict[str, Train], emitted: dict[str, Train]) -> dict[st
     return {name: dataclasses.replace(now, times=later(guess[name].times, now.times)) for name, now in emitted.items()}
 
 
-def _converged(
-    arguments: tuple[_Context, _Window, _Progress], before: dict[str, Train], after: dict[str, Train]
-) -> Bool[Array, " batch"]:
-    """Whether the arrivals at every layer in this window are the same as before, up to rounding."""
-    context, window, _ = arguments
-    same = []
-    for name in context.group.layers:
-        old, new = (_received(context, window, name, trains) for trains in (before, after))
-        arrived, arrives = jnp.isfinite(old.times), jnp.isfinite(new.times)
-        pairs = zip(jax.tree.leaves((old.times, old.gains)), jax.tree.leaves((new.times, new.gains)), strict=True)
-        for was, now in pairs:
-            close = jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now)
-            same.append(jnp.all(jnp.where(arrived & arrives, close, arrived == arrives), axis=(1, 2)))
-        if old.generation is not None:
-            same.append(jnp.all((old.generation == new.generation) | ~arrives, axis=(1, 2)))
+def _converged(prepared: _Prepared, before: dict[str, Train], after: dict[str, Train]) -> Bool[Array, " batch"]:
+    """Whether the spikes that arrive in this window are the same as before, up to rounding."""
+    context, end = prepared.context, prepared.window.end
+    (plan, *_) = context.layers.values()
+    same = [jnp.ones(plan.start.h.shape[0], bool)]
+    for incoming in context.incoming.values():
+        for pathway in incoming.pathways:
+            if pathway.source not in context.guessed:
+                continue
+            old, new = before[pathway.source], after[pathway.source]
+            arrived, arrives = (incoming.first_arrival(pathway, train.times) <= end for train in (old, new))
+            pairs = zip(
+                jax.tree.leaves((old.times, old.payload)), jax.tree.leaves((new.times, new.payload)), strict=True
+            )
+            for was, now in pairs:
+                # Less than the time by which arrivals are apart from their spikes.
+                close = jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now)
+                same.append(jnp.all(jnp.where(arrived & arrives, close, arrived == arrives), axis=(1, 2)))
+            if old.generation is not None:
+                same.append(jnp.all((old.generation == new.generation) | ~arrives, axis=(1, 2)))
     return jnp.all(jnp.stack(same), axis=0)
+
+
+_SWEEPS = Sweeps(_prepare, _sweep, _converged, _over_relaxed)

@@ -1,0 +1,69 @@
+"""A fast stable sort of the rows of an array."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from .axes import indices
+
+
+def sorted_rows(x: Float[Array, "rows n"]) -> tuple[Float[Array, "rows n"], Int[Array, "rows n"]]:
+    """The sorted rows, and their order. Equal entries keep their order. There is no NaN, and no -inf.
+
+    XLA's CPU backend sorts a single array of integers five times faster than floats, or than two arrays. So each entry
+    becomes an integer, with its index in the last bits, and in the others its place between the smallest and the
+    largest finite entry of the row. This place is rounded. So neighbours are swapped, until all are in order.
+    """
+    # In halves, which run in parallel: a single sort uses only one core.
+    half = x.shape[0] // 2
+    halves = [_sorted(part) for part in (x[:half], x[half:]) if part.shape[0]]
+    times, order = (jnp.concatenate(part) for part in zip(*halves, strict=True))
+    return _in_order(times, order)
+
+
+def _sorted(x: Array) -> tuple[Array, Array]:
+    """The rows sorted up to the rounding of the places, and their order."""
+    n = x.shape[1]
+    kind = jax.dtypes.canonicalize_dtype(jnp.uint64)  # with 32 bits unless JAX has 64
+    index_bits = max(1, (n - 1).bit_length())
+    # No more levels than the floats can count.
+    level_bits = min(jnp.iinfo(kind).bits - index_bits - 1, jnp.finfo(x.dtype).nmant)
+    finite = x < jnp.inf
+    low = jnp.min(x, axis=1, keepdims=True)
+    high = jnp.max(jnp.where(finite, x, low), axis=1, keepdims=True)
+    extent = high - low
+    share = (x - low) / jnp.where(extent > 0, extent, 1.0)
+    level = jnp.where(finite, share * (2**level_bits - 1), 2**level_bits).astype(kind)
+    key = lax.sort((level << index_bits) | indices(n)[None].astype(kind), dimension=1, is_stable=False)
+    order = (key & jnp.asarray(2**index_bits - 1, kind)).astype(jnp.int32)
+    return jnp.take_along_axis(x, order, axis=1, mode="promise_in_bounds"), order
+
+
+def _in_order(x: Array, order: Array) -> tuple[Array, Array]:
+    """Swaps neighbours until the rows are in order. After n passes over even and odd neighbours they are."""
+
+    def goes_on(carry):
+        x, _, _ = carry
+        return jnp.any(x[:, :-1] > x[:, 1:])
+
+    def one_pass(carry):
+        x, order, parity = carry
+        is_left = indices(x.shape[1])[None] % 2 == parity
+        after, before = _shifted(x, jnp.inf)
+        swaps = jnp.where(is_left, x > after, before > x)
+
+        def swapped(part):
+            after, before = _shifted(part, 0)
+            return jnp.where(swaps, jnp.where(is_left, after, before), part)
+
+        return swapped(x), swapped(order), 1 - parity
+
+    x, order, _ = lax.while_loop(goes_on, one_pass, (x, order, jnp.int32(0)))
+    return x, order
+
+
+def _shifted(part: Array, end: float) -> tuple[Array, Array]:
+    """The entries after and before each entry; `end` and `-end` beyond the ends."""
+    after = jnp.pad(part[:, 1:], ((0, 0), (0, 1)), constant_values=end)
+    return after, jnp.pad(part[:, :-1], ((0, 0), (1, 0)), constant_values=-end)

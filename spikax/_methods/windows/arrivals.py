@@ -1,0 +1,344 @@
+"""The arrivals at a layer in a window of time, selected from all spikes of a simulation.
+
+The cost follows what arrives. Of all spikes, those are selected that may arrive in the window, whatever their delay;
+then, for each lane, those that do, in order of time. Only then are times, weights and delays looked up, so that the
+derivative has the size of what arrives, too.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..._connection import Synapses
+from ..._neuron import AbstractNeuron
+from ..._routing import arriving, gains_of, joined_gains, silence, SynapticInput, Train
+from .._base import Group
+from .._common.axes import indices
+from .._common.sorting import sorted_rows
+
+
+class Window(eqx.Module):
+    """A time window, open at its start and closed at its end. The first window is closed at both ends."""
+
+    start: Float[Array, "*windows"]
+    end: Float[Array, "*windows"]
+    after: Float[Array, "*windows"]  # the start, or -inf for the first window
+
+
+class Pathway(eqx.Module):
+    """The spikes of a source on their way through a connection."""
+
+    source: str = eqx.field(static=True)
+    first_row: int = eqx.field(static=True)  # of its synapses, in the tables of the target
+    outgoing: "Outgoing | None"  # if None, row i holds the synapses of source i with all targets
+    has_delay: bool = eqx.field(static=True)
+    # Whether its spikes are guessed. Then an arrival follows its spike by at least the rounding error of spike times.
+    # Otherwise a spike that is found a little later than it was guessed could influence itself.
+    is_loop: bool = eqx.field(static=True)
+    shortest: Float[Array, ""]
+    longest: Float[Array, ""]
+    is_under_way: bool = eqx.field(static=True, default=False)  # its spikes come from before the simulation
+
+
+class Outgoing(eqx.Module):
+    """The synapses of each source, for connections without a synapse from every source to every target."""
+
+    synapse: Int[Array, " synapses"]  # row * targets + target, in the order of the sources
+    first: Int[Array, " sources"]  # the place of the first synapse of each source
+    degree: Int[Array, " sources"]  # the number of its synapses
+    targets: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, synapses: Synapses, sources: int) -> "Outgoing | None":
+        """The synapses of a connection by source; None if row i of the weights belongs to source i."""
+        if synapses.source is None:
+            return None
+        exists = jnp.ones(synapses.source.shape, bool) if synapses.exists is None else synapses.exists
+        source = jnp.where(exists, synapses.source, sources).ravel()
+        order = jnp.argsort(source, stable=True).astype(jnp.int32)
+        first = jnp.searchsorted(source[order], indices(sources + 1)).astype(jnp.int32)
+        return cls(order, first[:-1], jnp.diff(first), synapses.source.shape[1])
+
+    def row_and_target(self, source: Int[Array, "..."], number: Int[Array, "..."]) -> tuple[Array, Array]:
+        """The row and the target of a synapse, given its number among those of its source."""
+        synapse = self.synapse.at[self.first[source] + number].get(mode="clip")
+        return synapse // self.targets, synapse % self.targets
+
+
+class SpikeList(eqx.Module):
+    """The spikes of a source in one list, in any order."""
+
+    times: Float[Array, "batch spikes"]
+    neuron: Int[Array, "batch spikes"]  # that emitted it
+    gains: PyTree[Float[Array, "batch spikes"]] | None
+    generation: Int[Array, "batch spikes"] | None
+
+    @classmethod
+    def of(cls, train: Train, neuron: AbstractNeuron) -> "SpikeList":
+        """The spikes of a train, with the factors of their weights at a target."""
+        if train.channel is not None:
+            return cls(train.times, train.channel, None, train.generation)
+        batch, n, k = train.times.shape
+        (gain,) = gains_of(neuron, [train.payload])
+        number = jnp.broadcast_to(jnp.repeat(indices(n), k), (batch, n * k))
+        parts = (train.times, gain, train.generation)
+        times, gains, generation = jax.tree.map(lambda leaf: leaf.reshape(batch, n * k), parts)
+        return cls(times, number, gains, generation)
+
+
+class Chosen(eqx.Module):
+    """The spikes that arrive in a window, in order of arrival."""
+
+    t: Float[Array, "batch lanes places"]  # of arrival; `inf` in unused places
+    spike: Int[Array, "batch lanes places"]  # its index in the concatenated lists of spikes
+    row: Int[Array, "batch lanes places"]  # of its synapse, in the tables of the target
+
+    @classmethod
+    def of(cls, each: Sequence["Chosen"], places: int) -> tuple["Chosen", Bool[Array, " batch"]]:
+        """The first arrivals of all in order, and whether there are more than `places` in a lane."""
+        batch, lanes, _ = each[0].t.shape
+        flat = [jax.tree.map(lambda leaf: leaf.reshape(batch * lanes, -1), part) for part in each]
+        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *flat)
+        t, order = sorted_rows(whole.t)
+        spike, row = (jnp.take_along_axis(part, order, axis=1) for part in (whole.spike, whole.row))
+        ordered = jax.tree.map(lambda leaf: leaf.reshape(batch, lanes, -1), cls(t, spike, row))
+        return ordered.padded(places), jnp.any(ordered.t[:, :, places:] < jnp.inf, axis=(1, 2))
+
+    def padded(self, places: int) -> "Chosen":
+        """The first `places`, with unused ones after them."""
+        unused = ((0, 0), (0, 0), (0, max(0, places - self.t.shape[2])))
+        t = jnp.pad(self.t, unused, constant_values=jnp.inf)
+        parts = t, jnp.pad(self.spike, unused), jnp.pad(self.row, unused)
+        return Chosen(*(part[:, :, :places] for part in parts))
+
+    @property
+    def most(self) -> Int[Array, ""]:
+        """The largest number of arrivals in a lane."""
+        return jnp.max(jnp.sum(self.t < jnp.inf, axis=2, dtype=jnp.int32))
+
+
+class Incoming(eqx.Module):
+    """The synapses of a layer, in tables with a row for each source, or for a synapse of each target."""
+
+    neuron: AbstractNeuron
+    weight: PyTree[Float[Array, "rows units"]]
+    delay: Float[Array, "rows lanes"] | None
+    is_loop: Bool[Array, " rows"]
+    pathways: tuple[Pathway, ...]
+    t1: Float[Array, ""]
+    lanes: int = eqx.field(static=True)  # one for each target if their arrivals differ, else one
+    batch: int = eqx.field(static=True)
+    places: int = eqx.field(static=True)  # for the arrivals at a neuron in a window
+    is_ordered: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, group: Group, name: str, numbers: Sequence[int], loops: Sequence[int], places: int) -> "Incoming":
+        """The synapses of the connections with these numbers. The spikes of `loops` are guessed."""
+        network, plan = group.network, group.layers[name]
+        dtype, batch = plan.start.h.dtype, plan.start.h.shape[0]
+        pathways, weights, delays, is_loop, row = [], [], [], [], 0
+        for number in numbers:
+            connection = network.connections[number]
+            synapses = connection.synapses()
+            outgoing = Outgoing.of(synapses, connection.shape[0])
+            rows, targets = jax.tree.leaves(synapses.weight)[0].shape
+            delay = jnp.zeros((rows, 1), dtype) if synapses.delay is None else synapses.delay.astype(dtype)
+            delay = delay if outgoing is None else jnp.broadcast_to(delay, (rows, targets))
+            ends = lax.stop_gradient((jnp.min(delay), jnp.max(delay)))
+            loop = number in loops and not group.is_ordered
+            pathways.append(Pathway(connection.source, row, outgoing, synapses.delay is not None, loop, *ends))
+            weights.append(jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight))
+            delays.append(delay)
+            is_loop.append(jnp.full(rows, loop))
+            row += rows
+        if not pathways:
+            silent = silence(network.layers[name], plan.start.h, group.is_ordered)
+            return cls(
+                plan.neuron, silent.weight, None, jnp.zeros(1, bool), (), group.t1, 1, batch, 1, group.is_ordered
+            )
+        lanes = max(delay.shape[1] for delay in delays)
+        delay = jnp.concatenate([jnp.broadcast_to(delay, (delay.shape[0], lanes)) for delay in delays])
+        weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *weights)
+        return cls(
+            plan.neuron,
+            weight,
+            delay if any(pathway.has_delay for pathway in pathways) else None,
+            jnp.concatenate(is_loop),
+            tuple(pathways),
+            lax.stop_gradient(group.t1),
+            lanes,
+            batch,
+            places,
+            group.is_ordered,
+        )
+
+    def nothing(self) -> Chosen:
+        """No arrivals."""
+        never = jnp.full((self.batch, self.lanes, 1), jnp.inf, self.t1.dtype)
+        return Chosen(never, *(jnp.zeros(never.shape, jnp.int32),) * 2)
+
+    def select(
+        self, pathways: Sequence[Pathway], lists: Sequence[SpikeList], known: Chosen, first: int, window: Window
+    ) -> tuple[Chosen, Bool[Array, " batch"]]:
+        """The spikes of some pathways that arrive in a window, with known ones, and which samples have too many.
+
+        The first spike of the first list has the index `first`.
+        """
+        to_all, chosen, too_many = [], known, jnp.zeros(self.batch, bool)
+        for pathway, spikes in zip(pathways, lists, strict=True):
+            batch, total = spikes.times.shape
+            index = jnp.broadcast_to(first + indices(total), (batch, total))
+            after = jnp.broadcast_to(window.start if pathway.is_under_way else window.after, (batch, total))
+            last = self._arrival_after(spikes.times, pathway.longest, pathway.is_loop)
+            may_arrive = (last > after) & (self.first_arrival(pathway, spikes.times) <= window.end)
+            listed = _Listed(spikes.times, spikes.neuron, index, after, may_arrive)
+            first += total
+            if pathway.outgoing is None:
+                to_all.append(dataclasses.replace(listed, neuron=listed.neuron + pathway.first_row))
+                continue
+            chosen, more = self._with_those_from_some(chosen, pathway, pathway.outgoing, listed, window)
+            too_many |= more
+        if to_all:
+            whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *to_all)
+            chosen, more = self._with_those_from_all(chosen, whole, window)
+            too_many |= more
+        return chosen, too_many
+
+    def received(self, chosen: Chosen, lists: Sequence[SpikeList]) -> SynapticInput:
+        """The arrivals of the chosen spikes, from the lists of all pathways."""
+        sample = indices(self.batch)[:, None, None]
+        if not lists:
+            generation = jnp.zeros_like(chosen.spike) if self.is_ordered else None
+            return SynapticInput(self.weight, chosen.t, chosen.row, None, generation)
+
+        def at(leaf):
+            return leaf[sample, chosen.spike]
+
+        times = jnp.concatenate([spikes.times for spikes in lists], axis=1)
+        exists = chosen.t < jnp.inf
+        t = jnp.where(exists, at(times), 0.0)
+        arrival = self._arrival(t, chosen.row, indices(self.lanes)[:, None])
+        # The value is that which was sorted, and the derivative that of the sum.
+        arrival = jnp.where(exists, chosen.t + (arrival - lax.stop_gradient(arrival)), jnp.inf)
+        gains = joined_gains([spikes.gains for spikes in lists], [spikes.times for spikes in lists])
+        generation = None
+        if self.is_ordered:
+            generation = arriving(t, arrival, at(jnp.concatenate([spikes.generation for spikes in lists], axis=1)))
+        return SynapticInput(self.weight, arrival, chosen.row, jax.tree.map(at, gains), generation, not self.is_ordered)
+
+    def _arrival(self, t: Array, row: Array, lane: Array | int) -> Array:
+        """When a spike at the time `t` arrives."""
+        delay = 0.0 if self.delay is None else self.delay[row, lane if self.delay.shape[1] > 1 else 0]
+        return self._arrival_after(t, delay, self.is_loop[row])
+
+    def _arrival_after(self, t: Array, delay: Array | float, is_loop: Array | bool) -> Array:
+        rounding = 16.0 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+        # Not later than the end of the simulation, where it would be lost.
+        apart = jnp.maximum(jnp.minimum(rounding, self.t1 - t) - delay, 0.0)
+        return t + delay + lax.stop_gradient(jnp.where(is_loop, apart, 0.0))
+
+    def first_arrival(self, pathway: Pathway, t: Array) -> Array:
+        """When a spike at the time `t` arrives at its first target."""
+        return self._arrival_after(t, pathway.shortest, pathway.is_loop)
+
+    def _with_those_from_all(
+        self, known: Chosen, listed: "_Listed", window: Window
+    ) -> tuple[Chosen, Bool[Array, " batch"]]:
+        """Adds the arrivals at all neurons, from sources that reach all of them."""
+
+        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Bool[Array, " batch"]]:
+            row = given.listed.neuron
+            t = self._arrival(given.listed.times[:, None], row[:, None], indices(self.lanes)[:, None])
+            t = jnp.where((t > given.listed.after[:, None]) & (t <= window.end), t, jnp.inf)
+            spike, row = (jnp.broadcast_to(part[:, None], t.shape) for part in (given.listed.index, row))
+            return Chosen.of([known, Chosen(t, spike, row)], self.places)
+
+        each = listed.may_arrive.astype(jnp.int32)
+        return _by_number(listed, known, each, self.places, self.places * _PER_PLACE, choose)
+
+    def _with_those_from_some(
+        self, known: Chosen, pathway: Pathway, outgoing: Outgoing, listed: "_Listed", window: Window
+    ) -> tuple[Chosen, Bool[Array, " batch"]]:
+        """Adds the arrivals from sources that reach some neurons."""
+
+        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Bool[Array, " batch"]]:
+            row, target = outgoing.row_and_target(given.listed.neuron, given.number)
+            row = row + pathway.first_row
+            t = self._arrival(given.listed.times, row, target)
+            target = jnp.where((t > given.listed.after) & (t <= window.end), target, self.lanes)
+            # Sorted by target and time, they fill the places of each target in turn, after the known arrivals.
+            target, t, spike, row = lax.sort((target, t, given.listed.index, row), num_keys=2)
+            first = jax.vmap(lambda row: jnp.searchsorted(row, row, side="left"))(target).astype(jnp.int32)
+            place = indices(target.shape[1]) - first
+            at = indices(len(t))[:, None], target, place
+            shape = len(t), self.lanes, min(self.places, known.t.shape[2] + t.shape[1])
+            chosen = [jnp.full(shape, jnp.inf, t.dtype), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)]
+            chosen = [old.at[at].set(new, mode="drop") for old, new in zip(chosen, (t, spike, row), strict=True)]
+            too_many = jnp.any((target < self.lanes) & (place >= self.places), axis=1)
+            chosen, more = Chosen.of([known, Chosen(*chosen)], self.places)
+            return chosen, too_many | more
+
+        each = jnp.where(listed.may_arrive, outgoing.degree[listed.neuron], 0)
+        return _by_number(listed, known, each, self.places, self.places * _PER_PLACE * self.lanes, choose)
+
+
+# The number of candidates for each place.
+_PER_PLACE = 8
+
+
+class _Listed(eqx.Module):
+    """The spikes that are looked through, in one list."""
+
+    times: Float[Array, "batch spikes"]
+    neuron: Int[Array, "batch spikes"]
+    index: Int[Array, "batch spikes"]
+    after: Float[Array, "batch spikes"]  # it counts if it arrives later
+    may_arrive: Bool[Array, "batch spikes"]
+
+
+class _Candidates(eqx.Module):
+    """What may arrive: a spike, or one of its outgoing synapses, whose number it has."""
+
+    listed: _Listed
+    number: Int[Array, "batch candidates"]
+
+
+def _by_number(
+    listed: _Listed, known: Chosen, each: Int[Array, "batch spikes"], places: int, most: int, choose: Callable
+) -> tuple[Chosen, Bool[Array, " batch"]]:
+    """`choose(candidates, known)`, compiled for a few numbers of candidates and known arrivals, up to `most`.
+
+    A spike has `each` candidates.
+    """
+    so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
+    sizes = [64 * 4**i for i in range(16) if 64 * 4**i < most] + [most]
+
+    def unchanged(listed, known, each, so_far):
+        return known.padded(places), jnp.zeros(len(so_far), bool)
+
+    def of_size(size):
+        def branch(listed, known, each, so_far):
+            number = indices(size)
+            place = jax.vmap(lambda row: jnp.searchsorted(row, number, side="right"))(so_far).astype(jnp.int32)
+
+            def picked(leaf):
+                return jnp.take_along_axis(leaf, place, axis=1, mode="clip")
+
+            exists = place < so_far.shape[1]
+            few = jax.tree.map(picked, listed)
+            few = dataclasses.replace(few, times=jnp.where(exists, few.times, jnp.inf))
+            candidates = _Candidates(few, jnp.where(exists, number - picked(so_far - each), 0))
+            return choose(candidates, known.padded(min(size, known.t.shape[2])))
+
+        return branch
+
+    found = jnp.max(so_far[:, -1])
+    needed = jnp.maximum(found, jnp.where(found > 0, known.most, 0))
+    choice = jnp.sum(needed > jnp.asarray([0, *sizes[:-1]], jnp.int32), dtype=jnp.int32)
+    chosen, too_many = lax.switch(choice, [unchanged, *map(of_size, sizes)], listed, known, each, so_far)
+    return chosen, too_many | (so_far[:, -1] > most)

@@ -1,0 +1,140 @@
+"""Time windows: what arrives in each of them, and which layers are simulated together."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spikax as sx
+from spikax._methods._common.sorting import sorted_rows
+
+from .helpers import learning, random_inputs
+
+
+T1 = 30.0
+pytestmark = pytest.mark.modes("float32", "float64")
+exact = pytest.mark.float64
+
+
+@pytest.mark.modes("float32", "float64", "mixed")
+@pytest.mark.parametrize("kind", ["uniform", "clustered", "ties", "empty"])
+def test_rows_are_sorted_and_equal_entries_keep_their_order(kind, dtype):
+    rng = np.random.default_rng(0)
+    rows = {
+        "uniform": rng.uniform(-3.0, 100.0, (7, 50)),
+        # Nearly all entries lie in a small part of the range.
+        "clustered": np.append(1.0 + 1e-6 * rng.uniform(0.0, 1.0, (5, 99)), np.full((5, 1), 1e6), axis=1),
+        "ties": rng.integers(0, 6, (9, 33)).astype(float),
+        "empty": np.full((1, 5), np.inf),
+    }[kind]
+    rows[:, ::4] = np.inf
+    x = np.asarray(rows, dtype)
+    found, order = jax.jit(sorted_rows)(jnp.asarray(x))
+    expected = np.argsort(x, axis=1, kind="stable")
+    np.testing.assert_array_equal(found, np.take_along_axis(x, expected, axis=1))
+    filled = np.isfinite(found)
+    np.testing.assert_array_equal(np.asarray(order)[filled], expected[filled])
+
+
+def every_delay(dtype):
+    """Two layers behind connections of every kind, with delays from zero to longer than a window."""
+    rng = np.random.default_rng(1)
+
+    def array(*shape, low=0.2, high=1.0):
+        return jnp.asarray(rng.uniform(low, high, shape), dtype)
+
+    def delays(*shape):
+        return jnp.maximum(array(*shape, low=-3.0, high=9.0), 0.0)
+
+    sources, targets = np.nonzero(rng.uniform(size=(6, 5)) < 0.5)
+    connections = [
+        sx.Dense("input", "a", array(6, 6), delays(6, 6)),
+        sx.OneToOne("input", "a", array(6), delays(6)),
+        sx.Dense("a", "b", array(6, 5), delays(6)),
+        sx.Sparse("a", "b", sources, targets, array(len(sources)), shape=(6, 5), delay=delays(len(sources))),
+        sx.Dense("input", "b", 0.1 * array(6, 5)),
+    ]
+    layers = {"a": sx.Layer(learning(sx.LIF(), 6, dtype), 6), "b": sx.Layer(sx.LIF(), 5)}
+    return sx.Network(layers, connections, 6, "b")
+
+
+@eqx.filter_jit
+def graded(network, spikes, **options):
+    def total(network):
+        solution = sx.simulate(network, spikes, T1, max_spikes=24, throw=False, **options)
+        return sum(jnp.sum(jnp.where(jnp.isfinite(s.times), s.times, 0.0)) for s in solution.spikes.values()), solution
+
+    (_, solution), gradient = eqx.filter_value_and_grad(total, has_aux=True)(network)
+    return solution, gradient
+
+
+def assert_same(found, expected, accurate):
+    (found, gradient), (expected, reference) = found, expected
+    assert bool(jnp.all(found.result == sx.RESULTS.successful))
+    for name in expected.spikes:
+        np.testing.assert_allclose(found.spikes[name].times, expected.spikes[name].times, atol=accurate, rtol=0)
+    for leaf, like in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(leaf, like, atol=200 * accurate * float(jnp.max(jnp.abs(like))))
+
+
+def test_windows_select_what_arrives(dtype, accurate):
+    """Without windows, all spikes are sorted at once, and there is no selection."""
+    network, spikes = every_delay(dtype), random_inputs(0, (2, 6, 5), 20.0, dtype)
+    expected = graded(network, spikes)
+    assert int(expected[0].stats["b"].spikes.min()) > 10
+    for method in (sx.Windows(4), sx.Windows(9, max_arrivals=24)):
+        found = graded(network, spikes, method=method)
+        assert int(found[0].stats["b"].sweeps) == found[0].stats["b"].windows
+        assert_same(found, expected, accurate)
+
+
+def test_a_window_with_too_many_arrivals_is_reported(dtype):
+    """For the sample in which they come; and with room for one more there are not too many."""
+    times = jnp.stack([jnp.linspace(1.0, 2.0, 5), jnp.linspace(1.0, 21.0, 5)])[:, None].astype(dtype)
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", jnp.ones((1, 2), dtype), 1.0)], 1, "a")
+
+    def run(places):
+        return sx.simulate(network, sx.Spikes(times), T1, method=sx.Windows(6, max_arrivals=places), throw=False)
+
+    assert bool(jnp.all(run(5).result == sx.RESULTS.successful))
+    np.testing.assert_array_equal(run(4).result == sx.RESULTS.max_arrivals_reached, [True, False])
+    with pytest.raises(Exception, match="More spikes arrived at a neuron .* Raise `max_arrivals`"):
+        sx.simulate(network, sx.Spikes(times), T1, method=sx.Windows(6, max_arrivals=4))
+
+
+def with_an_output(dtype):
+    """A recurrent layer of quadratic neurons without delays, and an output that spikes early."""
+    rng = np.random.default_rng(2)
+
+    def array(*shape, low, high):
+        return jnp.asarray(rng.uniform(low, high, shape), dtype)
+
+    connections = [
+        sx.Dense("input", "hidden", array(3, 6, low=5.0, high=15.0)),
+        sx.Dense("hidden", "hidden", array(6, 6, low=-2.0, high=2.0)),
+        sx.Dense("hidden", "output", array(6, 2, low=3.0, high=6.0)),
+    ]
+    layers = {"hidden": sx.Layer(sx.QIF(), 6), "output": sx.Layer(sx.QIF(), 2)}
+    return sx.Network(layers, connections, 3, "output")
+
+
+@exact
+def test_the_first_spikes_of_an_output_end_the_recurrent_layer_before_it(dtype):
+    network, spikes = with_an_output(dtype), random_inputs(0, (2, 3, 6), 25.0, dtype)
+
+    @eqx.filter_jit
+    def first(network, until):
+        def total(network):
+            solution = sx.simulate(network, spikes, T1, max_spikes=32, until=until)
+            return jnp.sum(sx.first_spike(solution.spikes["output"])), solution
+
+        return eqx.filter_value_and_grad(total, has_aux=True)(network)
+
+    (expected, whole), reference = first(network, None)
+    (found, short), gradient = first(network, sx.FirstSpikes())
+    assert [stats.method for stats in short.stats.values()] == ["Windows(EventLoop)"] * 2
+    assert int(jnp.sum(short.stats["hidden"].spikes)) < 0.7 * int(jnp.sum(whole.stats["hidden"].spikes))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for leaf, like in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(leaf, like, atol=1e-5 * float(jnp.max(jnp.abs(like))))
