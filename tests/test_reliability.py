@@ -137,7 +137,7 @@ METHODS = {
     "event loop": (sx.LIF(), None, {"method": sx.EventLoop(dt0=0.5)}),
     "shared clock": (sx.LIF(), 0.1, {"method": sx.EventLoop(dt0=0.5)}),
     "event queue": (sx.LIF(), 0.1, {}),
-    "windows": (sx.LIF(), 0.1, {"method": sx.Windows(3)}),
+    "windows": (sx.LIF(), 0.1, {"method": sx.Windows(3, sx.ClosedForm())}),
 }
 
 

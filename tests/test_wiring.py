@@ -132,7 +132,7 @@ def test_gradients_of_a_layer_with_delays(shape):
 @exact
 @pytest.mark.slow
 def test_gradients_of_a_layer_without_delays_by_sweeps():
-    assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, method=sx.Windows(6))
+    assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, method=sx.Windows(6, sx.ClosedForm()))
 
 
 # Two layers that receive from each other without delay, and one of them from itself.
@@ -162,6 +162,57 @@ def test_gradients_with_the_event_queue():
     found = run(network, inputs(jnp.float64))
     assert found.stats["a"].method == found.stats["b"].method == "EventQueue"
     assert_exact(network, inputs(jnp.float64), least=50)
+
+
+# Linear neurons of all kinds, each with the low and high weights of its inputs and of its own spikes, of each port.
+QUEUED = {
+    "adaptive": (sx.ALIF(bias=0.2), (1.0, 4.0), (-0.5, 1.0)),
+    "ports": (
+        sx.LIF(bias=0.2, synapse={"exc": sx.ExpSynapse(4.0), "inh": sx.AlphaSynapse(3.0)}),
+        {"exc": (1.0, 4.0), "inh": (-0.5, 0.0)},
+        {"exc": (0.0, 1.0), "inh": (-1.0, 0.0)},
+    ),
+    "oscillating": (sx.ResonateAndFire(), (1.0, 6.0), (-1.0, 2.0)),
+}
+
+
+def queued(name):
+    """Two layers that receive from each other, and one of them from itself; parameters of one value per neuron."""
+    neuron, *bounds = QUEUED[name]
+    rng = np.random.default_rng(3)
+
+    def drawn(shape, bounds):
+        draw = lambda low_high: jnp.asarray(rng.uniform(*low_high, shape))  # noqa: E731
+        return jax.tree.map(draw, bounds, is_leaf=lambda node: isinstance(node, tuple))
+
+    inputs, inner = bounds
+    connections = [
+        sx.Dense("input", "a", drawn((3, 4), inputs)),
+        sx.Dense("a", "a", drawn((4, 4), inner)),
+        sx.Dense("a", "b", drawn((4, 3), inner)),
+        sx.Dense("b", "a", drawn((3, 4), inner)),
+        sx.Dense("input", "b", drawn((3, 3), inputs)),
+    ]
+    layers = {"a": sx.Layer(learning(neuron, 4, jnp.float64), 4), "b": sx.Layer(neuron, 3)}
+    return sx.Network(layers, connections, 3, ["a", "b"])
+
+
+@exact
+@pytest.mark.parametrize("name", QUEUED)
+def test_the_event_queue_finds_the_spikes_of_all_linear_neurons(name):
+    network, spikes = queued(name), inputs(jnp.float64)
+    found = run(network, spikes)
+    assert {stats.method for stats in found.stats.values()} == {"EventQueue"}
+    assert min(int(stats.spikes.min()) for stats in found.stats.values()) >= 4
+    other = run(network, spikes, method=sx.Windows(8, sx.ClosedForm()))
+    for layer in network.layers:
+        assert_same(found, other, 1e-9, layer)
+
+
+@exact
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n != "adaptive" else n for n in QUEUED])
+def test_gradients_of_all_linear_neurons_with_the_event_queue(name):
+    assert_exact(queued(name), inputs(jnp.float64), least=10)
 
 
 def test_the_event_queue_ends_at_the_first_spikes(dtype, accurate):
@@ -202,7 +253,7 @@ def test_the_event_queue_with_neurons_that_spike_together(dtype, accurate):
     times = found.spikes["output"].times
     assert int(found.stats["output"].max_spike_count.min()) >= 5
     np.testing.assert_array_equal(times, jnp.broadcast_to(times[:, :1], times.shape))
-    assert_same(found, run(network, inputs(dtype), method=sx.Windows(4)), accurate)
+    assert_same(found, run(network, inputs(dtype), method=sx.Windows(4, sx.ClosedForm())), accurate)
 
 
 def test_the_event_queue_reports_too_many_spikes(dtype):
@@ -266,7 +317,7 @@ def test_a_layer_that_shares_a_clock_spikes_as_by_sweeps(name):
     network, spikes = sx.Network({"output": sx.Layer(neuron, 5)}, connections, 3, "output"), inputs(jnp.float64)
     found = run(network, spikes)
     assert found.stats["output"].method == "EventLoop" and int(found.stats["output"].spikes.min()) >= 5
-    assert_same(found, run(network, spikes, method=sx.Windows(20)), 1e-6)
+    assert_same(found, run(network, spikes, method=sx.Windows(20, sx.EventLoop())), 1e-6)
 
 
 def test_a_delay_of_zero_is_none(dtype):
@@ -285,7 +336,7 @@ def test_windows_and_methods_agree(delay, dtype, accurate):
     assert expected.stats["output"].method == ("EventQueue" if delay is None else "Windows(ClosedForm)")
     assert int(expected.stats["output"].max_spike_count.min()) >= 5
     for windows in (1, 7, 40):
-        found = run(network, spikes, method=sx.Windows(windows))
+        found = run(network, spikes, method=sx.Windows(windows, sx.ClosedForm()))
         assert_same(found, expected, accurate)
         if delay == 2.0 and windows == 40:
             # No spike arrives in its own window.

@@ -145,7 +145,7 @@ class Expected(eqx.Module):
 
     duration: float | None  # None if it is traced
     arrivals: dict[str, int]  # the expected number of arrivals at each layer
-    places: dict[str, int]  # the number of arrivals at each neuron of a layer if sources emit as much as they can
+    places: dict[str, int]  # the number of arrivals at each neuron of a layer for which there is always room
 
     def in_each(self, parts: int) -> "Expected":
         """The same for each of `parts` equal parts of the duration."""

@@ -153,7 +153,8 @@ def _expected(
 ) -> Expected:
     """What is expected: one spike of each neuron, and all spikes that inputs can hold."""
     emitted = {name: layer.size for name, layer in network.layers.items()}
-    places = dict(capacity)  # of each neuron
+    # Of each neuron. A window may hold as many spikes as all windows before it, and one more, the first in excess.
+    places = {name: 2 * (k + 1) for name, k in capacity.items()}
     for name, spikes in inputs.items():
         emitted[name] = math.prod(spikes.times.shape[len(batch_of(spikes)) :])
         places[name] = max(1, math.ceil(emitted[name] / network.inputs[name]))

@@ -29,6 +29,8 @@ class AbstractFlow(eqx.Module):
     The filters x evolve autonomously, and drive v.
     """
 
+    neuron: eqx.AbstractVar[AbstractNeuron | None]  # None for the concatenated neurons of several layers
+
     @classmethod
     @abc.abstractmethod
     def of(cls, neuron: AbstractNeuron, state: PyTree[Array], t: Array) -> "AbstractFlow":
@@ -65,6 +67,14 @@ class AbstractFlow(eqx.Module):
         """The state after a time s without arrivals."""
 
     @abc.abstractmethod
+    def jumped(self, x: Array, weight: Float[Array, "ports batch units"]) -> Array:
+        """The filters after an arrival."""
+
+    @abc.abstractmethod
+    def fading(self, x: Array) -> Array:
+        """x'."""
+
+    @abc.abstractmethod
     def kept(self, change: Array, s: Array) -> Array:
         """The effect of a `change` of v on v, a time s later."""
 
@@ -96,6 +106,11 @@ class AbstractFinder(eqx.Module):
     @abc.abstractmethod
     def of(cls, flow: Any) -> "AbstractFinder":
         """The finder for neurons with this flow, which has the type that the finder requires."""
+
+    @property
+    @abc.abstractmethod
+    def reach(self) -> Float[Array, ""]:
+        """The length of intervals up to which `may_cross` tells much; `inf` if there is no such length."""
 
     @abc.abstractmethod
     def may_cross(self, interval: Interval) -> Bool[Array, "..."]:

@@ -1,5 +1,6 @@
 """Tests for linear neurons, which are simulated without a solver."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -37,6 +38,13 @@ def has_scalar_flow(neuron: AbstractNeuron) -> bool:
     """
     state, filters = eqx.filter_eval_shape(lambda neuron: at_rest(neuron, jnp.float32)[1:], neuron)
     return isinstance(neuron.synapse, AbstractSynapse) and all(map(is_one_number, (state, filters)))
+
+
+def sizes_of(neuron: AbstractNeuron) -> tuple[int, int]:
+    """The numbers of variables and of filters of a neuron."""
+    parts = eqx.filter_eval_shape(lambda neuron: at_rest(neuron, jnp.float32)[1:], neuron)
+    variables, filters = (sum(math.prod(leaf.shape[3:]) for leaf in jax.tree.leaves(part)) for part in parts)
+    return variables, filters
 
 
 def is_one_number(tree: PyTree[Array | jax.ShapeDtypeStruct]) -> bool:

@@ -30,7 +30,7 @@ class MatrixFlow(AbstractFlow):
     v has the axes `(variables, batch, units)`, x has `(filters, batch, units)`.
     """
 
-    neuron: AbstractNeuron
+    neuron: AbstractNeuron | None  # None for the concatenated neurons of several layers
     structure: Any = eqx.field(static=True)  # of the neuron's state
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)  # of its leaves
 
@@ -74,11 +74,17 @@ class MatrixFlow(AbstractFlow):
 
     def step(self, propagator, v, x, weight):
         v, x = self._moved(propagator, v, x)
-        weights = jnp.stack(jax.tree.leaves(weight))
-        return v, x + applied(self.input_jump, weights)
+        return v, self.jumped(x, jnp.stack(jax.tree.leaves(weight)))
 
     def after(self, v, x, s):
         return self._moved(self._propagator(self.matrix, self.scales, s), v, x)
+
+    def jumped(self, x, weight):
+        return x + applied(self.input_jump, weight)
+
+    def fading(self, x):
+        d = self.variables
+        return applied(self.matrix[d:, d:], x)
 
     def kept(self, change, s):
         d = self.variables

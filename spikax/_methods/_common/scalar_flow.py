@@ -129,6 +129,12 @@ class ScalarFlow(AbstractFlow):
         keep, passed, added, fade = self.propagator(s)
         return keep * v + passed * x + added, fade * x
 
+    def jumped(self, x, weight):
+        return x + self.input_jump * weight[0]
+
+    def fading(self, x):
+        return -self.decay * x
+
     def kept(self, change, s):
         return change * jnp.exp(-self.rate * s)
 

@@ -8,10 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..._checks import require, require_count
+from ..._network import Network
+from ..._neuron import AbstractNeuron
 from ..._routing import SynapticInput, Train
-from ..._synapse import for_each_port
-from .._base import AbstractMethod, Counters, Group, LayerPlan, LayerResult
-from .._common.linear_neurons import has_scalar_flow, moves_linearly
+from ..._synapse import port_structure
+from .._base import AbstractMethod, Counters, drives_of, Group, LayerResult
+from .._common.flow import AbstractFinder, AbstractFlow
+from .._common.linear_neurons import has_scalar_flow, moves_linearly, sizes_of
+from .._common.matrix_flow import MatrixFlow
+from .._common.root_finding.bounds import Bounds
+from .._common.root_finding.peaks import Peaks
 from .._common.scalar_flow import ScalarFlow
 from .._common.weight_matrix import weight_matrix
 from .queue import Found, GroupGiven, Limits, Pool
@@ -22,7 +28,9 @@ class EventQueue(AbstractMethod):
     """Simulates recurrent groups of linear neurons without delays, from event to event, in closed form.
 
     Each sample advances to the next event of any neuron of the group: an arrival, or a spike, which reaches the other
-    neurons at the same time. The neurons are linear, with one variable and one exponential synapse. Connections from
+    neurons at the same time. The neurons are linear, without internal events and without `DeltaSynapse`; those of
+    several layers have the same numbers of variables, filters and ports. With one variable driven by one exponential
+    filter the flow has a closed form, which is fastest; for all others it is a matrix exponential. Connections from
     outside the group may have delays, but not a separate delay for each synapse.
 
     **Arguments:**
@@ -44,7 +52,7 @@ class EventQueue(AbstractMethod):
         connections = [c for name in group for c in network.incoming(name)]
         are_wired = all(c.delay is None if c.source in group else not c.has_own_arrivals for c in connections)
         neurons = [network.layers[name].neuron for name in group]
-        return are_wired and all(moves_linearly(neuron) and has_scalar_flow(neuron) for neuron in neurons)
+        return are_wired and all(map(moves_linearly, neurons)) and len(set(map(_form, neurons))) == 1
 
     def grid(self, network, group, expected):
         return None
@@ -62,7 +70,8 @@ class EventQueue(AbstractMethod):
         for name, plan in plans.items():
             size = group.network.layers[name].size
             n = 0 if plan.ts is None else len(plan.ts)
-            results[name] = _result(group, plan, found, slice(first, first + size), slice(saved, saved + n))
+            own, here = slice(first, first + size), slice(saved, saved + n)
+            results[name] = _result(group, name, found, own, here)
             first, saved = first + size, saved + n
         # A failure of one neuron ends the sample for all neurons of the group.
         too_many = [jnp.any(results[name].counters.count > plan.max_spikes, axis=1) for name, plan in plans.items()]
@@ -74,41 +83,63 @@ class EventQueue(AbstractMethod):
         }
 
 
+def _form(neuron: AbstractNeuron) -> tuple[int, ...]:
+    """What all neurons of a group have in common: the kind of flow, and the numbers of variables, filters and ports."""
+    return has_scalar_flow(neuron), *sizes_of(neuron), port_structure(neuron.synapse).num_leaves
+
+
+def _kind(neuron: AbstractNeuron) -> tuple[type[AbstractFlow], type[AbstractFinder]]:
+    """The flow of a neuron, and the finder for it."""
+    return (ScalarFlow, Peaks) if has_scalar_flow(neuron) else (MatrixFlow, Bounds)
+
+
 def _given(group: Group) -> GroupGiven:
     """The concatenated neurons of all layers, and the weights between them."""
     names, network = list(group.layers), group.network
     received = {name: group.received(name) for name in names}
-    inner = [[jax.tree.leaves(weight_matrix(network, source, target))[0] for target in names] for source in names]
-    outer = jax.scipy.linalg.block_diag(*[jax.tree.leaves(received[name].weight)[0] for name in names])
-    weight = jnp.concatenate([outer, *(jnp.concatenate(row, axis=1) for row in inner)]).astype(group.t0.dtype)
+    weight = jnp.stack([_weight(network, received, port) for port in range(_ports(received))])
     for name, part in received.items():
         hint = f"Spikes reach `{name}` with payloads, which its `gain` turns into factors of the weights."
         require(part.gains is None, "method", "`sx.Windows()`", "`sx.EventQueue()`", hint)
     times, source = _listed(received)
+    flow, finder = _kind(network.layers[names[0]].neuron)
     starts = [plan.start for plan in group.layers.values()]
     v, x = (
-        jnp.concatenate([jax.tree.leaves(part)[0][..., 0] for part in parts], axis=1)
-        for parts in ([start.state for start in starts], [start.filters for start in starts])
+        jnp.concatenate(parts, axis=-1)
+        for parts in zip(*(flow.pack(start.state, start.filters) for start in starts), strict=True)
     )
-    flows = [ScalarFlow.of(plan.neuron, plan.start.state, group.t0) for plan in group.layers.values()]
-    pool = Pool.of(flows, [network.layers[name].size for name in names])
+    flows = [flow.of(plan.neuron, plan.start.state, group.t0) for plan in group.layers.values()]
+    pool = Pool.of(flows, [network.layers[name].size for name in names], finder)
+    weight = weight.astype(group.t0.dtype)
     return GroupGiven(pool, weight, times, source, v, x, group.t0, jax.lax.stop_gradient(group.t1))
 
 
-def _result(group: Group, plan: LayerPlan, found: Found, own: slice, here: slice) -> LayerResult:
+def _ports(received: dict[str, SynapticInput]) -> int:
+    return len(jax.tree.leaves(next(iter(received.values())).weight))
+
+
+def _weight(network: Network, received: dict[str, SynapticInput], port: int) -> Array:
+    """The weights of one port: from the sources outside the group, then from its own neurons."""
+    inner = [
+        [jax.tree.leaves(weight_matrix(network, source, target))[port] for target in received] for source in received
+    ]
+    outer = jax.scipy.linalg.block_diag(*[jax.tree.leaves(part.weight)[port] for part in received.values()])
+    return jnp.concatenate([outer, *(jnp.concatenate(row, axis=1) for row in inner)])
+
+
+def _result(group: Group, name: str, found: Found, own: slice, here: slice) -> LayerResult:
     """The result of one layer: the neurons `own` of the group, and the saved times `here`."""
-
-    def like(tree, leaf):
-        return jax.tree.structure(tree).unflatten([leaf[..., None]])
-
+    plan = group.layers[name]
     start, times = plan.start, found.times[:, own, : plan.max_spikes]
     # With a synaptic filter the membrane is continuous at arrivals, so no spike causes another at the same time.
     generation = jnp.zeros(times.shape, jnp.int32) if group.is_ordered else None
-    state, filters = like(start.state, found.v[:, own]), like(start.filters, found.x[:, own])
+    flow, _ = _kind(group.network.layers[name].neuron)
+    state, filters = flow.unpack(found.v[..., own], found.x[..., own], start.state, start.filters)
     saved = None
     if plan.ts is not None and found.saved is not None:
-        v, x = (part[here, :, own] for part in found.saved)
-        saved = like(start.state, v), for_each_port(plan.neuron.synapse, x[..., None])
+        v, x = (part[here, ..., own] for part in found.saved)
+        states, filters_then = flow.unpack(v, x, start.state, start.filters)
+        saved = states, jax.vmap(lambda filters: drives_of(plan.neuron, filters))(filters_then)
     count, never = found.count[:, own], jnp.full_like(found.t, jnp.inf)
     counters = Counters.once(count, found.finished, found.finite, never, found.iterations)
     return LayerResult(

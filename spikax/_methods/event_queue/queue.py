@@ -20,48 +20,44 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._common.axes import indices
-from .._common.flow import Interval
+from .._common.flow import AbstractFinder, AbstractFlow, Interval
 from .._common.root_finding.hermite import Hermite
-from .._common.root_finding.peaks import Peaks
-from .._common.scalar_flow import ScalarFlow
 from .._common.sorting import sorted_rows
 
 
 class Pool(eqx.Module):
     """The concatenated neurons of several layers."""
 
-    all: ScalarFlow  # the coefficients of all neurons, of shape `()` or `(batch, neurons)`; its `neuron` is None
-    layers: tuple[ScalarFlow, ...]
+    flow: AbstractFlow  # of all neurons; its `neuron` is None
+    finder: AbstractFinder
+    layers: tuple[AbstractFlow, ...]
     sizes: tuple[int, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, layers: list[ScalarFlow], sizes: list[int]) -> "Pool":
+    def of(cls, layers: list[AbstractFlow], sizes: list[int], finder: type[AbstractFinder]) -> "Pool":
         def joined(*leaves):
             if len(leaves) == 1:
                 return leaves[0]
-            batch = max(leaf.shape[0] if leaf.ndim else 1 for leaf in leaves)
-            return jnp.concatenate(
-                [jnp.broadcast_to(leaf, (batch, n)) for leaf, n in zip(leaves, sizes, strict=True)], axis=1
-            )
+            axes = max(2, *(leaf.ndim for leaf in leaves))
+            wide = [leaf.reshape((1,) * (axes - leaf.ndim) + leaf.shape) for leaf in leaves]
+            batch = max(leaf.shape[-2] for leaf in wide)
+            parts = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], batch, n)) for leaf, n in zip(wide, sizes, strict=True)]
+            return jnp.concatenate(parts, axis=-1)
 
-        bare = [
-            ScalarFlow(None, None, of.rate, of.gain, of.constant, of.decay, of.input_jump, of.slope, of.offset)
-            for of in layers
-        ]
-        return cls(jax.tree.map(joined, *bare), tuple(layers), tuple(sizes))
+        first = layers[0]
+        # What differs between layers, besides coefficients, is used for their resets alone.
+        bare = [jax.tree.structure(_bare(first)).unflatten(jax.tree.leaves(_bare(flow))) for flow in layers]
+        flow = jax.tree.map(joined, *bare)
+        return cls(flow, finder.of(flow), tuple(layers), tuple(sizes))
 
-    def one(self, number: Int[Array, "batch 1"]) -> ScalarFlow:
-        """The coefficients of one neuron of each sample."""
+    def one(self, number: Int[Array, "batch 1"]) -> tuple[AbstractFlow, AbstractFinder]:
+        """The flow and the finder of one neuron of each sample."""
 
         def picked(leaf):
-            return jnp.take_along_axis(jnp.broadcast_to(leaf, (number.shape[0], leaf.shape[1])), number, axis=1)
+            is_shared = leaf.ndim < 2 or leaf.shape[-1] == 1
+            return leaf if is_shared else of_neuron(leaf, number)
 
-        return jax.tree.map(lambda leaf: picked(leaf) if leaf.ndim else leaf, self.all)
-
-    def cubic_horizon(self) -> Array:
-        """The time within which a cubic interpolant predicts crossings well."""
-        max_rate = jnp.max(jnp.abs(self.all.rate) + jnp.abs(self.all.decay))
-        return jnp.where(max_rate > 0, 0.25 / jnp.where(max_rate > 0, max_rate, 1.0), jnp.inf)
+        return jax.tree.map(picked, (self.flow, self.finder))
 
     def reset(self, number: Int[Array, "batch 1"], t: Array, v: Array) -> Array:
         """v of one neuron of each sample, directly after its spike."""
@@ -76,15 +72,26 @@ class Pool(eqx.Module):
         return after
 
 
+def _bare(flow: AbstractFlow) -> AbstractFlow:
+    """The coefficients of a flow."""
+    return eqx.tree_at(lambda flow: flow.neuron, flow, None)
+
+
+def of_neuron(leaf: Array, number: Int[Array, "batch 1"]) -> Array:
+    """The entries of one neuron of each sample, from an array with the last axes `(batch, neurons)`."""
+    whole = jnp.broadcast_to(leaf, (*leaf.shape[:-2], number.shape[0], leaf.shape[-1]))
+    return jnp.take_along_axis(whole, jnp.broadcast_to(number, (*leaf.shape[:-2], *number.shape)), axis=-1)
+
+
 class GroupGiven(eqx.Module):
     """The inputs on which the spikes of a group depend."""
 
     pool: Pool
-    weight: Float[Array, "rows neurons"]  # from the sources outside the group, then from its own neurons
+    weight: Float[Array, "ports rows neurons"]  # from the sources outside the group, then from its own neurons
     times: Float[Array, "batch spikes"]  # of the sources outside the group
     source: Int[Array, "batch spikes"]
-    v: Float[Array, "batch neurons"]
-    x: Float[Array, "batch neurons"]
+    v: Array  # the last axes are `(batch, neurons)`, as for `AbstractFlow`
+    x: Array
     t0: Float[Array, ""]
     t1: Float[Array, ""]
 
@@ -122,9 +129,9 @@ class Found(eqx.Module):
     """The spikes of the group, and its states at the times to save."""
 
     times: Float[Array, "batch neurons places"]
-    v: Float[Array, "batch neurons"]  # at the end
-    x: Float[Array, "batch neurons"]
-    saved: tuple[Float[Array, "ts batch neurons"], Float[Array, "ts batch neurons"]] | None  # v and x
+    v: Array  # at the end, with the last axes `(batch, neurons)`
+    x: Array
+    saved: tuple[Array, Array] | None  # v and x, with the axis of the times first
     count: Int[Array, "batch neurons"]
     t: Float[Array, " batch"]  # the time at which the sample ended
     finite: Bool[Array, " batch"]
@@ -149,8 +156,8 @@ class _QueueState(eqx.Module):
     """The state of each sample, and what is known of its next event."""
 
     t: Float[Array, "batch 1"]
-    v: Float[Array, "batch neurons"]
-    x: Float[Array, "batch neurons"]
+    v: Array
+    x: Array
     cursor: Int[Array, "batch 1"]
     count: Int[Array, "batch neurons"]
     goes_on: Bool[Array, "batch 1"]
@@ -171,7 +178,7 @@ class _QueueState(eqx.Module):
         return Found(self.times, self.v, self.x, self.saved, self.count, t, finite, ~unfinished, self.iterations)
 
 
-# The reach of the cubic estimate is at least this part of the duration. So however fast the neurons are, the iterations
+# The reach of the finder is at least this part of the duration. So however fast the neurons are, the iterations
 # of a sample that only advance it by the reach are bounded.
 _MAX_REACHES = 4096
 
@@ -181,7 +188,7 @@ class _Stops(eqx.Module):
 
     times: Float[Array, "batch stops"]
     spike: Int[Array, "batch stops"]  # its index, in the order of the sources
-    reach: Float[Array, ""]  # the time within which a cubic interpolant predicts crossings well
+    reach: Float[Array, ""]  # the length up to which the finder tells much of an interval
     t1: Float[Array, ""]
 
     @classmethod
@@ -191,8 +198,8 @@ class _Stops(eqx.Module):
             # After all arrivals at the same time: a state is saved after the jump.
             times = jnp.concatenate([times, jnp.broadcast_to(ts, (times.shape[0], len(ts)))], axis=1)
         ordered, order = sorted_rows(lax.stop_gradient(times))
-        # It only guides the search, so it may be longer than the cubic interpolant allows.
-        reach = jnp.maximum(given.pool.cubic_horizon(), (given.t1 - given.t0) / _MAX_REACHES)
+        # It only guides the search, so it may be longer than the finder likes.
+        reach = jnp.maximum(given.pool.finder.reach, (given.t1 - given.t0) / _MAX_REACHES)
         # One more at `inf`, for cursors past the last stop.
         end = ((0, 0), (0, 1))
         return cls(jnp.pad(ordered, end, constant_values=jnp.inf), jnp.pad(order, end), reach, given.t1)
@@ -204,7 +211,7 @@ class _Stops(eqx.Module):
         return jnp.take_along_axis(self.spike, cursor, axis=1)
 
     def after(self, t: Array, cursor: Int[Array, "batch 1"]) -> Array:
-        """The end of the next interval to check: the next stop, or the reach of the cubic estimate."""
+        """The end of the next interval to check: the next stop, or the reach of the finder."""
         # Later than t, even if t + reach rounds to t.
         ahead = jnp.maximum(t + self.reach, jnp.nextafter(t, jnp.inf))
         return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
@@ -212,7 +219,7 @@ class _Stops(eqx.Module):
 
 def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
     """Finds all events, in order."""
-    batch, neurons = given.v.shape
+    batch, neurons = given.v.shape[-2:]
     stops = _Stops.of(given, ts)
     total = given.times.shape[1] + (0 if ts is None else len(ts))
     events = total + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
@@ -243,7 +250,7 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
         event=zero,
         log=log,
         times=jnp.full((batch, neurons, limits.places), jnp.inf, given.v.dtype),
-        saved=None if ts is None else (jnp.zeros((len(ts), batch, neurons), given.v.dtype),) * 2,
+        saved=None if ts is None else tuple(jnp.zeros((len(ts), *z.shape), z.dtype) for z in (given.v, given.x)),
         iterations=jnp.int32(0),
     )
 
@@ -256,32 +263,29 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
     return lax.while_loop(goes_on, iterate, start)
 
 
-def _interval(flow: ScalarFlow, state: _QueueState, limit: Array) -> tuple[Interval, Array]:
+def _interval(flow: AbstractFlow, state: _QueueState, limit: Array) -> tuple[Interval, Array]:
     """The flow of all neurons up to a limit, and x at its end."""
     v_end, x_end = flow.after(state.v, state.x, limit - state.t)
     return Interval(state.t, state.v, state.x, limit, v_end), x_end
 
 
-def _seems_to_cross(flow: ScalarFlow, interval: Interval) -> Array:
+def _seems_to_cross(flow: AbstractFlow, interval: Interval, x_end: Array) -> Array:
     """A rough estimate of when each neuron crosses, to choose which neuron to check first."""
     h = interval.end - interval.start
-    d0 = flow.slope * flow.speed(interval.v, interval.x)
-    d1 = flow.slope * flow.speed(interval.v_end, interval.x * jnp.exp(-flow.decay * h))
-    g0, g1 = flow.condition(interval.v), flow.condition(interval.v_end)
+    ends = (interval.v, interval.x), (interval.v_end, x_end)
+    (g0, d0), (g1, d1) = ((flow.condition(v), flow.steepness(flow.speed(v, x))) for v, x in ends)
     return jnp.where(g0 > 0, 0.0, Hermite(h, g0, d0, g1, d1).root())
 
 
 def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
     """Checks one neuron per sample: lowers the limit to its crossing, or clears it if it does not cross."""
-    interval, _ = _interval(pool.all, state, state.limit)
-    may = Peaks(pool.all).may_cross(interval) & ~state.cleared & ~state.firing
-    number = jnp.argmin(jnp.where(may, _seems_to_cross(pool.all, interval), jnp.inf), axis=1, keepdims=True)
-    number = number.astype(jnp.int32)
-    v, x, v_end, suspect = (
-        jnp.take_along_axis(part, number, axis=1) for part in (interval.v, interval.x, interval.v_end, may)
-    )
-    one, alone = pool.one(number), Interval(interval.start, v, x, interval.end, v_end)
-    finder = Peaks(one)
+    interval, x_end = _interval(pool.flow, state, state.limit)
+    may = pool.finder.may_cross(interval) & ~state.cleared & ~state.firing
+    seems = _seems_to_cross(pool.flow, interval, x_end)
+    number = jnp.argmin(jnp.where(may, seems, jnp.inf), axis=1, keepdims=True).astype(jnp.int32)
+    v, x, v_end, suspect = (of_neuron(part, number) for part in (interval.v, interval.x, interval.v_end, may))
+    _, finder = pool.one(number)
+    alone = Interval(interval.start, v, x, interval.end, v_end)
     t, happens = finder.crossing(alone, suspect & finder.crosses(alone) & state.goes_on)
     this = indices(may.shape[1]) == number
     earlier = happens & (t < state.limit)
@@ -310,30 +314,31 @@ class _NextEvent(eqx.Module):
 
     def row(self, given: GroupGiven) -> Array:
         """The row of the weight matrix that arrives at all neurons; one past the last row if nothing arrives."""
-        own = given.weight.shape[0] - given.v.shape[1] + self.number
+        rows = given.weight.shape[1]
+        own = rows - given.v.shape[-1] + self.number
         source = jnp.take_along_axis(given.source, self.came % given.times.shape[1], axis=1)
         is_spike = self.arrives & (self.came < given.times.shape[1])
-        return jnp.where(self.fires, own, jnp.where(is_spike, source, given.weight.shape[0]))[:, 0]
+        return jnp.where(self.fires, own, jnp.where(is_spike, source, rows))[:, 0]
 
     def index(self, given: GroupGiven) -> Array:
         """The index of the event in the log."""
-        outer, neurons = given.times.shape[1], given.v.shape[1]
+        outer, neurons = given.times.shape[1], given.v.shape[-1]
         came = jnp.where(self.came < outer, self.came, self.came + neurons)
         return jnp.where(self.fires, outer + self.number, came)
 
 
 def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limits) -> _QueueState:
     """Advances each sample to its limit and applies the event there, unless a neuron may cross before it."""
-    pool, flow, finder = given.pool, given.pool.all, Peaks(given.pool.all)
+    pool, flow, finder = given.pool, given.pool.flow, given.pool.finder
     interval, x_end = _interval(flow, state, state.limit)
     waits = jnp.any(finder.may_cross(interval) & ~state.cleared & ~state.firing, axis=1, keepdims=True)
     now = _NextEvent.of(waits, stops, state)
-    this = (indices(given.v.shape[1]) == now.number) & now.fires
+    this = (indices(given.v.shape[-1]) == now.number) & now.fires
     each = interval.v_end, finder.starts_above(interval), state.count
-    v_this, at_once, before = (jnp.take_along_axis(part, now.number, axis=1) for part in each)
-    weight = given.weight.at[now.row(given)].get(mode="fill", fill_value=0.0)
+    v_this, at_once, before = (of_neuron(part, now.number) for part in each)
+    weight = given.weight.at[:, now.row(given)].get(mode="fill", fill_value=0.0)
     v = jnp.where(this, pool.reset(now.number, state.limit, v_this), interval.v_end)
-    x = x_end + flow.input_jump * weight
+    x = flow.jumped(x_end, weight)
     written = _written(given, state, now, Log(state.limit, now.index(given), before, at_once & now.fires), v, x)
 
     count = state.count + this.astype(jnp.int32)
@@ -341,7 +346,7 @@ def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limit
     firing = state.firing & jnp.where(now.fires, ~this, ~now.moves)
     is_left = jnp.any(firing, axis=1, keepdims=True)
     ends = now.moves & ~now.fires & ~now.arrives & (state.limit >= given.t1)
-    finite = state.finite & jnp.all(jnp.isfinite(v) & jnp.isfinite(x), axis=1, keepdims=True)
+    finite = state.finite & _all_finite(v) & _all_finite(x)
     exceeds = limits.exceeds_steps(count)
     ends |= (limits.suffices(count, pool.sizes) & ~is_left) | limits.overflows(count, pool.sizes)
     return _QueueState(
@@ -368,7 +373,7 @@ def _written(
     given: GroupGiven, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
 ) -> tuple[Log, Array, tuple[Array, Array] | None]:
     """The log, the spike times and the saved states, updated with the event. Indices out of bounds are dropped."""
-    sample, outer = indices(given.v.shape[0]), given.times.shape[1]
+    sample, outer = indices(given.v.shape[-2]), given.times.shape[1]
     place = jnp.where(now.fires, entry.number, state.times.shape[2])[:, 0]
     times = state.times.at[sample, now.number[:, 0], place].set(state.limit[:, 0], mode="drop")
     event = jnp.where(now.fires | now.arrives, state.event, state.log.t.shape[0])[:, 0]
@@ -377,5 +382,14 @@ def _written(
         return log, times, None
     v_rows, x_rows = state.saved
     place = jnp.where(now.arrives & (now.came >= outer), now.came - outer, v_rows.shape[0])[:, 0]
-    saved = v_rows.at[place, sample].set(v, mode="drop"), x_rows.at[place, sample].set(x, mode="drop")
-    return log, times, saved
+
+    def written(rows, row):
+        # With indices on both sides of a slice, NumPy's indexing moves their axes to the front.
+        return rows.at[place, ..., sample, :].set(jnp.moveaxis(row, -2, 0), mode="drop")
+
+    return log, times, (written(v_rows, v), written(x_rows, x))
+
+
+def _all_finite(part: Array) -> Bool[Array, "batch 1"]:
+    """Whether all numbers of a sample are finite."""
+    return jnp.all(jnp.isfinite(part), axis=(*range(part.ndim - 2), -1))[:, None]

@@ -17,7 +17,7 @@ from .._common.axes import indices
 from .._common.event_time import derivative_of_time
 from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add
-from .queue import Found, GroupGiven, Limits, Log, Pool, search
+from .queue import Found, GroupGiven, Limits, Log, of_neuron, Pool, search
 
 
 def find_spikes(given: GroupGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
@@ -40,8 +40,8 @@ class _Boundary(eqx.Module):
     """The state of each sample between two events."""
 
     t: Float[Array, "*segments batch 1"]
-    v: Float[Array, "*segments batch neurons"]
-    x: Float[Array, "*segments batch neurons"]
+    v: Array  # the last axes are `(batch, neurons)`
+    x: Array
 
 
 class _Event(eqx.Module):
@@ -52,7 +52,7 @@ class _Event(eqx.Module):
     fires: Bool[Array, "*events batch 1"]
     at_once: Bool[Array, "*events batch 1"]
     happens: Bool[Array, "*events batch 1"]
-    weight: Float[Array, "*events batch neurons"]
+    weight: Float[Array, "*events ports batch neurons"]
 
 
 def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
@@ -60,37 +60,38 @@ def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
 
     A spike `at_once` has the time of its cause: the event before it, or the start.
     """
-    fixed, flow = lax.stop_gradient, pool.all
+    fixed, flow = lax.stop_gradient, pool.flow
     at_once = event.fires & event.at_once
     v, x = flow.after(boundary.v, boundary.x, jnp.where(event.happens, event.t - boundary.t, 0.0))
-    one = pool.one(event.number)
-    v_one, x_one = (jnp.take_along_axis(part, event.number, axis=1) for part in (v, x))
+    one, _ = pool.one(event.number)
+    v_one, x_one = (of_neuron(part, event.number) for part in (v, x))
     moves = event.fires & ~event.at_once
     cause = jnp.where(at_once, boundary.t, 0.0)
-    shift = derivative_of_time(one.condition(v_one), one.slope * one.speed(v_one, x_one), moves, cause)
-    v, x = v + shift * fixed(flow.speed(v, x)), x - shift * fixed(flow.decay * x)
+    shift = derivative_of_time(one.condition(v_one), one.steepness(one.speed(v_one, x_one)), moves, cause)
+    v, x = v + shift * fixed(flow.speed(v, x)), x + shift * fixed(flow.fading(x))
     t = jnp.where(event.happens, event.t + shift, boundary.t)
-    this = (indices(v.shape[1]) == event.number) & event.fires
-    after = pool.reset(event.number, t, jnp.take_along_axis(v, event.number, axis=1))
-    return _Boundary(t, jnp.where(this, after, v), x + flow.input_jump * event.weight)
+    this = (indices(v.shape[-1]) == event.number) & event.fires
+    after = pool.reset(event.number, t, of_neuron(v, event.number))
+    return _Boundary(t, jnp.where(this, after, v), flow.jumped(x, event.weight))
 
 
 def _segment(given: GroupGiven, ts: Array | None, log: Log) -> _Event:
     """The events of a part of the log, as a differentiable map."""
-    batch, neurons = given.v.shape
+    batch, neurons = given.v.shape[-2:]
     outer, saves = given.times.shape[1], 0 if ts is None else len(ts)
     fires = (log.index >= outer) & (log.index < outer + neurons)
     number = jnp.where(fires, log.index - outer, 0)
     arrives = log.index < outer
     place = jnp.where(arrives, log.index, 0)
     sample = indices(batch)
-    t, row = log.t, jnp.where(fires, given.weight.shape[0] - neurons + number, given.weight.shape[0])
+    rows = given.weight.shape[1]
+    t, row = log.t, jnp.where(fires, rows - neurons + number, rows)
     t = jnp.where(arrives, given.times[sample, place], t)
     row = jnp.where(arrives, given.source[sample, place], row)
     if ts is not None:
         saved = log.index - outer - neurons
         t = jnp.where((saved >= 0) & (saved < saves), ts[jnp.clip(saved, 0, saves - 1)], t)
-    weight = given.weight.at[row].get(mode="fill", fill_value=0.0)
+    weight = jnp.moveaxis(given.weight.at[:, row].get(mode="fill", fill_value=0.0), 0, 1)
     parts = (t, number, fires, log.at_once, log.index < outer + neurons + saves)
     return _Event(*(part[..., None] for part in parts), weight)
 
@@ -103,7 +104,7 @@ def backpropagate(
     length = max(8, math.isqrt(total))
     segments = -(-total // length)
     pad = segments * length - total
-    nothing = given.times.shape[1] + given.v.shape[1] + (0 if ts is None else len(ts))
+    nothing = given.times.shape[1] + given.v.shape[-1] + (0 if ts is None else len(ts))
     log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
     log = eqx.tree_at(lambda log: log.index, log, log.index.at[total:].set(nothing))
     log = jax.tree.map(lambda rows: rows.reshape(segments, length, *rows.shape[1:]), log)
@@ -123,14 +124,14 @@ def backpropagate(
         pool, *_ = eqx.combine(floats, static)
         # What happens at `t1` itself moves the state there, too.
         moves = (end > boundary.t) | (end >= given.t1)
-        return pool.all.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
+        return pool.flow.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
 
     def ahead(carry):
         i, boundary, boundaries = carry
         boundaries = jax.tree.map(lambda rows, row: rows.at[i].set(row), boundaries, boundary)
         return i + 1, segment(floats, boundary, jax.tree.map(lambda rows: rows[i], log))[0], boundaries
 
-    batch = given.v.shape[0]
+    batch = given.v.shape[-2]
     start = _Boundary(jnp.full((batch, 1), given.t0), given.v, given.x)
     boundaries = jax.tree.map(lambda leaf: jnp.zeros((segments, *leaf.shape), leaf.dtype), start)
     needed = -(-events // length)
@@ -154,14 +155,20 @@ def backpropagate(
 
 def _cotangents(given: GroupGiven, ts: Array | None, rows: Log, bar: Found) -> Array | _Boundary:
     """The cotangents of the outputs of each event of a segment: its time and, if states are saved, its states."""
-    outer, neurons = given.times.shape[1], given.v.shape[1]
+    outer, neurons = given.times.shape[1], given.v.shape[-1]
     fires = (rows.index >= outer) & (rows.index < outer + neurons) & (rows.number < bar.times.shape[2])
-    sample = indices(given.v.shape[0])
+    sample = indices(given.v.shape[-2])
     at = (sample, jnp.where(fires, rows.index - outer, 0), jnp.where(fires, rows.number, 0))
     t_bar = jnp.where(fires, bar.times[at], 0.0)[..., None]
     if ts is None or bar.saved is None:
         return t_bar
     place = rows.index - outer - neurons
-    is_saved = ((place >= 0) & (place < len(ts)))[..., None]
-    v_bar, x_bar = (jnp.where(is_saved, part[jnp.clip(place, 0, len(ts) - 1), sample], 0.0) for part in bar.saved)
-    return _Boundary(t_bar, v_bar, x_bar)
+    is_saved = (place >= 0) & (place < len(ts))
+
+    def of_states(part):
+        # With indices on both sides of a slice, NumPy's indexing moves their axes to the front.
+        rows = part[jnp.clip(place, 0, len(ts) - 1), ..., sample, :]
+        rows = jnp.moveaxis(rows, 1, -2)
+        return jnp.where(is_saved.reshape(is_saved.shape[0], *(1,) * (rows.ndim - 3), -1, 1), rows, 0.0)
+
+    return _Boundary(t_bar, *map(of_states, bar.saved))

@@ -59,8 +59,8 @@ class Windows(AbstractMethod):
       none does, each of its layers by itself.
     - `max_sweeps`: the maximal number of sweeps over a window.
     - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room.
-      By default there is room for all that can come, or, if that is less, for 128 and twice the mean if each source
-      emits as many spikes as it can.
+      By default there is room for all that can come, or, if that is less, for 128 and twice the mean if each neuron
+      emits `max_spikes`.
     """
 
     simulates_single_layers: ClassVar[bool] = False
@@ -128,7 +128,7 @@ class Windows(AbstractMethod):
 
 def _places(total: int, count: int) -> int:
     """The default number of places for the arrivals at a neuron in a window, of which there are `total` places."""
-    return min(total, _SOME_ARRIVALS + 2 * math.ceil(total / count))
+    return min(total, _SOME_ARRIVALS + math.ceil(total / count))
 
 
 # A synchronous volley of a usual network.

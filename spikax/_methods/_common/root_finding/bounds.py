@@ -48,6 +48,10 @@ class Bounds(AbstractFinder):
         third, fourth = (bound + applied(transposed(grown), bound) for bound in bounds)
         return cls(flow, jnp.stack(rows), third, fourth, horizon)
 
+    @property
+    def reach(self):
+        return jnp.min(self.horizon)
+
     def starts_above(self, interval):
         return self.flow.condition(interval.v) > 8.0 * self._rounding(interval.v)
 

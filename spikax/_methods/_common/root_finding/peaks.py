@@ -27,6 +27,12 @@ class Peaks(AbstractFinder):
     def of(cls, flow):
         return cls(flow)
 
+    @property
+    def reach(self):
+        # A cubic interpolant then predicts crossings well.
+        fastest = jnp.max(jnp.abs(self.flow.rate) + jnp.abs(self.flow.decay))
+        return jnp.where(fastest > 0, 0.25 / jnp.where(fastest > 0, fastest, 1.0), jnp.inf)
+
     def starts_above(self, interval):
         return self.flow.condition(interval.v) > _rounding(self.flow, interval)
 
