@@ -1,127 +1,304 @@
-"""A recurrent network: 100 LIF neurons that receive from 20 inputs and from each other, float32, batch 64.
+"""The gradients of recurrent networks: what recurrence and delays cost, and how the cost grows with the size.
 
-    python benchmarks/recurrence.py [--eventax PATH/TO/PYTHON]
+    python benchmarks/recurrence.py [delays] [neurons] [recordings] [sizes]
 
-Prints the tables of `benchmarks/README.md`. The loss is the mean of the first spikes of all neurons; the simulation
-ends with the last of them, in spikax and in Eventax. With delays every synapse has its own, of 1 to 4 ms; against
-Eventax the batch is then 16, as it takes minutes.
+Prints tables, by default all of them. Networks and inputs are random; the loss is the sum of all spike times, so that
+all spikes count. Times are medians, in float32.
 """
 
 import argparse
-import tempfile
-from pathlib import Path
+import dataclasses
+import json
+import math
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from against_eventax import machine, run, timed
+from against_eventax import machine, timed
 
 import spikax as sx
 
 
-PEER = Path(__file__).parent / "peers" / "eventax_recurrent.py"
-SOURCES, NEURONS, BATCH, T1 = 20, 100, 64, 30.0
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Seconds of the first gradient call and of later ones, and what was simulated."""
+
+    first: float
+    gradient: float
+    forward: float
+    solution: sx.Solution
+
+    def columns(self, base: "Measured | None" = None) -> list[str]:
+        """The columns of a table, in relation to those of another network."""
+        stats = self.solution.stats["layer"]
+        ratio = "" if base is None else f" = **{self.gradient / base.gradient:.1f}**"
+        calls = "" if base is None else f" = {self.first / base.first:.1f}"
+        method = stats.method if stats.windows == 1 else f"{stats.method}, {stats.windows}, {int(stats.sweeps)} sweeps"
+        neurons = self.solution.spikes["layer"].times.shape[1]
+        spikes = f"{float(jnp.mean(stats.spikes)) / neurons:.1f}"
+        return [method, spikes, f"{self.forward:.3g} s", f"{self.gradient:.3g} s{ratio}", f"{self.first:.1f} s{calls}"]
 
 
-def drawn(has_delays: bool, neurons: int = NEURONS, batch: int = BATCH) -> dict[str, np.ndarray]:
-    """Weights, delays, biases and input spikes."""
-    rng = np.random.default_rng(0)
-    scale = (NEURONS / neurons) ** 0.5
-    given = {
-        "inner": rng.normal(0.0, 0.1 * scale, (neurons, neurons)),
-        "outer": rng.normal(0.8, 0.4, (SOURCES, neurons)),
-        "bias": rng.uniform(0.0, 0.1, neurons),
-        "times": rng.uniform(0.0, 20.0, (batch, SOURCES)),
-    }
-    if has_delays:
-        given |= {f"{name}_delays": rng.uniform(1.0, 4.0, given[name].shape) for name in ("inner", "outer")}
-    return given
+COLUMNS = ["method", "spikes of a neuron", "forward", "gradient", "first gradient call"]
 
 
-def build(given: dict[str, np.ndarray]) -> tuple[sx.Network, sx.Spikes]:
-    """The network, and its inputs."""
-    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
-    neuron = sx.LIF(tau_mem=20.0, bias=arrays["bias"], synapse=sx.ExpSynapse(5.0))
-    connections = [
-        sx.Dense("layer", "layer", arrays["inner"], arrays.get("inner_delays")),
-        sx.Dense("input", "layer", arrays["outer"], arrays.get("outer_delays")),
-    ]
-    network = sx.Network({"layer": sx.Layer(neuron, arrays["bias"].shape[0])}, connections, SOURCES, "layer")
-    return network, sx.Spikes(arrays["times"][..., None])
+def measured(network: sx.Network, inputs: sx.Spikes | sx.Events, t1: float, repeats: int = 3, **options) -> Measured:
+    """Simulates a network, and differentiates the sum of its spike times by all weights, delays and parameters."""
 
-
-def measure(network: sx.Network, inputs: sx.Spikes, **options) -> tuple[dict, sx.Solution]:
-    """Seconds of the first gradient call, of a gradient, and of the forward pass; and what the latter gives."""
-
-    def simulated(network, inputs):
-        return sx.simulate(network, inputs, T1, max_spikes=16, throw=False, **options)
+    def simulated(network):
+        return sx.simulate(network, inputs, t1, throw=False, **options)
 
     @eqx.filter_jit
-    @eqx.filter_value_and_grad
-    def gradient(network, inputs):
-        return jnp.mean(jnp.minimum(sx.first_spike(simulated(network, inputs).spikes["layer"]), T1))
+    @eqx.filter_grad
+    def gradient(network):
+        times = [spikes.times for spikes in simulated(network).spikes.values()]
+        return sum(jnp.sum(jnp.where(jnp.isfinite(t), t, 0.0)) for t in times)
 
-    first, seconds = timed(gradient, network, inputs, repeats=5)
+    first, seconds = timed(gradient, network, repeats=repeats)
     forward = eqx.filter_jit(simulated)
-    _, forward_seconds = timed(forward, network, inputs, repeats=5)
-    solution = forward(network, inputs)
+    _, forward_seconds = timed(forward, network, repeats=repeats)
+    solution = forward(network)
     if not jnp.all(solution.result == sx.RESULTS.successful):
-        raise SystemExit("Some sample was not simulated to its end.")
-    return dict(first=first, gradient=seconds, forward=forward_seconds), solution
+        raise SystemExit(f"Some sample was not simulated to its end:\n{solution}")
+    return Measured(first, seconds, forward_seconds, solution)
 
 
-def against_eventax(python: str, has_delays: bool) -> str:
-    """A row of the table."""
-    given = drawn(has_delays, batch=16 if has_delays else BATCH)
-    # An event of Eventax is a spike, or, with delays, the arrival of a spike at a neuron.
-    events = {"events": 20_000 if has_delays else 400, "pending": 8_000}
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / "network.npz")
-        np.savez(file, **given, **events)
-        peer = run(python, str(PEER), file)
-        first_spikes = np.load(file + ".peer.npy")
-    own, solution = measure(*build(given), until=sx.FirstSpikes())
-    times = np.asarray(sx.first_spike(solution.spikes["layer"]))
-    difference = np.abs(np.minimum(times, T1) - np.minimum(first_spikes, T1))
-    row = ["delays of 1 to 4 ms, batch 16" if has_delays else "no delays, batch 64"]
-    for what in ("gradient", "forward", "first"):
-        row.append(f"{peer[what]:.3g} s / {own[what]:.3g} s = **{peer[what] / own[what]:.1f}**")
-    return "| " + " | ".join([*row, f"{np.max(difference):.0e}, {np.median(difference):.0e}"]) + " |"
+def title(columns: list[str]) -> None:
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
 
 
-def against_size() -> None:
-    """Prints the times of a simulation to `T1`, for several sizes of the network and several methods."""
-    print("| neurons | delays | method | first gradient call | forward | gradient | spikes per neuron |")
-    print("|---|---|---|---|---|---|---|", flush=True)
-    for neurons, has_delays, options in (
-        (100, False, {}),
-        (100, False, {"method": sx.Windows(6)}),
-        (100, True, {}),
-        (1000, False, {}),
-    ):
-        seconds, solution = measure(*build(drawn(has_delays, neurons)), **options)
-        stats = solution.stats["layer"]
-        is_queue = stats.method == "EventQueue"
-        method = "event queue" if is_queue else f"{stats.windows} windows, {int(stats.sweeps)} sweeps"
-        row = [str(neurons), "1 to 4 ms" if has_delays else "none", method]
-        row += [f"{seconds[what]:.3g} s" for what in ("first", "forward", "gradient")]
-        row.append(f"{float(jnp.mean(stats.spikes)) / neurons:.1f}")
-        print("| " + " | ".join(row) + " |", flush=True)
+def row(columns: list[str]) -> None:
+    print("| " + " | ".join(columns) + " |", flush=True)
+
+
+def array(x: np.ndarray) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def events(rng: np.random.Generator, batch: int, number: int, channels: int, t1: float) -> sx.Events:
+    """Events at random times in random channels."""
+    times = np.sort(rng.uniform(0.0, t1, (batch, number)), axis=-1)
+    return sx.Events(array(times), jnp.asarray(rng.integers(0, channels, (batch, number)), jnp.int32), channels)
+
+
+def delays() -> None:
+    """128 LIF neurons with 1600 input events in 700 channels, 200 ms, batch 16, and delays of several kinds."""
+    rng, neurons, channels, t1 = np.random.default_rng(0), 128, 700, 200.0
+    inputs = events(rng, 16, 1600, channels, t1)
+    outer = array(rng.normal(0.06, 0.2, (channels, neurons)))
+    inner = array(rng.normal(0.0, 0.1, (neurons, neurons)))
+
+    def each(low: float, high: float) -> list[jax.Array]:
+        """Delays of all synapses; negative ones are zero."""
+        shapes = (channels, neurons), (neurons, neurons)
+        return [array(np.maximum(rng.uniform(low, high, shape), 0.0)) for shape in shapes]
+
+    cases = {
+        "no delays": (None, None),
+        "`delay=0.0`": (0.0, 0.0),
+        "one delay, 5 ms": (None, array(np.asarray(5.0))),
+        "a delay of each synapse, 5 to 9 ms": each(5.0, 9.0),
+        "of each synapse, 0 to 30 ms, a tenth of them 0": each(-3.0, 30.0),
+    }
+    title(["delays", *COLUMNS])
+    base = None
+    for name, (of_inputs, of_layer) in cases.items():
+        connections = [sx.Dense("input", "layer", outer, of_inputs), sx.Dense("layer", "layer", inner, of_layer)]
+        network = sx.Network({"layer": sx.Layer(sx.LIF(), neurons)}, connections, channels, "layer")
+        found = measured(network, inputs, t1, max_spikes=32)
+        base = base or found
+        row([name, *found.columns(base)])
+
+
+PORTS = {"exc": sx.ExpSynapse(2.0), "inh": sx.ExpSynapse(8.0)}
+# The neurons, and the scale of their weights: the mean of those of the inputs, and the spread of all.
+NEURONS = {
+    "LIF": (sx.LIF(), 0.13, 1.0),
+    "ALIF": (sx.ALIF(), 0.16, 1.0),
+    "LIF, two ports": (sx.LIF(synapse=PORTS), 0.35, 1.0),
+    "QIF": (sx.QIF(), 1.5, 15.0),
+    "EIF": (sx.EIF(), 0.12, 1.0),
+    "Izhikevich": (sx.Izhikevich(), 4.0, 20.0),
+    "EGRU": (sx.EGRU(), 0.2, 1.0),
+}
+
+
+def layer(name: str, neurons: int, channels: int, is_recurrent: bool) -> sx.Network:
+    """A layer of one kind of neuron."""
+    neuron, mean, scale = NEURONS[name]
+    rng = np.random.default_rng(1)
+
+    def weights(rows: int, mean: float, spread: float, sign: float = 0.0) -> jax.Array:
+        drawn = rng.normal(mean, spread, (rows, neurons))
+        return array(sign * np.abs(drawn) if sign else drawn)
+
+    if name == "EGRU":
+        outer = {port: weights(channels, mean, 0.6) for port in "urz"}
+        inner = {port: weights(neurons, 0.0, 0.3) for port in "urz"}
+    elif "ports" in name:
+        outer = {"exc": weights(channels, mean, 0.3, 1.0), "inh": weights(channels, 0.02, 0.02, -1.0)}
+        inner = {"exc": weights(neurons, 0.0, 0.1, 1.0), "inh": weights(neurons, 0.0, 0.05, -1.0)}
+    else:
+        outer, inner = weights(channels, mean, 0.15 * scale), weights(neurons, 0.0, 0.05 * scale)
+    loops = [sx.Dense("layer", "layer", inner)] if is_recurrent else []
+    connections = [sx.Dense("input", "layer", outer), *loops]
+    return sx.Network({"layer": sx.Layer(neuron, neurons)}, connections, channels, "layer")
+
+
+def neurons() -> None:
+    """100 neurons of several kinds with 800 input events, 100 ms, batch 16, with and without recurrence."""
+    times = np.sort(np.random.default_rng(0).uniform(0.0, 100.0, (16, 100, 8)), axis=-1)
+    title(["neurons", "recurrent", *COLUMNS])
+    for name in NEURONS:
+        base = None
+        for is_recurrent in (False, True):
+            network = layer(name, 100, 100, is_recurrent)
+            found = measured(network, sx.Spikes(array(times)), 100.0, max_spikes=32)
+            base = base or found
+            row([name, "yes" if is_recurrent else "no", *found.columns(base)])
+
+
+RECORDINGS = ("no delays", "a delay of each synapse, 5 to 9 ms", "surrogate gradients, steps of 1 ms")
+
+
+def recording(name: str) -> list[str]:
+    """One row: 700 channels, 256 recurrent LIF neurons and 20 leaky integrators, 1000 ms, 8000 events, batch 16."""
+    rng, (channels, hidden, classes), t1 = np.random.default_rng(0), (700, 256, 20), 1000.0
+    inputs = events(rng, 16, 8000, channels, t1)
+    outer, inner = rng.normal(0.06, 0.2, (channels, hidden)), rng.normal(-0.02, 0.1, (hidden, hidden))
+    readout = rng.normal(0.0, 0.1, (hidden, classes))
+    if name == RECORDINGS[2]:
+        weights = [array(part) for part in (outer, inner, readout)]
+        first, seconds = timed(jax.jit(jax.grad(surrogate_loss)), weights, *as_steps(inputs, int(t1)), repeats=3)
+        return [f"{seconds:.3g} s", f"{first:.1f} s", ""]
+    has_delays = name == RECORDINGS[1]
+    shapes = (channels, hidden), (hidden, hidden)
+    given = [array(rng.uniform(5.0, 9.0, shape)) if has_delays else None for shape in shapes]
+    connections = [
+        sx.Dense("input", "layer", array(outer), given[0]),
+        sx.Dense("layer", "layer", array(inner), given[1]),
+        sx.Dense("layer", "output", array(readout)),
+    ]
+    layers = {"layer": sx.Layer(sx.LIF(), hidden), "output": sx.Layer(sx.LI(), classes)}
+    network = sx.Network(layers, connections, channels, "output")
+    grid = jnp.linspace(10.0, t1, 100, dtype=jnp.float32)
+
+    def simulated(network):
+        return sx.simulate(network, inputs, t1, max_spikes=128, saveat={"output": grid}, throw=False)
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def gradient(network):
+        solution = simulated(network)
+        return jnp.mean(jax.nn.logsumexp(jnp.mean(solution.states["output"].v, axis=1), axis=-1)), solution
+
+    first, seconds = timed(gradient, network, repeats=3)
+    solution = gradient(network)[1]
+    if not jnp.all(solution.result == sx.RESULTS.successful):
+        raise SystemExit(f"Some sample was not simulated to its end:\n{solution}")
+    spikes = float(jnp.mean(solution.stats["layer"].spikes)) / hidden
+    return [f"{seconds:.3g} s", f"{first:.1f} s", f"{spikes:.0f}"]
+
+
+def as_steps(inputs: sx.Events, steps: int) -> tuple[jax.Array]:
+    """The numbers of events in steps of 1 ms."""
+    counts = np.zeros((steps, len(inputs.times), inputs.n), np.float32)
+    sample = np.broadcast_to(np.arange(len(inputs.times))[:, None], inputs.times.shape)
+    np.add.at(counts, (np.minimum(np.asarray(inputs.times, int), steps - 1), sample, np.asarray(inputs.channels)), 1.0)
+    return (jnp.asarray(counts),)
+
+
+@jax.custom_jvp
+def spike(v: jax.Array) -> jax.Array:
+    """A step function with the derivative of a fast sigmoid."""
+    return (v > 0.0).astype(v.dtype)
+
+
+@spike.defjvp
+def _spike_jvp(primals, tangents):
+    (v,), (v_dot,) = primals, tangents
+    return spike(v), v_dot / (1.0 + 10.0 * jnp.abs(v)) ** 2
+
+
+def surrogate_loss(weights: list[jax.Array], counts: jax.Array) -> jax.Array:
+    """The same network in steps of 1 ms, with the default time constants, as `jax.lax.scan`."""
+    outer, inner, readout = weights
+    # The time constants of `sx.LIF()`.
+    keep, fade = math.exp(-1.0 / 20.0), math.exp(-1.0 / 5.0)
+
+    def step(carry, count):
+        v, x, emitted, u, y = carry
+        x = fade * x + count @ outer + emitted @ inner
+        v = keep * v + (1.0 - keep) * x
+        emitted = spike(v - 1.0)
+        v = v * (1.0 - emitted)
+        y = fade * y + emitted @ readout
+        u = keep * u + (1.0 - keep) * y
+        return (v, x, emitted, u, y), u
+
+    batch, hidden, classes = counts.shape[1], *readout.shape
+    states = [jnp.zeros((batch, hidden))] * 3 + [jnp.zeros((batch, classes))] * 2
+    _, outputs = jax.lax.scan(step, tuple(states), counts)
+    return jnp.mean(jax.nn.logsumexp(jnp.mean(outputs, axis=0), axis=-1))
+
+
+def recordings() -> None:
+    """Recordings of the size of spoken digits, each row in a process of its own, whose memory is reported."""
+    title(["700-256-20, 1000 ms, 8000 events, batch 16", "gradient", "first", "spikes of a neuron", "peak memory"])
+    for name in RECORDINGS:
+        command = [sys.executable, __file__, "--recording", name]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        columns, memory = json.loads(done.stdout.splitlines()[-1])
+        row([name, *columns, f"{memory:.1f} GiB"])
+
+
+def sizes() -> None:
+    """How the gradient grows if something doubles: 100 neurons, batch 16, 100 ms, 800 events."""
+    title(["neurons", "usual", "batch 32", "200 neurons", "200 ms", "1600 events"])
+    usual = {"batch": 16, "neurons": 100, "t1": 100.0, "spikes": 8}
+    for name in ("LIF", "ALIF", "QIF"):
+        columns, base = [name], None
+        for doubled in (None, *usual):
+            given = {what: 2 * value if what == doubled else value for what, value in usual.items()}
+            # The same rate of events in twice the time.
+            number = 2 * given["spikes"] if doubled == "t1" else given["spikes"]
+            times = np.random.default_rng(0).uniform(0.0, given["t1"], (given["batch"], 100, number))
+            network = layer(name, given["neurons"], 100, True)
+            seconds = measured(network, sx.Spikes(array(np.sort(times))), given["t1"], max_spikes=64).gradient
+            base = base or seconds
+            columns.append(f"{seconds:.3g} s" if doubled is None else f"{seconds / base:.1f}")
+        row(columns)
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    "delays": delays,
+    "neurons": neurons,
+    "recordings": recordings,
+    "sizes": sizes,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--eventax", metavar="PYTHON", help="the Python of an environment with eventax==0.1.0")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"among {', '.join(TABLES)}; default: all")
+    parser.add_argument("--recording", choices=RECORDINGS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    print(f"{machine()}\n", flush=True)
-    if options.eventax is not None:
-        print("| network | gradient: Eventax / spikax | forward | first call | worst, median difference (ms) |")
-        print("|---|---|---|---|---|", flush=True)
-        for has_delays in (False, True):
-            print(against_eventax(options.eventax, has_delays), flush=True)
-        print()
-    against_size()
+    if options.recording is not None:
+        columns = recording(options.recording)
+        print(json.dumps([columns, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+        return
+    if not set(options.tables) <= set(TABLES):
+        parser.error(f"no such table among {', '.join(TABLES)}: {' '.join(options.tables)}")
+    print(machine(), flush=True)
+    for name in options.tables or TABLES:
+        TABLES[name]()
 
 
 if __name__ == "__main__":

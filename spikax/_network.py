@@ -126,7 +126,7 @@ class Network(eqx.Module):
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The groups of mutually connected layers, each after the groups that it receives from."""
-        sources = {name: self._sources_of(name) for name in self.layers}
+        sources = {name: self.sources_of(name) for name in self.layers}
         groups: list[tuple[str, ...]] = []
         waiting = list(self.layers)
         while waiting:
@@ -143,7 +143,7 @@ class Network(eqx.Module):
         """Whether a layer of the group receives from a layer of the group."""
         return any(c.source in group and c.target in group for c in self.connections)
 
-    def _sources_of(self, name: str) -> set[str]:
+    def sources_of(self, name: str) -> set[str]:
         """The layers from which a layer receives, directly or indirectly."""
         sources: set[str] = set()
         waiting = [name]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ._checks import require
-from ._connection import AbstractConnection
+from ._connection import AbstractConnection, Synapses
 from ._network import Layer
 from ._neuron import AbstractNeuron
 from ._spikes import Events, Spikes
@@ -108,10 +108,8 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     synapses, dtype = connection.synapses(), train.times.dtype
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
     delay = None if synapses.delay is None else synapses.delay.astype(dtype)
+    require_trains(connection, synapses, train)
     if train.channel is not None:
-        hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
-        expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
-        require(synapses.source is None, "inputs", expectation, "`sx.Events`", hint)
         times = train.times[:, None]
         # All neurons receive all events of a list, possibly each after its own delay.
         arrivals = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
@@ -139,6 +137,14 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None, None]
     gains = jax.tree.map(lambda leaf: flat(listed(leaf)), gains)
     return SynapticInput(weight, flat(arrivals), source, gains, generation)
+
+
+def require_trains(connection: AbstractConnection, synapses: Synapses, train: Train) -> None:
+    """Raises if a connection needs a train of each neuron, and there is a list of events."""
+    hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
+    expectation = f"`sx.Spikes` for a connection of the kind {type(connection).__name__}"
+    fits = train.channel is None or synapses.source is None
+    require(fits, "inputs", expectation, "`sx.Events`", hint)
 
 
 def arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..."]:

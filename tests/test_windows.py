@@ -138,3 +138,50 @@ def test_the_first_spikes_of_an_output_end_the_recurrent_layer_before_it(dtype):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     for leaf, like in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(leaf, like, atol=1e-5 * float(jnp.max(jnp.abs(like))))
+
+
+@pytest.mark.parametrize("targets", [4, 5])
+def test_connections_of_all_kinds_without_delays_reach_one_layer(targets, dtype, accurate):
+    """Those from every source to every target, and those from one source to one target."""
+    rng = np.random.default_rng(4)
+
+    def array(*shape):
+        return jnp.asarray(rng.uniform(0.5, 2.0, shape), dtype)
+
+    layers = {"a": sx.Layer(sx.LIF(), targets), "b": sx.Layer(sx.LIF(), targets)}
+    connections = [
+        sx.Dense("input", "a", array(3, targets)),
+        sx.Dense("input", "b", array(3, targets)),
+        sx.OneToOne("a", "b", array(targets)),
+    ]
+    network, spikes = sx.Network(layers, connections, 3, "b"), random_inputs(0, (2, 3, 4), 20.0, dtype)
+    expected, found = (sx.simulate(network, spikes, T1, method=method) for method in (None, sx.Windows(4)))
+    assert int(expected.stats["b"].spikes.min()) > targets
+    np.testing.assert_allclose(found.spikes["b"].times, expected.spikes["b"].times, atol=accurate)
+
+
+def test_a_layer_with_own_arrivals_has_no_bins_in_windows(dtype):
+    """A bin takes the arrivals of all neurons at once."""
+    inner = sx.Dense("a", "a", jnp.ones((3, 3), dtype), jnp.full((3, 3), 2.0, dtype))
+    network = sx.Network({"a": sx.Layer(sx.QIF(), 3)}, [sx.Dense("input", "a", jnp.full((2, 3), 0.1, dtype)), inner], 2, "a")
+    spikes = sx.Spikes(jnp.broadcast_to(jnp.linspace(0.0, 25.0, 400, dtype=dtype), (2, 400)))
+    with pytest.raises(ValueError, match="Each neuron has its own arrivals"):
+        sx.simulate(network, spikes, T1, method=sx.Windows(10, sx.EventLoop(bin=0.5)))
+    # By default there would be bins, but for the separate arrivals.
+    loops = sx.simulate(network, spikes, T1, max_spikes=32, method=sx.Windows(10, sx.EventLoop(rtol=1e-4)))
+    default = sx.simulate(network, spikes, T1, max_spikes=32)
+    np.testing.assert_allclose(default.spikes["a"].times, loops.spikes["a"].times, atol=0.05)
+
+
+@exact
+def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
+    network, spikes = every_delay(dtype), random_inputs(0, (1, 6, 3), 20.0, dtype)
+
+    @jax.jit
+    @jax.grad
+    def gradient(ts):
+        solution = sx.simulate(network, spikes, T1, saveat={"a": ts}, max_spikes=24, method=sx.Windows(3))
+        return jnp.sum(solution.states["a"].v)
+
+    at, before = gradient(jnp.asarray([10.0, 20.0])), gradient(jnp.asarray([10.0, 20.0]) - 1e-7)
+    np.testing.assert_allclose(at, before, rtol=1e-4)

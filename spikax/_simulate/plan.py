@@ -66,12 +66,12 @@ def make_plan(
     dtype = network.dtype
     batch = batch_of(next(iter(inputs.values())))
     saveat = checked_save_times(network, saveat, t0, t1)
-    chosen = _chosen(network, method, until is not None and not saveat)
+    chosen = _chosen(network, method, None if saveat else until)
     stop_after = checked_stop(until, network, tuple(names for names, _ in chosen), list(saveat))
     capacity, duration = checked_capacity(network, max_spikes), _duration(t0, t1)
-    expected = _expected(network, inputs, capacity, duration)
-    groups = tuple(PlannedGroup(names, each, each.grid(network, names, expected)) for names, each in chosen)
     start = checked_start(network, start, batch)
+    expected = _expected(network, inputs, start, capacity, duration)
+    groups = tuple(PlannedGroup(names, each, each.grid(network, names, expected)) for names, each in chosen)
     return Plan(
         jnp.asarray(t0, dtype),
         jnp.asarray(t1, dtype),
@@ -84,9 +84,9 @@ def make_plan(
     )
 
 
-def _chosen(network: Network, method: Any, ends_early: bool) -> list[tuple[tuple[str, ...], AbstractMethod]]:
+def _chosen(network: Network, method: Any, until: FirstSpikes | None) -> list[tuple[tuple[str, ...], AbstractMethod]]:
     """The groups of layers with their methods: the given method, or the first that supports the group."""
-    if method is None and ends_early and any(map(network.is_recurrent, network.groups()[:-1])):
+    if method is None and _ends_others(network, until):
         # Together with the layers before it, a layer can end before these have emitted all their spikes.
         method = Windows()
     if isinstance(method, Mapping):
@@ -103,6 +103,15 @@ def _chosen(network: Network, method: Any, ends_early: bool) -> list[tuple[tuple
         (group, _method_of(network, group, {} if method is None else dict.fromkeys(group, method)))
         for group in network.groups()
     ]
+
+
+def _ends_others(network: Network, until: FirstSpikes | None) -> bool:
+    """Whether a recurrent group comes before the layers whose first spikes end the simulation."""
+    if not isinstance(until, FirstSpikes):
+        return False
+    wanted = network.output_names if until.layer is None else (until.layer,)
+    groups = [group for group in network.groups() if network.is_recurrent(group) and not set(group) & set(wanted)]
+    return any(set(group) & network.sources_of(name) for group in groups for name in wanted)
 
 
 def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, AbstractMethod]) -> AbstractMethod:
@@ -149,7 +158,11 @@ def _duration(t0: Any, t1: Any) -> float | None:
 
 
 def _expected(
-    network: Network, inputs: dict[str, Spikes | Events], capacity: dict[str, int], duration: float | None
+    network: Network,
+    inputs: dict[str, Spikes | Events],
+    start: Snapshot | dict[str, Any],
+    capacity: dict[str, int],
+    duration: float | None,
 ) -> Expected:
     """What is expected: one spike of each neuron, and all spikes that inputs can hold."""
     emitted = {name: layer.size for name, layer in network.layers.items()}
@@ -158,6 +171,9 @@ def _expected(
     for name, spikes in inputs.items():
         emitted[name] = math.prod(spikes.times.shape[len(batch_of(spikes)) :])
         places[name] = max(1, math.ceil(emitted[name] / network.inputs[name]))
+    if isinstance(start, Snapshot):
+        for name in places:
+            places[name] += start.places(name)
     arrivals, most = {}, {}
     for name in network.layers:
         incoming = network.incoming(name)

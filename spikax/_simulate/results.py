@@ -26,8 +26,8 @@ class RESULTS(eqx.Enumeration):
         "at the same time."
     )
     max_arrivals_reached = (
-        "More spikes arrived at a neuron within a window of time than there is room for. "
-        "Raise `max_arrivals` or `count` of `sx.Windows`."
+        "More spikes arrived at a neuron within a window of time, or were under way to it, than there is room for. "
+        "Raise `max_arrivals` of `sx.Windows`."
     )
     step_too_small = (
         "The solver's step became smaller than the float type can resolve: the dynamics diverge or are too stiff. "

@@ -15,7 +15,7 @@ class FirstSpikes(eqx.Module):
     The first spikes and their gradients are those of the full simulation. Later spikes are missing. Each neuron stops
     at its own first spike, and the layer ends when its last neuron has spiked, or at `t1`. A layer of a recurrent group
     ends with the whole group, when all its neurons have spiked. With [`spikax.Windows`][] for the whole network, all
-    layers end together.
+    layers end together. This is the default if a recurrent group comes before the layer.
 
     A sample ends with the last of these first spikes. Spikes of other layers after that may be missing, and a layer
     that fails later, for example because it exceeds `max_spikes`, does not make the sample fail. If states are saved,

@@ -62,7 +62,8 @@ class DiscreteAdjoint(AbstractAdjoint):
 
     - `memory`: the memory for the stored steps of a layer, in bytes; by default 64 MiB. A large layer, whose stragglers
       run in a second loop, may use twice as much. If not all steps fit, the last ones are stored, and the backward pass
-      runs the simulation again to recompute earlier ones, as many at a time as fit, from states stored on the way.
+      runs the simulation again to recompute earlier ones, as many at a time as fit, from states stored on
+      the way, in up to a quarter of as much memory again.
     """
 
     memory: int = eqx.field(static=True, default=2**26)
@@ -135,7 +136,7 @@ def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
         plan = smooth.into(plan)
         tape = blank_tape(plan)
         is_whole = tape.t.shape[0] >= plan.settings.max_steps
-        checkpoints = None if is_whole else Checkpoints.of(plan.loop_state)
+        checkpoints = None if is_whole else Checkpoints.of(plan.loop_state, plan.memory)
         result, *stored = run_with_tape(plan, tape, checkpoints)
         return result, (result, *stored)
 

@@ -43,10 +43,17 @@ class Checkpoints(eqx.Module):
     stride: Int[Array, ""]  # the number of segments between two checkpoints
 
     @classmethod
-    def of(cls, loop_state: LoopState) -> "Checkpoints":
-        """No checkpoints, of states like this one."""
-        states = jax.tree.map(lambda leaf: jnp.zeros((_CHECKPOINTS, *leaf.shape), leaf.dtype), loop_state)
+    def of(cls, loop_state: LoopState, memory: int) -> "Checkpoints":
+        """Room for some states like this one, in a quarter of the memory."""
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(loop_state))
+        room = 2 * min(max(memory // 4 // size // 2, 1), _MOST_CHECKPOINTS // 2)
+        states = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), loop_state)
         return cls(states, jnp.int32(1))
+
+    @property
+    def room(self) -> int:
+        """The number of states for which there is room, which is even."""
+        return self.states.t.shape[0]
 
     def added(self, segment: Int[Array, ""], loop_state: LoopState) -> "Checkpoints":
         """With the state at the start of a segment."""
@@ -55,9 +62,9 @@ class Checkpoints(eqx.Module):
             states = jax.tree.map(lambda leaf: jnp.concatenate([leaf[::2], leaf[1::2]]), old.states)
             return Checkpoints(states, 2 * old.stride)
 
-        here = lax.cond(segment == _CHECKPOINTS * self.stride, halved, lambda old: old, self)
+        here = lax.cond(segment == self.room * self.stride, halved, lambda old: old, self)
         # An index out of bounds is dropped.
-        place = jnp.where(segment % here.stride == 0, segment // here.stride, _CHECKPOINTS)
+        place = jnp.where(segment % here.stride == 0, segment // here.stride, self.room)
         states = jax.tree.map(lambda rows, row: rows.at[place].set(row, mode="drop"), here.states, loop_state)
         return Checkpoints(states, here.stride)
 
@@ -67,8 +74,7 @@ class Checkpoints(eqx.Module):
         return jax.tree.map(lambda rows: rows[place], self.states), place * self.stride
 
 
-# The number of checkpoints, which is even.
-_CHECKPOINTS = 32
+_MOST_CHECKPOINTS = 32
 
 
 def blank_tape(plan: LoopPlan) -> TapeEntry:
@@ -138,7 +144,7 @@ def likely_length(problem: Problem, settings: Settings) -> int:
     if settings.bins:
         # One per bin; per spike four, plus the arrivals in its bin.
         arrivals, spike = settings.bins, spike + arrivals // settings.bins
-    return arrivals + spike * settings.max_spikes // settings.windows + 32
+    return (arrivals + spike * settings.max_spikes) // settings.windows + 32
 
 
 def point_of(at: LoopState | TapeEntry) -> Point:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._connection import Synapses
 from ..._neuron import AbstractNeuron
-from ..._routing import arriving, gains_of, joined_gains, silence, SynapticInput, Train
+from ..._routing import arriving, gains_of, joined_gains, require_trains, silence, SynapticInput, Train
 from .._base import Group
 from .._common.axes import indices
 from .._common.sorting import sorted_rows
@@ -37,9 +37,11 @@ class Pathway(eqx.Module):
     first_row: int = eqx.field(static=True)  # of its synapses, in the tables of the target
     outgoing: "Outgoing | None"  # if None, row i holds the synapses of source i with all targets
     has_delay: bool = eqx.field(static=True)
-    # Whether its spikes are guessed. Then an arrival follows its spike by at least the rounding error of spike times.
-    # Otherwise a spike that is found a little later than it was guessed could influence itself.
-    is_loop: bool = eqx.field(static=True)
+    is_guessed: bool = eqx.field(static=True)  # its source is simulated after its target
+    # Whether an arrival follows its spike by at least the rounding error of spike times. Otherwise a guessed spike that
+    # is found a little later than it was guessed could influence itself. Where the order of simultaneous spikes
+    # matters, this order prevents it.
+    is_apart: bool = eqx.field(static=True)
     shortest: Float[Array, ""]
     longest: Float[Array, ""]
     is_under_way: bool = eqx.field(static=True, default=False)  # its spikes come from before the simulation
@@ -128,8 +130,9 @@ class Incoming(eqx.Module):
     neuron: AbstractNeuron
     weight: PyTree[Float[Array, "rows units"]]
     delay: Float[Array, "rows lanes"] | None
-    is_loop: Bool[Array, " rows"]
+    is_apart: Bool[Array, " rows"]
     pathways: tuple[Pathway, ...]
+    t0: Float[Array, ""]
     t1: Float[Array, ""]
     lanes: int = eqx.field(static=True)  # one for each target if their arrivals differ, else one
     batch: int = eqx.field(static=True)
@@ -141,26 +144,29 @@ class Incoming(eqx.Module):
         """The synapses of the connections with these numbers. The spikes of `loops` are guessed."""
         network, plan = group.network, group.layers[name]
         dtype, batch = plan.start.h.dtype, plan.start.h.shape[0]
-        pathways, weights, delays, is_loop, row = [], [], [], [], 0
+        times = lax.stop_gradient((group.t0, group.t1))
+        pathways, weights, delays, is_apart, row = [], [], [], [], 0
         for number in numbers:
             connection = network.connections[number]
             synapses = connection.synapses()
+            if connection.source in group.outside:
+                require_trains(connection, synapses, group.outside[connection.source])
             outgoing = Outgoing.of(synapses, connection.shape[0])
             rows, targets = jax.tree.leaves(synapses.weight)[0].shape
             delay = jnp.zeros((rows, 1), dtype) if synapses.delay is None else synapses.delay.astype(dtype)
             delay = delay if outgoing is None else jnp.broadcast_to(delay, (rows, targets))
             ends = lax.stop_gradient((jnp.min(delay), jnp.max(delay)))
-            loop = number in loops and not group.is_ordered
-            pathways.append(Pathway(connection.source, row, outgoing, synapses.delay is not None, loop, *ends))
+            is_guessed = number in loops
+            kind = is_guessed, is_guessed and not group.is_ordered
+            pathways.append(Pathway(connection.source, row, outgoing, synapses.delay is not None, *kind, *ends))
             weights.append(jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight))
             delays.append(delay)
-            is_loop.append(jnp.full(rows, loop))
+            is_apart.append(jnp.full(rows, kind[1]))
             row += rows
         if not pathways:
             silent = silence(network.layers[name], plan.start.h, group.is_ordered)
-            return cls(
-                plan.neuron, silent.weight, None, jnp.zeros(1, bool), (), group.t1, 1, batch, 1, group.is_ordered
-            )
+            apart = jnp.zeros(1, bool)
+            return cls(plan.neuron, silent.weight, None, apart, (), *times, 1, batch, 1, group.is_ordered)
         lanes = max(delay.shape[1] for delay in delays)
         delay = jnp.concatenate([jnp.broadcast_to(delay, (delay.shape[0], lanes)) for delay in delays])
         weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *weights)
@@ -168,9 +174,9 @@ class Incoming(eqx.Module):
             plan.neuron,
             weight,
             delay if any(pathway.has_delay for pathway in pathways) else None,
-            jnp.concatenate(is_loop),
+            jnp.concatenate(is_apart),
             tuple(pathways),
-            lax.stop_gradient(group.t1),
+            *times,
             lanes,
             batch,
             places,
@@ -194,7 +200,7 @@ class Incoming(eqx.Module):
             batch, total = spikes.times.shape
             index = jnp.broadcast_to(first + indices(total), (batch, total))
             after = jnp.broadcast_to(window.start if pathway.is_under_way else window.after, (batch, total))
-            last = self._arrival_after(spikes.times, pathway.longest, pathway.is_loop)
+            last = self._arrival_after(spikes.times, pathway.longest, pathway.is_apart)
             may_arrive = (last > after) & (self.first_arrival(pathway, spikes.times) <= window.end)
             listed = _Listed(spikes.times, spikes.neuron, index, after, may_arrive)
             first += total
@@ -234,17 +240,21 @@ class Incoming(eqx.Module):
     def _arrival(self, t: Array, row: Array, lane: Array | int) -> Array:
         """When a spike at the time `t` arrives."""
         delay = 0.0 if self.delay is None else self.delay[row, lane if self.delay.shape[1] > 1 else 0]
-        return self._arrival_after(t, delay, self.is_loop[row])
+        return self._arrival_after(t, delay, self.is_apart[row])
 
-    def _arrival_after(self, t: Array, delay: Array | float, is_loop: Array | bool) -> Array:
-        rounding = 16.0 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+    def rounding(self, t: Array) -> Array:
+        """More than the rounding error of a spike time."""
+        return 8.0 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(self.t0))
+
+    def _arrival_after(self, t: Array, delay: Array | float, is_apart: Array | bool) -> Array:
+        rounding = 2.0 * self.rounding(t)
         # Not later than the end of the simulation, where it would be lost.
         apart = jnp.maximum(jnp.minimum(rounding, self.t1 - t) - delay, 0.0)
-        return t + delay + lax.stop_gradient(jnp.where(is_loop, apart, 0.0))
+        return t + delay + lax.stop_gradient(jnp.where(is_apart, apart, 0.0))
 
     def first_arrival(self, pathway: Pathway, t: Array) -> Array:
         """When a spike at the time `t` arrives at its first target."""
-        return self._arrival_after(t, pathway.shortest, pathway.is_loop)
+        return self._arrival_after(t, pathway.shortest, pathway.is_apart)
 
     def _with_those_from_all(
         self, known: Chosen, listed: "_Listed", window: Window
@@ -254,12 +264,15 @@ class Incoming(eqx.Module):
         def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Bool[Array, " batch"]]:
             row = given.listed.neuron
             t = self._arrival(given.listed.times[:, None], row[:, None], indices(self.lanes)[:, None])
+            # Without a delay the arrivals of all lanes are the same.
+            t = jnp.broadcast_to(t, (self.batch, self.lanes, t.shape[2]))
             t = jnp.where((t > given.listed.after[:, None]) & (t <= window.end), t, jnp.inf)
             spike, row = (jnp.broadcast_to(part[:, None], t.shape) for part in (given.listed.index, row))
             return Chosen.of([known, Chosen(t, spike, row)], self.places)
 
         each = listed.may_arrive.astype(jnp.int32)
-        return _by_number(listed, known, each, self.places, self.places * _PER_PLACE, choose)
+        most = min(self.places * _PER_PLACE, each.shape[1])
+        return _by_number(listed, known, each, self.places, most, choose)
 
     def _with_those_from_some(
         self, known: Chosen, pathway: Pathway, outgoing: Outgoing, listed: "_Listed", window: Window
@@ -287,8 +300,8 @@ class Incoming(eqx.Module):
         return _by_number(listed, known, each, self.places, self.places * _PER_PLACE * self.lanes, choose)
 
 
-# The number of candidates for each place.
-_PER_PLACE = 8
+# The number of candidates for each place: spikes between the shortest and the longest delay before the window.
+_PER_PLACE = 16
 
 
 class _Listed(eqx.Module):
@@ -316,6 +329,8 @@ def _by_number(
     A spike has `each` candidates.
     """
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
+    # In floats, since integers may overflow.
+    is_over = jnp.sum(each.astype(jnp.float32), axis=1) > most
     sizes = [64 * 4**i for i in range(16) if 64 * 4**i < most] + [most]
 
     def unchanged(listed, known, each, so_far):
@@ -337,8 +352,8 @@ def _by_number(
 
         return branch
 
-    found = jnp.max(so_far[:, -1])
+    found = jnp.where(jnp.any(is_over), most, jnp.max(so_far[:, -1]))
     needed = jnp.maximum(found, jnp.where(found > 0, known.most, 0))
     choice = jnp.sum(needed > jnp.asarray([0, *sizes[:-1]], jnp.int32), dtype=jnp.int32)
     chosen, too_many = lax.switch(choice, [unchanged, *map(of_size, sizes)], listed, known, each, so_far)
-    return chosen, too_many | (so_far[:, -1] > most)
+    return chosen, too_many | is_over

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .._common.trees import add, zeros_like
+from .._common.trees import zeros_like
 
 
 class Sweeps(eqx.Module):
@@ -37,6 +37,7 @@ class Sweeps(eqx.Module):
 class FixedPoint(eqx.Module):
     """The result of the last sweep."""
 
+    guess: PyTree[Array]
     value: PyTree[Array]
     rest: PyTree[Array]
     settled: Bool[Array, " batch"]
@@ -50,22 +51,25 @@ def solve(
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-    start = FixedPoint(guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
+    start = FixedPoint(guess, guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
     return _repeat(functions, functions.prepare(arguments), start, limit)
 
 
-def pull_back(functions: Sweeps, arguments: Any, found: FixedPoint, rest_bar: PyTree[Array], limit: int) -> Any:
+def pull_back(
+    functions: Sweeps, arguments: Any, value: PyTree[Array], sweeps: Array, rest_bar: PyTree[Array], limit: int
+) -> Any:
     """The cotangent of the arguments, from that of the other results. The value has no cotangent of its own."""
     prepared, pull_prepared = eqx.filter_vjp(functions.prepare, arguments)
     floats, others = eqx.partition(prepared, eqx.is_inexact_array)
-    smooth, discrete = eqx.partition(found.value, eqx.is_inexact_array)
+    smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
     def once(floats, smooth):
         given = functions.sweep(eqx.combine(floats, others), eqx.combine(smooth, discrete))
         return eqx.filter(given, eqx.is_inexact_array)
 
     _, pull = jax.vjp(once, floats, smooth)
-    floats_bar = _solve(lambda bar: pull((bar, rest_bar)), zeros_like(smooth), floats, found.sweeps == 1, limit)
+    # If one sweep was enough, it does not depend on the guess.
+    floats_bar = _solve(lambda bar: pull((bar, rest_bar)), *zeros_like((floats, smooth)), sweeps == 1, limit)
     (bar,) = pull_prepared(floats_bar)
     return bar
 
@@ -79,28 +83,27 @@ def _repeat(functions: Sweeps, prepared: Any, start: FixedPoint, limit: int) -> 
         guess, last = carry
         value, rest = functions.sweep(prepared, guess)
         settled = functions.converged(prepared, guess, value)
-        return functions.over_relax(guess, value), FixedPoint(value, rest, settled, last.sweeps + 1)
+        return functions.over_relax(guess, value), FixedPoint(guess, value, rest, settled, last.sweeps + 1)
 
     return lax.while_loop(goes_on, once, (start.value, start))[1]
 
 
 def _solve(
-    pull: Callable, value_bar: PyTree[Array], floats: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+    pull: Callable, floats_bar: PyTree[Array], bar: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
 ) -> PyTree[Array]:
-    """The cotangent of the arguments, `pull(bar)[0]`, for the solution of `bar = value_bar + pull(bar)[1]`."""
+    """The cotangent of the arguments, `pull(bar)[0]`, for the solution of `bar = pull(bar)[1]`. Both start at zero."""
 
     def goes_on(carry) -> Array:
         number, _, _, done = carry
         return (number < limit) & ~done
 
     def once(carry):
-        number, bar, _, _ = carry
-        floats_bar, more = pull(bar)
-        new = add(value_bar, more)
-        return number + 1, new, floats_bar, is_explicit | _is_close(new, bar)
+        number, _, bar, _ = carry
+        floats_bar, new = pull(bar)
+        return number + 1, floats_bar, new, is_explicit | _is_close(new, bar)
 
-    nothing = zeros_like(floats)
-    _, _, floats_bar, done = lax.while_loop(goes_on, once, (jnp.int32(0), value_bar, nothing, jnp.bool_(False)))
+    start = (jnp.int32(0), floats_bar, bar, jnp.bool_(False))
+    _, floats_bar, _, done = lax.while_loop(goes_on, once, start)
     message = (
         f"The gradient of a recurrent group did not converge in {limit} sweeps, for example because the spikes of a "
         "sample did not. Exclude samples that failed, by `Solution.result`, from the loss, or raise `count` or "

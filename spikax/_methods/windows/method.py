@@ -26,6 +26,7 @@ from .._base import (
     AbstractMethod,
     Counters,
     drives_of,
+    Expected,
     Group,
     LayerPlan,
     LayerResult,
@@ -59,8 +60,8 @@ class Windows(AbstractMethod):
       none does, each of its layers by itself.
     - `max_sweeps`: the maximal number of sweeps over a window.
     - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room.
-      By default there is room for all that can come, or, if that is less, for 128 and twice the mean if each neuron
-      emits `max_spikes`.
+      By default there is room for all that can come, if all neurons receive the same arrivals; otherwise for 256, and
+      for the mean if inputs are full, and neurons emit twice `max_spikes`.
     """
 
     simulates_single_layers: ClassVar[bool] = False
@@ -98,15 +99,15 @@ class Windows(AbstractMethod):
         return dataclasses.replace(self, _parts=parts_of(network, group, given, choose))
 
     def supports(self, network, group):
-        return all(part.method.supports(part.alone(network), part.names) for part in self._parts)
+        return all(part.is_supported(network) for part in self._parts)
 
     def grid(self, network, group, expected):
         count = self.count
         if count is None:
             count = _own_count(network, group, loops_of(network, self._parts), expected.duration)
         each = expected.in_each(count)
-        grids = tuple(part.method.grid(part.alone(network), part.names, each) for part in self._parts)
-        places = tuple((name, self.max_arrivals or _places(expected.places[name], count)) for name in group)
+        grids = tuple(part.grid(network, each) for part in self._parts)
+        places = tuple((name, self.max_arrivals or _places(network, name, expected, count)) for name in group)
         return count, grids, places
 
     def simulate(self, group, grid):
@@ -126,13 +127,17 @@ class Windows(AbstractMethod):
         }
 
 
-def _places(total: int, count: int) -> int:
-    """The default number of places for the arrivals at a neuron in a window, of which there are `total` places."""
+def _places(network: Network, name: str, expected: Expected, count: int) -> int:
+    """The default number of places for the arrivals at a neuron in a window."""
+    total = max(expected.places[name], 1)
+    if not any(c.has_own_arrivals for c in network.incoming(name)):
+        # A single list for all neurons may be long.
+        return total
     return min(total, _SOME_ARRIVALS + math.ceil(total / count))
 
 
 # A synchronous volley of a usual network.
-_SOME_ARRIVALS = 128
+_SOME_ARRIVALS = 256
 
 
 def _own_count(network: Network, group: tuple[str, ...], loops: tuple[int, ...], duration: float | None) -> int:
@@ -148,7 +153,7 @@ def _own_count(network: Network, group: tuple[str, ...], loops: tuple[int, ...],
     rates = [fastest(network.layers[name].neuron, network.dtype) for name in group]
     known_rates = [rate for rate in rates if rate]
     # Without known rates, windows are as long as the shortest delay if that makes at most 128 windows. Otherwise there
-    # are 16, as for an unknown duration.
+    # are about 16, as for an unknown duration.
     unknown = shortest if shortest >= duration / 128.0 else duration / 16.0
     constant = 1.0 / max(known_rates) if known_rates else unknown
     # A little shorter than the shortest delay, so that a single sweep is enough whatever the rounding.
@@ -202,6 +207,10 @@ class _Context(eqx.Module):
         trains = group.outside, group.under_way
         return cls(group.layers, planned, incoming, guessed, *trains, count, max_sweeps, group.is_ordered)
 
+    def rounding(self, t: Array) -> Array:
+        """More than the rounding error of a spike time."""
+        return next(iter(self.incoming.values())).rounding(t)
+
     def silent(self, name: str) -> Train:
         """The trains of neurons that have not spiked."""
         plan = self.layers[name]
@@ -252,12 +261,24 @@ class _Progress(eqx.Module):
 
 
 class _Record(eqx.Module):
-    """What the backward pass needs of each window."""
+    """What the backward pass needs of each window, besides the spikes."""
 
-    before: _Before
-    count: dict[str, Int[Array, "batch neurons"]]
-    value: dict[str, Train]  # the spikes that were guessed, as found
-    sweeps: Int[Array, ""]
+    states: dict[str, SimulationState]  # at its start
+    sweeps: Int[Array, " windows"]
+    count: dict[str, Int[Array, "windows_and_one batch neurons"]]  # of the spikes before it, and at the end
+
+    @classmethod
+    def of(cls, start: _Progress, windows: int) -> "_Record":
+        """The record of no window."""
+        states = jax.tree.map(lambda leaf: jnp.zeros((windows, *leaf.shape), leaf.dtype), start.before.states)
+        count = jax.tree.map(lambda leaf: jnp.zeros((windows + 1, *leaf.shape), leaf.dtype), start.count)
+        return cls(states, jnp.zeros(windows, jnp.int32), count)
+
+    def with_window(self, i: Array, before: _Progress, sweeps: Array, after: _Progress) -> "_Record":
+        """With one more window."""
+        states = jax.tree.map(lambda rows, row: rows.at[i].set(row), self.states, before.before.states)
+        count = jax.tree.map(lambda rows, row: rows.at[i + 1].set(row), self.count, after.count)
+        return _Record(states, self.sweeps.at[i].set(sweeps), count)
 
 
 def _through_windows(context: _Context, t0: Array, t1: Array) -> _Progress:
@@ -273,8 +294,8 @@ def _through_windows(context: _Context, t0: Array, t1: Array) -> _Progress:
         return _forward(*arguments)[1]
 
     def forward(arguments, _):
-        number, end, records = _forward(*arguments)
-        return end, (number, records)
+        number, end, record = _forward(*arguments)
+        return end, (number, record, end.before.trains)
 
     def backward(arguments, _, residual, bar):
         return _backward(*arguments, *residual, eqx.filter(bar, eqx.is_inexact_array))
@@ -283,7 +304,7 @@ def _through_windows(context: _Context, t0: Array, t1: Array) -> _Progress:
 
 
 def _forward(context: _Context, windows: Window) -> tuple[Int[Array, ""], _Progress, _Record]:
-    """Simulates windows. Returns their number, the end, and the records of all windows."""
+    """Simulates windows. Returns their number, the end, and the record."""
     wanted = {name: plan.stop_after for name, plan in context.layers.items() if plan.stop_after is not None}
     start = _Progress.of(context)
 
@@ -295,45 +316,47 @@ def _forward(context: _Context, windows: Window) -> tuple[Int[Array, ""], _Progr
         return (i < context.windows) & ~jnp.all(suffices)
 
     def one_window(carry):
-        i, at, records = carry
+        i, at, record = carry
         window = jax.tree.map(lambda rows: rows[i], windows)
         found = _solved(context, window, at.before)
-        record = _Record(at.before, at.count, found.value, found.sweeps)
-        records = jax.tree.map(lambda rows, row: rows.at[i].set(row), records, record)
-        return i + 1, _after(at, found, window), records
+        after = _after(context, at, found, window)
+        return i + 1, after, record.with_window(i, at, found.sweeps, after)
 
-    guess = {name: start.before.trains[name] for name in context.guessed}
-    like = _Record(start.before, start.count, guess, jnp.int32(0))
-    records = jax.tree.map(lambda leaf: jnp.zeros((context.windows, *leaf.shape), leaf.dtype), like)
-    return lax.while_loop(goes_on, one_window, (jnp.int32(0), start, records))
+    return lax.while_loop(goes_on, one_window, (jnp.int32(0), start, _Record.of(start, context.windows)))
 
 
 def _backward(
-    context: _Context, windows: Window, number: Int[Array, ""], records: _Record, bar: _Progress
+    context: _Context,
+    windows: Window,
+    number: Int[Array, ""],
+    record: _Record,
+    trains: dict[str, Train],
+    bar: _Progress,
 ) -> tuple[_Context, Window]:
     """The cotangents of the context and of the boundaries, from that of the end."""
-    start = _Progress.of(context)
-    nothing = eqx.filter(start.counters, eqx.is_inexact_array)
+    silent = {name: context.silent(name) for name in trains}
+    no_counters = zeros_like(eqx.filter(_Progress.of(context).counters, eqx.is_inexact_array))
 
     def one_window(carry):
         i, before_bar, context_bar, windows_bar = carry
         i -= 1
-        record, window = jax.tree.map(lambda rows: rows[i], (records, windows))
+        window, states, sweeps = jax.tree.map(lambda rows: rows[i], (windows, record.states, record.sweeps))
+        count, after = ({name: rows[j] for name, rows in record.count.items()} for j in (i, i + 1))
+        earlier = {name: _spikes_between(train, silent[name], 0, count[name]) for name, train in trains.items()}
+        guess = {n: _spikes_between(trains[n], silent[n], count[n], after[n]) for n in context.guessed}
 
         def continued(earlier, new):
-            return {name: _continued(earlier[name], record.count[name], new[name]) for name in earlier}
+            return {name: _continued(earlier[name], count[name], new[name]) for name in earlier}
 
         # Linear in the spikes, so any do.
-        silent = eqx.filter(start.before.trains, eqx.is_inexact_array)
-        _, pull = jax.vjp(continued, silent, silent)
+        like = eqx.filter(silent, eqx.is_inexact_array)
+        _, pull = jax.vjp(continued, like, like)
         earlier_bar, trains_bar = pull(before_bar.trains)
-        rest_bar = _Sweep(trains_bar, before_bar.states, bar.saved, nothing)
-        found = FixedPoint(record.value, None, jnp.bool_(True), record.sweeps)
-        arguments = context, window, record.before
-        more, window_bar, earlier = eqx.filter(
-            pull_back(_SWEEPS, arguments, found, rest_bar, context.max_sweeps), eqx.is_inexact_array
-        )
-        before_bar = _Before(earlier.states, add(earlier.trains, earlier_bar))
+        rest_bar = _Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
+        arguments = context, window, _Before(states, earlier)
+        pulled = pull_back(_SWEEPS, arguments, guess, sweeps, rest_bar, context.max_sweeps)
+        more, window_bar, before = eqx.filter(pulled, eqx.is_inexact_array)
+        before_bar = _Before(before.states, add(before.trains, earlier_bar))
         windows_bar = jax.tree.map(lambda rows, row: rows.at[i].set(row), windows_bar, window_bar)
         return i, before_bar, add(context_bar, more), windows_bar
 
@@ -347,6 +370,17 @@ def _backward(
     return context_bar, windows_bar
 
 
+def _spikes_between(train: Train, silent: Train, first: Array | int, after: Array) -> Train:
+    """The spikes of each neuron with the numbers from `first` up to `after`, excluded."""
+    number = indices(train.places) + jnp.broadcast_to(first, after.shape)[..., None]
+
+    def leaf(whole, empty):
+        shifted = jnp.take_along_axis(whole, jnp.minimum(number, train.places - 1), axis=-1)
+        return jnp.where(number < jnp.minimum(after, train.places)[..., None], shifted, empty)
+
+    return jax.tree.map(leaf, train, silent)
+
+
 def _solved(context: _Context, window: Window, before: _Before) -> FixedPoint:
     """The spikes of the group in a window."""
     start = _Progress.of(context)
@@ -356,7 +390,7 @@ def _solved(context: _Context, window: Window, before: _Before) -> FixedPoint:
     return solve(_SWEEPS, (context, window, before), guess, nothing, batch, context.max_sweeps)
 
 
-def _after(at: _Progress, found: FixedPoint, window: Window) -> _Progress:
+def _after(context: _Context, at: _Progress, found: FixedPoint, window: Window) -> _Progress:
     """The simulation up to the end of a window."""
     trains, counters = {}, {}
     for name, now in found.rest.counters.items():
@@ -364,7 +398,13 @@ def _after(at: _Progress, found: FixedPoint, window: Window) -> _Progress:
         failed_at = jnp.where(is_valid, now.failed_at, jnp.minimum(now.failed_at, window.start))
         now = dataclasses.replace(now, settled=found.settled, sweeps=found.sweeps, failed_at=failed_at)
         counters[name] = at.counters[name].and_then(now)
-        trains[name] = _continued(at.before.trains[name], at.count[name], found.rest.trains[name])
+        new = found.rest.trains[name]
+        if name in context.guessed:
+            # As guessed, which differs by rounding: in no other window an arrival may be on the other side of the end.
+            guess, rounding = found.guess[name].times, context.rounding(new.times)
+            is_same = jnp.isfinite(new.times) & (jnp.abs(guess - new.times) <= rounding)
+            new = dataclasses.replace(new, times=jnp.where(is_same, guess, new.times))
+        trains[name] = _continued(at.before.trains[name], at.count[name], new)
     return _Progress(_Before(found.rest.states, trains), add(at.saved, found.rest.saved), counters)
 
 
@@ -410,7 +450,7 @@ def _prepare(arguments: tuple[_Context, Window, _Before]) -> _Prepared:
         for pathway in incoming.pathways:
             source, trains = pathway.source, context.outside | before.trains
             # Without a delay, earlier spikes have arrived.
-            if source in context.outside or pathway.has_delay or pathway.is_loop:
+            if source in context.outside or pathway.has_delay or pathway.is_apart:
                 pathways.append(pathway)
                 lists.append(SpikeList.of(trains[source], incoming.neuron))
             if source in context.under_way and pathway.has_delay:
@@ -429,7 +469,11 @@ def _sweep(prepared: _Prepared, guess: dict[str, Train]) -> tuple[dict[str, Trai
         plans, arrivals, too_many = {}, {}, {}
         for name in part.names:
             plan, start = context.layers[name], prepared.states[name]
-            ts = None if plan.ts is None else jnp.clip(plan.ts, window.start, window.end)
+            ts = (
+                None
+                if plan.ts is None
+                else jnp.where(_inside(plan.ts, window), plan.ts, lax.stop_gradient(window.start))
+            )
             plans[name] = dataclasses.replace(plan, start=start, ts=ts, stop_after=None, windows=context.windows)
             arrivals[name], too_many[name] = _received(prepared, name, emitted)
         group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
@@ -438,8 +482,7 @@ def _sweep(prepared: _Prepared, guess: dict[str, Train]) -> tuple[dict[str, Trai
             out.states[name] = result.end
             out.counters[name] = dataclasses.replace(result.counters, fits=~too_many[name])
             if result.saved is not None:
-                ts = context.layers[name].ts
-                inside = (ts > window.after) & (ts <= window.end)
+                inside = _inside(context.layers[name].ts, window)
                 out.saved[name] = jax.tree.map(lambda leaf, inside=inside: _where_first(inside, leaf), result.saved)
     return {name: emitted[name] for name in guess}, out
 
@@ -452,6 +495,10 @@ def _received(prepared: _Prepared, name: str, emitted: dict[str, Train]) -> tupl
     first = sum(spikes.times.shape[1] for spikes in earlier.lists)
     chosen, too_many = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, prepared.window)
     return incoming.received(chosen, [*earlier.lists, *lists]), too_many | earlier.too_many
+
+
+def _inside(ts: Array, window: Window) -> Bool[Array, " ts"]:
+    return (ts > window.after) & (ts <= window.end)
 
 
 def _where_first(where: Bool[Array, " ts"], leaf: Array) -> Array:
@@ -481,17 +528,15 @@ def _converged(prepared: _Prepared, before: dict[str, Train], after: dict[str, T
     same = [jnp.ones(plan.start.h.shape[0], bool)]
     for incoming in context.incoming.values():
         for pathway in incoming.pathways:
-            if pathway.source not in context.guessed:
+            if not pathway.is_guessed:
                 continue
             old, new = before[pathway.source], after[pathway.source]
             arrived, arrives = (incoming.first_arrival(pathway, train.times) <= end for train in (old, new))
-            pairs = zip(
-                jax.tree.leaves((old.times, old.payload)), jax.tree.leaves((new.times, new.payload)), strict=True
-            )
-            for was, now in pairs:
-                # Less than the time by which arrivals are apart from their spikes.
-                close = jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now)
-                same.append(jnp.all(jnp.where(arrived & arrives, close, arrived == arrives), axis=(1, 2)))
+            pairs = zip(jax.tree.leaves(old.payload), jax.tree.leaves(new.payload), strict=True)
+            close = [jnp.abs(new.times - old.times) <= context.rounding(new.times)]
+            close += [jnp.abs(now - was) <= 8.0 * jnp.finfo(now.dtype).eps * jnp.abs(now) for was, now in pairs]
+            both = jnp.all(jnp.stack(close), axis=0)
+            same.append(jnp.all(jnp.where(arrived & arrives, both, arrived == arrives), axis=(1, 2)))
             if old.generation is not None:
                 same.append(jnp.all((old.generation == new.generation) | ~arrives, axis=(1, 2)))
     return jnp.all(jnp.stack(same), axis=0)

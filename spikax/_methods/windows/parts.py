@@ -1,11 +1,12 @@
 """The parts of a group: layers that a method simulates as a whole within a sweep."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 
 from ..._network import Network
-from .._base import AbstractMethod, Choose
+from .._base import AbstractLayerMethod, AbstractMethod, Choose, Expected
 
 
 class Part(eqx.Module):
@@ -24,6 +25,18 @@ class Part(eqx.Module):
     def alone(self, network: Network) -> Network:
         """The network with only those connections within the part that its method simulates."""
         return _alone(network, self.names, self.is_whole)
+
+    def is_supported(self, network: Network) -> bool:
+        """Whether the method can simulate the part."""
+        return self.method.supports(self.alone(network), self.names)
+
+    def grid(self, network: Network, expected: Expected) -> Any:
+        """The grid of the method. It depends on all arrivals, also those of the layer's own spikes."""
+        method = self.method
+        if isinstance(method, AbstractLayerMethod) and not self.alone(network).is_recurrent(self.names):
+            (name,) = self.names
+            return method.layer_grid(network, name, expected)
+        return method.grid(self.alone(network), self.names, expected)
 
 
 def parts_of(
@@ -89,7 +102,8 @@ def _without_delayed_loops(network: Network, group: tuple[str, ...]) -> Network:
 
 def _has_own_arrivals(network: Network, names: tuple[str, ...]) -> bool:
     """Whether a layer that receives from itself, with a delay, has separate arrivals for each neuron."""
-    return any(c.source in names and c.target in names and c.has_own_arrivals for c in network.connections)
+    loops = [c for c in network.connections if c.source in names and c.target in names]
+    return any(c.delay is not None and c.has_own_arrivals for c in loops)
 
 
 def _with_connections(network: Network, stays: Callable) -> Network:
