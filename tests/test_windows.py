@@ -163,7 +163,9 @@ def test_connections_of_all_kinds_without_delays_reach_one_layer(targets, dtype,
 def test_a_layer_with_own_arrivals_has_no_bins_in_windows(dtype):
     """A bin takes the arrivals of all neurons at once."""
     inner = sx.Dense("a", "a", jnp.ones((3, 3), dtype), jnp.full((3, 3), 2.0, dtype))
-    network = sx.Network({"a": sx.Layer(sx.QIF(), 3)}, [sx.Dense("input", "a", jnp.full((2, 3), 0.1, dtype)), inner], 2, "a")
+    network = sx.Network(
+        {"a": sx.Layer(sx.QIF(), 3)}, [sx.Dense("input", "a", jnp.full((2, 3), 0.1, dtype)), inner], 2, "a"
+    )
     spikes = sx.Spikes(jnp.broadcast_to(jnp.linspace(0.0, 25.0, 400, dtype=dtype), (2, 400)))
     with pytest.raises(ValueError, match="Each neuron has its own arrivals"):
         sx.simulate(network, spikes, T1, method=sx.Windows(10, sx.EventLoop(bin=0.5)))
