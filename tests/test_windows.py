@@ -187,3 +187,35 @@ def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
 
     at, before = gradient(jnp.asarray([10.0, 20.0])), gradient(jnp.asarray([10.0, 20.0]) - 1e-7)
     np.testing.assert_allclose(at, before, rtol=1e-4)
+
+
+def test_guessed_spikes_leave_room_for_many_inputs(dtype, accurate):
+    """The few spikes of a small layer are sorted together with all its inputs."""
+    rng = np.random.default_rng(5)
+    outer, inner = (jnp.asarray(rng.uniform(0.1, 0.4, shape), dtype) for shape in ((20, 2), (2, 2)))
+    connections = [sx.Dense("input", "a", outer), sx.Dense("a", "a", inner, jnp.asarray(1.0, dtype))]
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, connections, 20, "a")
+    spikes = random_inputs(6, (2, 20, 6), 20.0, dtype)
+    # Without a spike that arrives in its own window, there is nothing to sort together.
+    long, short = (sx.simulate(network, spikes, T1, max_spikes=8, method=sx.Windows(count)) for count in (2, 60))
+    assert int(short.stats["a"].sweeps) == 60 < 30 * int(long.stats["a"].sweeps)
+    assert int(short.stats["a"].spikes.min()) > 4
+    np.testing.assert_allclose(long.spikes["a"].times, short.spikes["a"].times, atol=accurate)
+
+
+def test_spikes_that_are_under_way_have_room(dtype):
+    """One of an input that can send one in each simulation."""
+    network = sx.Network(
+        {"a": sx.Layer(sx.LIF(), 1)},
+        [sx.Dense("input", "a", jnp.ones((1, 1), dtype), jnp.full((1, 1), 5.0, dtype))],
+        1,
+        "a",
+    )
+
+    def at(t):
+        return sx.Spikes(jnp.full((1, 1), t, dtype))
+
+    first = sx.simulate(network, at(8.0), 10.0, method=sx.Windows(1))
+    second = sx.simulate(network, at(11.0), 20.0, start=first.end, method=sx.Windows(1))
+    whole = sx.simulate(network, sx.Spikes(jnp.asarray([[8.0, 11.0]], dtype)), 20.0)
+    np.testing.assert_allclose(second.end.states["a"].v, whole.end.states["a"].v, rtol=1e-5)

@@ -164,6 +164,12 @@ def test_gradients_with_the_event_queue():
     assert_exact(network, inputs(jnp.float64), least=50)
 
 
+def drawn(rng, shape, bounds):
+    """Random weights of a shape between bounds, for each port if there are several."""
+    draw = lambda low_high: jnp.asarray(rng.uniform(*low_high, shape))  # noqa: E731
+    return jax.tree.map(draw, bounds, is_leaf=lambda node: isinstance(node, tuple))
+
+
 # Linear neurons of all kinds, each with the low and high weights of its inputs and of its own spikes, of each port.
 QUEUED = {
     "adaptive": (sx.ALIF(bias=0.2), (1.0, 4.0), (-0.5, 1.0)),
@@ -181,17 +187,13 @@ def queued(name):
     neuron, *bounds = QUEUED[name]
     rng = np.random.default_rng(3)
 
-    def drawn(shape, bounds):
-        draw = lambda low_high: jnp.asarray(rng.uniform(*low_high, shape))  # noqa: E731
-        return jax.tree.map(draw, bounds, is_leaf=lambda node: isinstance(node, tuple))
-
     inputs, inner = bounds
     connections = [
-        sx.Dense("input", "a", drawn((3, 4), inputs)),
-        sx.Dense("a", "a", drawn((4, 4), inner)),
-        sx.Dense("a", "b", drawn((4, 3), inner)),
-        sx.Dense("b", "a", drawn((3, 4), inner)),
-        sx.Dense("input", "b", drawn((3, 3), inputs)),
+        sx.Dense("input", "a", drawn(rng, (3, 4), inputs)),
+        sx.Dense("a", "a", drawn(rng, (4, 4), inner)),
+        sx.Dense("a", "b", drawn(rng, (4, 3), inner)),
+        sx.Dense("b", "a", drawn(rng, (3, 4), inner)),
+        sx.Dense("input", "b", drawn(rng, (3, 3), inputs)),
     ]
     layers = {"a": sx.Layer(learning(neuron, 4, jnp.float64), 4), "b": sx.Layer(neuron, 3)}
     return sx.Network(layers, connections, 3, ["a", "b"])
@@ -306,13 +308,9 @@ def test_a_layer_that_shares_a_clock_spikes_as_by_sweeps(name):
     neuron, *bounds = SHARING_A_CLOCK[name]
     rng = np.random.default_rng(3)
 
-    def drawn(shape, bounds):
-        draw = lambda low_high: jnp.asarray(rng.uniform(*low_high, shape))  # noqa: E731
-        return jax.tree.map(draw, bounds, is_leaf=lambda node: isinstance(node, tuple))
-
     connections = [
-        sx.Dense("input", "output", drawn((3, 5), bounds[0])),
-        sx.Dense("output", "output", drawn((5, 5), bounds[1])),
+        sx.Dense("input", "output", drawn(rng, (3, 5), bounds[0])),
+        sx.Dense("output", "output", drawn(rng, (5, 5), bounds[1])),
     ]
     network, spikes = sx.Network({"output": sx.Layer(neuron, 5)}, connections, 3, "output"), inputs(jnp.float64)
     found = run(network, spikes)

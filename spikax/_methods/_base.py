@@ -148,10 +148,9 @@ class Expected(eqx.Module):
     places: dict[str, int]  # the number of arrivals at each neuron of a layer for which there is always room
 
     def in_each(self, parts: int) -> "Expected":
-        """The same for each of `parts` equal parts of the duration."""
+        """The same for each of `parts` equal parts of the duration. All arrivals may come in one of them."""
         duration = None if self.duration is None else self.duration / parts
-        arrivals, places = ({name: n // parts for name, n in each.items()} for each in (self.arrivals, self.places))
-        return Expected(duration, arrivals, places)
+        return Expected(duration, {name: n // parts for name, n in self.arrivals.items()}, self.places)
 
 
 class AbstractMethod(eqx.Module):

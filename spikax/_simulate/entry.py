@@ -59,8 +59,9 @@ def simulate(
     - `method`: how the spikes are found: one method, or a dictionary by layer name. [`spikax.ClosedForm`][] is for
       linear neurons, [`spikax.EventLoop`][] for any neuron, [`spikax.EventQueue`][] for recurrent groups of linear
       neurons without delays, and [`spikax.Windows`][] for all recurrent groups. By default each group of layers takes
-      the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. `Solution.stats` reports the
-      choice.
+      the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. With `until` and without
+      `saveat`, the whole network takes `Windows` if a recurrent group comes before the layer that ends it.
+      `Solution.stats` reports the choice.
     - `throw`: whether to raise an error if the simulation of a sample fails. If False, `Solution.result` reports the
       failure, and the other samples stay valid.
 

@@ -11,6 +11,11 @@ from jaxtyping import Array, PyTree
 from ..._neuron import AbstractNeuron, stops_at_arrivals
 from ..._synapse import AbstractSynapse, drive_of, initial_filters
 from .axes import cast, over_units, with_dtype, with_unit_axes
+from .flow import AbstractFinder, AbstractFlow
+from .matrix_flow import MatrixFlow
+from .root_finding.bounds import Bounds
+from .root_finding.peaks import Peaks
+from .scalar_flow import ScalarFlow
 
 
 def moves_linearly(neuron: AbstractNeuron) -> bool:
@@ -45,6 +50,14 @@ def sizes_of(neuron: AbstractNeuron) -> tuple[int, int]:
     parts = eqx.filter_eval_shape(lambda neuron: at_rest(neuron, jnp.float32)[1:], neuron)
     variables, filters = (sum(math.prod(leaf.shape[3:]) for leaf in jax.tree.leaves(part)) for part in parts)
     return variables, filters
+
+
+def flow_and_finder(start: tuple[PyTree, PyTree]) -> tuple[type[AbstractFlow], type[AbstractFinder]]:
+    """The flow of neurons with such states and filters, and the finder of their spikes.
+
+    The scalar flow if the neuron has one variable and one filter, else the matrix flow.
+    """
+    return (ScalarFlow, Peaks) if all(map(is_one_number, start)) else (MatrixFlow, Bounds)
 
 
 def is_one_number(tree: PyTree[Array | jax.ShapeDtypeStruct]) -> bool:

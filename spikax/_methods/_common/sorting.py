@@ -31,9 +31,10 @@ def _sorted(x: Array) -> tuple[Array, Array]:
     level_bits = min(jnp.iinfo(kind).bits - index_bits - 1, jnp.finfo(x.dtype).nmant)
     finite = x < jnp.inf
     low = jnp.min(x, axis=1, keepdims=True)
-    high = jnp.max(jnp.where(finite, x, low), axis=1, keepdims=True)
-    extent = high - low
-    share = (x - low) / jnp.where(extent > 0, extent, 1.0)
+    low = jnp.where(low < jnp.inf, low, 0.0)
+    above = jnp.where(finite, x, low) - low
+    extent = jnp.max(above, axis=1, keepdims=True)
+    share = above / jnp.where(extent > 0, extent, 1.0)
     level = jnp.where(finite, share * (2**level_bits - 1), 2**level_bits).astype(kind)
     key = lax.sort((level << index_bits) | indices(n)[None].astype(kind), dimension=1, is_stable=False)
     order = (key & jnp.asarray(2**index_bits - 1, kind)).astype(jnp.int32)
@@ -70,7 +71,7 @@ def _in_order(x: Array, order: Array) -> tuple[Array, Array]:
     return lax.cond(is_wrong(x), sorted_as_floats, lambda *part: part, x, order)
 
 
-# A pass takes about as long as a sixtieth of a sort of floats.
+# As many as a few entries with the same place need, and not many more.
 _PASSES = 64
 
 

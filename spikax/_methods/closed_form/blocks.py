@@ -27,12 +27,8 @@ from .._common.arrivals import Arrivals, in_order
 from .._common.axes import indices
 from .._common.compaction import All
 from .._common.flow import AbstractFinder, AbstractFlow
-from .._common.linear_neurons import is_one_number
-from .._common.matrix_flow import MatrixFlow
+from .._common.linear_neurons import flow_and_finder
 from .._common.reverse_rule import with_reverse_rule
-from .._common.root_finding.bounds import Bounds
-from .._common.root_finding.peaks import Peaks
-from .._common.scalar_flow import ScalarFlow
 from .._common.trees import add, zeros_like
 from .free_response import Block, Boundary, free_motion, Knots
 from .spike_search import is_wanted, Record, search, Searcher
@@ -53,10 +49,9 @@ class LayerGiven(eqx.Module):
 
     @classmethod
     def of(cls, plan: LayerPlan, received: SynapticInput, t0: Array, t1: Array) -> "LayerGiven":
-        """The inputs, with the scalar flow if the neuron has one, else with the matrix flow."""
+        """The inputs of a layer."""
         start = plan.start.state, plan.start.filters
-        ways = (ScalarFlow, Peaks) if all(map(is_one_number, start)) else (MatrixFlow, Bounds)
-        return cls(plan.neuron, *ways, received, *start, t0, lax.stop_gradient(t1))
+        return cls(plan.neuron, *flow_and_finder(start), received, *start, t0, lax.stop_gradient(t1))
 
     def begin(self) -> tuple[AbstractFlow, Boundary]:
         """The flow of the neurons, and their state at `t0`."""

@@ -13,12 +13,7 @@ from ..._neuron import AbstractNeuron
 from ..._routing import SynapticInput, Train
 from ..._synapse import port_structure
 from .._base import AbstractMethod, Counters, drives_of, Group, LayerResult
-from .._common.flow import AbstractFinder, AbstractFlow
-from .._common.linear_neurons import has_scalar_flow, moves_linearly, sizes_of
-from .._common.matrix_flow import MatrixFlow
-from .._common.root_finding.bounds import Bounds
-from .._common.root_finding.peaks import Peaks
-from .._common.scalar_flow import ScalarFlow
+from .._common.linear_neurons import flow_and_finder, has_scalar_flow, moves_linearly, sizes_of
 from .._common.weight_matrix import weight_matrix
 from .queue import Found, GroupGiven, Limits, Pool
 from .replay import find_spikes
@@ -88,11 +83,6 @@ def _form(neuron: AbstractNeuron) -> tuple[int, ...]:
     return has_scalar_flow(neuron), *sizes_of(neuron), port_structure(neuron.synapse).num_leaves
 
 
-def _kind(neuron: AbstractNeuron) -> tuple[type[AbstractFlow], type[AbstractFinder]]:
-    """The flow of a neuron, and the finder for it."""
-    return (ScalarFlow, Peaks) if has_scalar_flow(neuron) else (MatrixFlow, Bounds)
-
-
 def _given(group: Group) -> GroupGiven:
     """The concatenated neurons of all layers, and the weights between them."""
     names, network = list(group.layers), group.network
@@ -102,8 +92,8 @@ def _given(group: Group) -> GroupGiven:
         hint = f"Spikes reach `{name}` with payloads, which its `gain` turns into factors of the weights."
         require(part.gains is None, "method", "`sx.Windows()`", "`sx.EventQueue()`", hint)
     times, source = _listed(received)
-    flow, finder = _kind(network.layers[names[0]].neuron)
     starts = [plan.start for plan in group.layers.values()]
+    flow, finder = flow_and_finder((starts[0].state, starts[0].filters))
     v, x = (
         jnp.concatenate(parts, axis=-1)
         for parts in zip(*(flow.pack(start.state, start.filters) for start in starts), strict=True)
@@ -133,7 +123,7 @@ def _result(group: Group, name: str, found: Found, own: slice, here: slice) -> L
     start, times = plan.start, found.times[:, own, : plan.max_spikes]
     # With a synaptic filter the membrane is continuous at arrivals, so no spike causes another at the same time.
     generation = jnp.zeros(times.shape, jnp.int32) if group.is_ordered else None
-    flow, _ = _kind(group.network.layers[name].neuron)
+    flow, _ = flow_and_finder((start.state, start.filters))
     state, filters = flow.unpack(found.v[..., own], found.x[..., own], start.state, start.filters)
     saved = None
     if plan.ts is not None and found.saved is not None:

@@ -157,11 +157,12 @@ class Incoming(eqx.Module):
             delay = delay if outgoing is None else jnp.broadcast_to(delay, (rows, targets))
             ends = lax.stop_gradient((jnp.min(delay), jnp.max(delay)))
             is_guessed = number in loops
-            kind = is_guessed, is_guessed and not group.is_ordered
-            pathways.append(Pathway(connection.source, row, outgoing, synapses.delay is not None, *kind, *ends))
+            keeps_apart = is_guessed and not group.is_ordered
+            how = synapses.delay is not None, is_guessed, keeps_apart
+            pathways.append(Pathway(connection.source, row, outgoing, *how, *ends))
             weights.append(jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight))
             delays.append(delay)
-            is_apart.append(jnp.full(rows, kind[1]))
+            is_apart.append(jnp.full(rows, keeps_apart))
             row += rows
         if not pathways:
             silent = silence(network.layers[name], plan.start.h, group.is_ordered)
@@ -243,7 +244,7 @@ class Incoming(eqx.Module):
         return self._arrival_after(t, delay, self.is_apart[row])
 
     def rounding(self, t: Array) -> Array:
-        """More than the rounding error of a spike time."""
+        """By how much two searches may differ that find the same spike: each has a tolerance of 4 eps."""
         return 8.0 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(self.t0))
 
     def _arrival_after(self, t: Array, delay: Array | float, is_apart: Array | bool) -> Array:
@@ -289,7 +290,7 @@ class Incoming(eqx.Module):
             first = jax.vmap(lambda row: jnp.searchsorted(row, row, side="left"))(target).astype(jnp.int32)
             place = indices(target.shape[1]) - first
             at = indices(len(t))[:, None], target, place
-            shape = len(t), self.lanes, min(self.places, known.t.shape[2] + t.shape[1])
+            shape = len(t), self.lanes, min(self.places, t.shape[1])
             chosen = [jnp.full(shape, jnp.inf, t.dtype), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)]
             chosen = [old.at[at].set(new, mode="drop") for old, new in zip(chosen, (t, spike, row), strict=True)]
             too_many = jnp.any((target < self.lanes) & (place >= self.places), axis=1)
@@ -324,10 +325,7 @@ class _Candidates(eqx.Module):
 def _by_number(
     listed: _Listed, known: Chosen, each: Int[Array, "batch spikes"], places: int, most: int, choose: Callable
 ) -> tuple[Chosen, Bool[Array, " batch"]]:
-    """`choose(candidates, known)`, compiled for a few numbers of candidates and known arrivals, up to `most`.
-
-    A spike has `each` candidates.
-    """
+    """`choose(candidates, known)`, compiled for a few numbers of both, up to `most` candidates; a spike has `each`."""
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
     # In floats, since integers may overflow.
     is_over = jnp.sum(each.astype(jnp.float32), axis=1) > most
@@ -348,7 +346,9 @@ def _by_number(
             few = jax.tree.map(picked, listed)
             few = dataclasses.replace(few, times=jnp.where(exists, few.times, jnp.inf))
             candidates = _Candidates(few, jnp.where(exists, number - picked(so_far - each), 0))
-            return choose(candidates, known.padded(min(size, known.t.shape[2])))
+            # The last size is that of the candidates alone: there may be more known arrivals.
+            room = known.t.shape[2]
+            return choose(candidates, known.padded(room if size == most else min(size, room)))
 
         return branch
 

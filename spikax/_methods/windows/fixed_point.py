@@ -37,8 +37,7 @@ class Sweeps(eqx.Module):
 class FixedPoint(eqx.Module):
     """The result of the last sweep."""
 
-    guess: PyTree[Array]
-    value: PyTree[Array]
+    guess: PyTree[Array]  # from which it started; the value is the same up to rounding
     rest: PyTree[Array]
     settled: Bool[Array, " batch"]
     sweeps: Int[Array, ""]
@@ -51,7 +50,7 @@ def solve(
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-    start = FixedPoint(guess, guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
+    start = FixedPoint(guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
     return _repeat(functions, functions.prepare(arguments), start, limit)
 
 
@@ -83,9 +82,9 @@ def _repeat(functions: Sweeps, prepared: Any, start: FixedPoint, limit: int) -> 
         guess, last = carry
         value, rest = functions.sweep(prepared, guess)
         settled = functions.converged(prepared, guess, value)
-        return functions.over_relax(guess, value), FixedPoint(guess, value, rest, settled, last.sweeps + 1)
+        return functions.over_relax(guess, value), FixedPoint(guess, rest, settled, last.sweeps + 1)
 
-    return lax.while_loop(goes_on, once, (start.value, start))[1]
+    return lax.while_loop(goes_on, once, (start.guess, start))[1]
 
 
 def _solve(

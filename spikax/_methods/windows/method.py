@@ -53,15 +53,15 @@ class Windows(AbstractMethod):
     **Arguments:**
 
     - `count`: the number of windows. By default a window is about as long as the shortest delay of the group or the
-      fastest time constant, whichever is longer.
+      fastest time constant, whichever is longer. Without delays within recurrent groups there are 32.
     - `method`: the method that simulates each layer within a sweep: one method, or a dictionary by layer name. By
       default each part of the group, whose layers receive from each other without delay, is simulated as a whole by
       the first of [`spikax.ClosedForm`][], [`spikax.EventQueue`][] and [`spikax.EventLoop`][] that supports it; if
       none does, each of its layers by itself.
     - `max_sweeps`: the maximal number of sweeps over a window.
-    - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room.
-      By default there is room for all that can come, if all neurons receive the same arrivals; otherwise for 256, and
-      for the mean if inputs are full, and neurons emit twice `max_spikes`.
+    - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room. More are an error. By
+      default there is room for 2048 if all neurons of the layer receive the same arrivals, otherwise for 256; and for
+      the mean, if inputs are full and neurons emit twice `max_spikes`; but for no more than can come.
     """
 
     simulates_single_layers: ClassVar[bool] = False
@@ -88,7 +88,10 @@ class Windows(AbstractMethod):
 
     def limits(self, name):
         (part,) = (part for part in self._parts if name in part.names)
-        return part.method.limits(name) | {"max_sweeps": self.max_sweeps}
+        own = {"max_sweeps": self.max_sweeps}
+        return (
+            part.method.limits(name) | own | ({} if self.max_arrivals is None else {"max_arrivals": self.max_arrivals})
+        )
 
     def completed(self, network, group, choose):
         if isinstance(self.method, Mapping):
@@ -130,14 +133,12 @@ class Windows(AbstractMethod):
 def _places(network: Network, name: str, expected: Expected, count: int) -> int:
     """The default number of places for the arrivals at a neuron in a window."""
     total = max(expected.places[name], 1)
-    if not any(c.has_own_arrivals for c in network.incoming(name)):
-        # A single list for all neurons may be long.
-        return total
-    return min(total, _SOME_ARRIVALS + math.ceil(total / count))
+    is_shared = not any(c.has_own_arrivals for c in network.incoming(name))
+    return min(total, (_SHARED_VOLLEY if is_shared else _OWN_VOLLEY) + math.ceil(total / count))
 
 
-# A synchronous volley of a usual network.
-_SOME_ARRIVALS = 256
+# The arrivals of a volley of synchronous spikes. Where each neuron has a list of its own, all of these have the length.
+_SHARED_VOLLEY, _OWN_VOLLEY = 2048, 256
 
 
 def _own_count(network: Network, group: tuple[str, ...], loops: tuple[int, ...], duration: float | None) -> int:
@@ -208,7 +209,7 @@ class _Context(eqx.Module):
         return cls(group.layers, planned, incoming, guessed, *trains, count, max_sweeps, group.is_ordered)
 
     def rounding(self, t: Array) -> Array:
-        """More than the rounding error of a spike time."""
+        """By how much two searches may differ that find the same spike."""
         return next(iter(self.incoming.values())).rounding(t)
 
     def silent(self, name: str) -> Train:
@@ -469,11 +470,7 @@ def _sweep(prepared: _Prepared, guess: dict[str, Train]) -> tuple[dict[str, Trai
         plans, arrivals, too_many = {}, {}, {}
         for name in part.names:
             plan, start = context.layers[name], prepared.states[name]
-            ts = (
-                None
-                if plan.ts is None
-                else jnp.where(_inside(plan.ts, window), plan.ts, lax.stop_gradient(window.start))
-            )
+            ts = None if plan.ts is None else _times_inside(plan.ts, window)
             plans[name] = dataclasses.replace(plan, start=start, ts=ts, stop_after=None, windows=context.windows)
             arrivals[name], too_many[name] = _received(prepared, name, emitted)
         group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
@@ -499,6 +496,11 @@ def _received(prepared: _Prepared, name: str, emitted: dict[str, Train]) -> tupl
 
 def _inside(ts: Array, window: Window) -> Bool[Array, " ts"]:
     return (ts > window.after) & (ts <= window.end)
+
+
+def _times_inside(ts: Array, window: Window) -> Array:
+    """The times inside of a window. The others, whose states are not used, are at its start."""
+    return jnp.where(_inside(ts, window), ts, lax.stop_gradient(window.start))
 
 
 def _where_first(where: Bool[Array, " ts"], leaf: Array) -> Array:
