@@ -83,10 +83,9 @@ def test_windows_select_what_arrives(dtype, accurate):
     network, spikes = every_delay(dtype), random_inputs(0, (2, 6, 5), 20.0, dtype)
     expected = graded(network, spikes)
     assert int(expected[0].stats["b"].spikes.min()) > 10
-    for method in (sx.Windows(4), sx.Windows(9, max_arrivals=24)):
-        found = graded(network, spikes, method=method)
-        assert int(found[0].stats["b"].sweeps) == found[0].stats["b"].windows
-        assert_same(found, expected, accurate)
+    found = graded(network, spikes, method=sx.Windows(9, max_arrivals=24))
+    assert int(found[0].stats["b"].sweeps) == found[0].stats["b"].windows
+    assert_same(found, expected, accurate)
 
 
 def test_a_window_with_too_many_arrivals_is_reported(dtype):
@@ -177,7 +176,9 @@ def test_a_layer_with_own_arrivals_has_no_bins_in_windows(dtype):
 
 @exact
 def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
-    network, spikes = every_delay(dtype), random_inputs(0, (1, 6, 3), 20.0, dtype)
+    connection = sx.Dense("input", "a", jnp.ones((6, 2), dtype), 1.0)
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [connection], 6, "a")
+    spikes = random_inputs(0, (1, 6, 3), 20.0, dtype)
 
     @jax.jit
     @jax.grad

@@ -40,7 +40,8 @@ def run(network, spikes, **options):
 
 
 def assert_same(found, expected, atol, name="output"):
-    assert bool(jnp.all(found.result == sx.RESULTS.successful))
+    for solution in (found, expected):
+        assert bool(jnp.all(solution.result == sx.RESULTS.successful)), solution
     times, reference = (np.asarray(s.spikes[name].times) for s in (found, expected))
     np.testing.assert_array_equal(np.isfinite(times), np.isfinite(reference))
     np.testing.assert_allclose(times, reference, atol=atol, rtol=0)
@@ -99,7 +100,7 @@ def mixed(dtype, share=1.0):
     return sx.Network(layers, connections, 3, ["a", "c"])
 
 
-@pytest.mark.modes("float64", "mixed")
+@pytest.mark.modes("mixed")
 def test_a_network_of_all_connections(dtype, accurate):
     """Outputs by name; the methods and windows that were chosen; and no dependence on the windows."""
     network = mixed(dtype)
@@ -207,6 +208,8 @@ def test_the_event_queue_finds_the_spikes_of_all_linear_neurons(name):
     assert {stats.method for stats in found.stats.values()} == {"EventQueue"}
     assert min(int(stats.spikes.min()) for stats in found.stats.values()) >= 4
     other = run(network, spikes, method=sx.Windows(8, sx.ClosedForm()))
+    # Also where the search for a spike has larger rounding errors than its time.
+    assert int(other.stats["a"].sweeps) < 100
     for layer in network.layers:
         assert_same(found, other, 1e-9, layer)
 
@@ -333,7 +336,7 @@ def test_windows_and_methods_agree(delay, dtype, accurate):
     expected = run(network, spikes)
     assert expected.stats["output"].method == ("EventQueue" if delay is None else "Windows(ClosedForm)")
     assert int(expected.stats["output"].max_spike_count.min()) >= 5
-    for windows in (1, 7, 40):
+    for windows in (7,) if delay is None else (1, 40):
         found = run(network, spikes, method=sx.Windows(windows, sx.ClosedForm()))
         assert_same(found, expected, accurate)
         if delay == 2.0 and windows == 40:

@@ -298,7 +298,9 @@ class Incoming(eqx.Module):
             return chosen, too_many | more
 
         each = jnp.where(listed.may_arrive, outgoing.degree[listed.neuron], 0)
-        return _by_number(listed, known, each, self.places, self.places * _PER_PLACE * self.lanes, choose)
+        sources, spikes = len(outgoing.degree), listed.times.shape[1]
+        most = min(self.places * _PER_PLACE * self.lanes, len(outgoing.synapse) * (spikes // sources))
+        return _by_number(listed, known, each, self.places, most, choose)
 
 
 # The number of candidates for each place: spikes between the shortest and the longest delay before the window.
@@ -329,7 +331,7 @@ def _by_number(
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
     # In floats, since integers may overflow.
     is_over = jnp.sum(each.astype(jnp.float32), axis=1) > most
-    sizes = [64 * 4**i for i in range(16) if 64 * 4**i < most] + [most]
+    sizes = [64 * 4**i for i in range(16) if 2 * 64 * 4**i < most] + [most]
 
     def unchanged(listed, known, each, so_far):
         return known.padded(places), jnp.zeros(len(so_far), bool)

@@ -2,7 +2,8 @@
 
 A sweep simulates all layers of a group with a guess of the spikes of the group, and returns the spikes that the layers
 emit. Each of these depends only on earlier spikes. So repeated sweeps converge to the exact spikes, in order of time,
-and many at once if they do not depend on each other.
+and many at once if they do not depend on each other. The spikes before the first one that was guessed wrong are final:
+later sweeps would find them again, up to rounding, and do not change the guess of them.
 
 At the fixed point x = S(a, x) the derivative is dx = (1 - S_x)⁻¹ S_a da. The map is causal, so S_x is nilpotent, and
 the iteration of the transposed equation, bar = bar_x + S_xᵀ bar, also converges to the exact solution. If a single
@@ -16,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._common.trees import zeros_like
 
@@ -28,29 +29,46 @@ class Sweeps(eqx.Module):
     prepare: Callable[[Any], PyTree[Array]] = eqx.field(static=True)
     # From this and a guess to the value, and other results.
     sweep: Callable[[Any, PyTree[Array]], tuple[PyTree[Array], PyTree[Array]]] = eqx.field(static=True)
-    # From this, the guess and the value to the samples that have converged.
-    converged: Callable[[Any, PyTree[Array], PyTree[Array]], Bool[Array, " batch"]] = eqx.field(static=True)
-    # From the guess and the value to the next guess.
-    over_relax: Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]] = eqx.field(static=True)
+    # From this, the guess, up to when it is final, and the value, to the first arrival that was guessed wrong.
+    first_difference: Callable[[Any, PyTree[Array], "Instant", PyTree[Array]], "Instant"] = eqx.field(static=True)
+    # From the guess, the value, and up to when each guess is final, to the next guess.
+    next_guess: Callable[[PyTree[Array], "Instant", PyTree[Array], "Instant"], PyTree[Array]] = eqx.field(static=True)
+
+
+class Instant(eqx.Module):
+    """A time in each sample, and the generation of a spike at this time if their order matters."""
+
+    t: Float[Array, " batch"]
+    generation: Int[Array, " batch"] | None
+
+    def is_after(
+        self, t: Float[Array, "batch neurons spikes"], generation: Array | None
+    ) -> Bool[Array, "batch neurons spikes"]:
+        """Which spikes are before this instant."""
+        own = self.t[:, None, None]
+        if self.generation is None or generation is None:
+            return t < own
+        return (t < own) | ((t == own) & (generation < self.generation[:, None, None]))
 
 
 class FixedPoint(eqx.Module):
     """The result of the last sweep."""
 
     guess: PyTree[Array]  # from which it started; the value is the same up to rounding
+    final: Instant  # up to this, the guess was final before the sweep
     rest: PyTree[Array]
     settled: Bool[Array, " batch"]
     sweeps: Int[Array, ""]
 
 
 def solve(
-    functions: Sweeps, arguments: Any, guess: PyTree[Array], nothing: PyTree[Array], batch: int, limit: int
+    functions: Sweeps, arguments: Any, guess: PyTree[Array], final: Instant, nothing: PyTree[Array], limit: int
 ) -> FixedPoint:
     """Repeats sweeps until they converge, up to `limit` times.
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-    start = FixedPoint(guess, nothing, jnp.zeros(batch, bool), jnp.int32(0))
+    start = FixedPoint(guess, final, nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
     return _repeat(functions, functions.prepare(arguments), start, limit)
 
 
@@ -75,16 +93,18 @@ def pull_back(
 
 def _repeat(functions: Sweeps, prepared: Any, start: FixedPoint, limit: int) -> FixedPoint:
     def goes_on(carry) -> Array:
-        _, last = carry
+        *_, last = carry
         return (last.sweeps < limit) & ~jnp.all(last.settled)
 
     def once(carry):
-        guess, last = carry
+        guess, final, last = carry
         value, rest = functions.sweep(prepared, guess)
-        settled = functions.converged(prepared, guess, value)
-        return functions.over_relax(guess, value), FixedPoint(guess, rest, settled, last.sweeps + 1)
+        difference = functions.first_difference(prepared, guess, final, value)
+        found = FixedPoint(guess, final, rest, difference.t == jnp.inf, last.sweeps + 1)
+        return functions.next_guess(guess, final, value, difference), difference, found
 
-    return lax.while_loop(goes_on, once, (start.guess, start))[1]
+    *_, last = lax.while_loop(goes_on, once, (start.guess, start.final, start))
+    return last
 
 
 def _solve(

@@ -1,0 +1,191 @@
+"""The rule of differentiation over the windows.
+
+The forward pass stores the states at the start of each window, and the number of spikes before it. The backward pass
+takes the spikes before a window from all spikes at the end, and solves the transposed fixed-point problem.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int
+
+from ..._routing import Train
+from .._base import SimulationState
+from .._common.axes import indices
+from .._common.reverse_rule import with_reverse_rule
+from .._common.trees import add, zeros_like
+from .arrivals import Window
+from .context import Before, Context, Progress
+from .fixed_point import FixedPoint, Instant, pull_back, solve, Sweeps
+from .guess import first_difference, next_guess
+from .sweep import prepare, Sweep, sweep
+
+
+def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
+    """Simulates all windows, up to the one after which no sample needs more spikes."""
+    count, fixed = context.windows, lax.stop_gradient
+    # The boundaries between windows are not part of the model, so they are constants for the derivative.
+    inner = fixed(t0 + (t1 - t0) * jnp.arange(1, count, dtype=t0.dtype) / count)
+    boundaries = jnp.concatenate([t0[None], inner, t1[None]])
+    after = fixed(boundaries[:-1].at[0].set(-jnp.inf))
+    windows = Window(boundaries[:-1], boundaries[1:], after)
+
+    def run(arguments, _):
+        return _forward(*arguments)[1]
+
+    def forward(arguments, _):
+        number, end, record = _forward(*arguments)
+        return end, (number, record, end.before.trains)
+
+    def backward(arguments, _, residual, bar):
+        return _backward(*arguments, *residual, eqx.filter(bar, eqx.is_inexact_array))
+
+    return with_reverse_rule(run, forward, backward)((context, windows))
+
+
+class Record(eqx.Module):
+    """What the backward pass needs of each window, besides the spikes."""
+
+    states: dict[str, SimulationState]  # at its start
+    sweeps: Int[Array, " windows"]
+    count: dict[str, Int[Array, "windows_and_one batch neurons"]]  # of the spikes before it, and at the end
+
+    @classmethod
+    def of(cls, start: Progress, windows: int) -> "Record":
+        """The record of no window."""
+        states = jax.tree.map(lambda leaf: jnp.zeros((windows, *leaf.shape), leaf.dtype), start.before.states)
+        count = jax.tree.map(lambda leaf: jnp.zeros((windows + 1, *leaf.shape), leaf.dtype), start.count)
+        return cls(states, jnp.zeros(windows, jnp.int32), count)
+
+    def with_window(self, i: Array, before: Progress, sweeps: Array, after: Progress) -> "Record":
+        """With one more window."""
+        states = jax.tree.map(lambda rows, row: rows.at[i].set(row), self.states, before.before.states)
+        count = jax.tree.map(lambda rows, row: rows.at[i + 1].set(row), self.count, after.count)
+        return Record(states, self.sweeps.at[i].set(sweeps), count)
+
+
+def _forward(context: Context, windows: Window) -> tuple[Int[Array, ""], Progress, Record]:
+    """Simulates windows. Returns their number, the end, and the record."""
+    wanted = {name: plan.stop_after for name, plan in context.layers.items() if plan.stop_after is not None}
+    start = Progress.of(context)
+
+    def goes_on(carry) -> Array:
+        i, at, _ = carry
+        if not wanted:
+            return i < context.windows
+        suffices = jnp.stack([jnp.all(at.counters[name].count >= n) for name, n in wanted.items()])
+        return (i < context.windows) & ~jnp.all(suffices)
+
+    def one_window(carry):
+        i, at, record = carry
+        window = jax.tree.map(lambda rows: rows[i], windows)
+        found = _solved(context, window, at.before)
+        after = _after(context, at, found, window)
+        return i + 1, after, record.with_window(i, at, found.sweeps, after)
+
+    return lax.while_loop(goes_on, one_window, (jnp.int32(0), start, Record.of(start, context.windows)))
+
+
+def _backward(
+    context: Context,
+    windows: Window,
+    number: Int[Array, ""],
+    record: Record,
+    trains: dict[str, Train],
+    bar: Progress,
+) -> tuple[Context, Window]:
+    """The cotangents of the context and of the boundaries, from that of the end."""
+    silent = {name: context.silent(name) for name in trains}
+    no_counters = zeros_like(eqx.filter(Progress.of(context).counters, eqx.is_inexact_array))
+
+    def one_window(carry):
+        i, before_bar, context_bar, windows_bar = carry
+        i -= 1
+        window, states, sweeps = jax.tree.map(lambda rows: rows[i], (windows, record.states, record.sweeps))
+        count, after = ({name: rows[j] for name, rows in record.count.items()} for j in (i, i + 1))
+        earlier = {name: _spikes_between(train, silent[name], 0, count[name]) for name, train in trains.items()}
+        guess = {n: _spikes_between(trains[n], silent[n], count[n], after[n]) for n in context.guessed}
+
+        def continued(earlier, new):
+            return {name: _continued(earlier[name], count[name], new[name]) for name in earlier}
+
+        # Linear in the spikes, so any do.
+        like = eqx.filter(silent, eqx.is_inexact_array)
+        _, pull = jax.vjp(continued, like, like)
+        earlier_bar, trains_bar = pull(before_bar.trains)
+        rest_bar = Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
+        arguments = context, window, Before(states, earlier)
+        pulled = pull_back(_SWEEPS, arguments, guess, sweeps, rest_bar, context.max_sweeps)
+        more, window_bar, before = eqx.filter(pulled, eqx.is_inexact_array)
+        before_bar = Before(before.states, add(before.trains, earlier_bar))
+        windows_bar = jax.tree.map(lambda rows, row: rows.at[i].set(row), windows_bar, window_bar)
+        return i, before_bar, add(context_bar, more), windows_bar
+
+    zeros = zeros_like(eqx.filter((context, windows), eqx.is_inexact_array))
+    carry = (number, bar.before, *zeros)
+    _, before_bar, context_bar, windows_bar = lax.while_loop(lambda carry: carry[0] > 0, one_window, carry)
+    # The simulation starts from the states of the plans.
+    for name, plan_bar in context_bar.layers.items():
+        start_bar = add(plan_bar.start, before_bar.states[name])
+        context_bar = eqx.tree_at(lambda bar, name=name: bar.layers[name].start, context_bar, start_bar)
+    return context_bar, windows_bar
+
+
+def _spikes_between(train: Train, silent: Train, first: Array | int, after: Array) -> Train:
+    """The spikes of each neuron with the numbers from `first` up to `after`, excluded."""
+    number = indices(train.places) + jnp.broadcast_to(first, after.shape)[..., None]
+
+    def leaf(whole, empty):
+        shifted = jnp.take_along_axis(whole, jnp.minimum(number, train.places - 1), axis=-1)
+        return jnp.where(number < jnp.minimum(after, train.places)[..., None], shifted, empty)
+
+    return jax.tree.map(leaf, train, silent)
+
+
+def _solved(context: Context, window: Window, before: Before) -> FixedPoint:
+    """The spikes of the group in a window."""
+    start = Progress.of(context)
+    nothing = Sweep(start.before.trains, before.states, start.saved, start.counters)
+    guess = {name: nothing.trains[name] for name in context.guessed}
+    batch = next(iter(context.layers.values())).start.h.shape[0]
+    generation = jnp.zeros(batch, jnp.int32) if context.is_ordered else None
+    nothing_final = Instant(jnp.full(batch, -jnp.inf, window.start.dtype), generation)
+    return solve(_SWEEPS, (context, window, before), guess, nothing_final, nothing, context.max_sweeps)
+
+
+def _after(context: Context, at: Progress, found: FixedPoint, window: Window) -> Progress:
+    """The simulation up to the end of a window."""
+    trains, counters = {}, {}
+    for name, now in found.rest.counters.items():
+        is_valid = found.settled & now.fits
+        failed_at = jnp.where(is_valid, now.failed_at, jnp.minimum(now.failed_at, window.start))
+        now = dataclasses.replace(now, settled=found.settled, sweeps=found.sweeps, failed_at=failed_at)
+        counters[name] = at.counters[name].and_then(now)
+        new = found.rest.trains[name]
+        if name in context.guessed:
+            # As guessed, which differs by rounding: in no other window an arrival may be on the other side of the end.
+            guess, rounding = found.guess[name], context.rounding(new.times)
+            is_same = found.final.is_after(guess.times, guess.generation) | (
+                jnp.abs(guess.times - new.times) <= rounding
+            )
+            times = jnp.where(is_same & jnp.isfinite(new.times), guess.times, new.times)
+            new = dataclasses.replace(new, times=times)
+        trains[name] = _continued(at.before.trains[name], at.count[name], new)
+    return Progress(Before(found.rest.states, trains), add(at.saved, found.rest.saved), counters)
+
+
+def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> Train:
+    """A train, continued with the spikes of the window."""
+    number = indices(train.places) - count[..., None]
+
+    def leaf(before, new):
+        return jnp.where(number < 0, before, jnp.take_along_axis(new, jnp.maximum(number, 0), axis=-1))
+
+    return jax.tree.map(leaf, train, new)
+
+
+# The fixed-point problem of a window.
+_SWEEPS = Sweeps(prepare, sweep, first_difference, next_guess)
