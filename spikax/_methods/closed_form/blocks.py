@@ -182,9 +182,14 @@ def _with_pieces(given: LayerGiven, pieces: int) -> SynapticInput:
 
 
 def _block_length(given: LayerGiven, arrivals: int, width: int) -> int:
-    """The number of arrivals per block: few enough for its arrays to stay in the cache."""
+    """The number of arrivals per block: few enough for its arrays to stay in the cache.
+
+    Each spike costs a pass through its block, and each saved time a look at every block. So blocks of neurons that
+    spike are short.
+    """
     numbers = given.received.times.shape[0] * jax.tree.leaves(given.received.weight)[0].shape[1] * width
-    return min(arrivals, max(8, min(64, 2**19 // numbers)))
+    longest = 64 if given.neuron.can_spike else 1024
+    return min(arrivals, max(8, min(longest, 2**19 // numbers)))
 
 
 class _Arriving(eqx.Module):

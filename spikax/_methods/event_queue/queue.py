@@ -12,6 +12,8 @@ sample.
 The log stores the order of events, which the derivative replays, see `replay`.
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._common.axes import indices
 from .._common.flow import AbstractFinder, AbstractFlow, Interval
-from .._common.root_finding.hermite import Hermite
 from .._common.sorting import sorted_rows
 
 
@@ -152,6 +153,19 @@ class Log(eqx.Module):
     at_once: Bool[Array, "events batch"]  # the neuron was above its threshold at the start of the interval
 
 
+class Boundary(eqx.Module):
+    """The state of each sample between two events."""
+
+    t: Float[Array, "*segments batch 1"]
+    v: Array  # the last axes are `(batch, neurons)`
+    x: Array
+
+
+def segment_length(log: Log) -> int:
+    """The number of events in a segment, which the derivative replays as a whole: about as many as segments."""
+    return max(8, math.isqrt(log.t.shape[0]))
+
+
 class _QueueState(eqx.Module):
     """The state of each sample, and what is known of its next event."""
 
@@ -170,6 +184,7 @@ class _QueueState(eqx.Module):
     log: Log
     times: Float[Array, "batch neurons places"]
     saved: tuple[Array, Array] | None
+    boundaries: Boundary | None  # at the start, and after each segment of the log, or the last event so far in it
     iterations: Int[Array, ""]
 
     def found(self) -> Found:
@@ -217,8 +232,8 @@ class _Stops(eqx.Module):
         return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
 
 
-def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
-    """Finds all events, in order."""
+def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries: bool) -> _QueueState:
+    """Finds all events, in order; with the boundaries, if the events will be replayed."""
     batch, neurons = given.v.shape[-2:]
     stops = _Stops.of(given, ts)
     total = given.times.shape[1] + (0 if ts is None else len(ts))
@@ -235,6 +250,13 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
         jnp.zeros((events, batch), bool),
     )
     t0 = jnp.full((batch, 1), given.t0)
+    boundaries = None
+    if keeps_boundaries:
+        total_segments = -(-events // segment_length(log))
+        first = Boundary(t0, given.v, given.x)
+        boundaries = jax.tree.map(
+            lambda leaf: jnp.zeros((total_segments + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), first
+        )
     start = _QueueState(
         t=t0,
         v=given.v,
@@ -251,6 +273,7 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits) -> _QueueState:
         log=log,
         times=jnp.full((batch, neurons, limits.places), jnp.inf, given.v.dtype),
         saved=None if ts is None else tuple(jnp.zeros((len(ts), *z.shape), z.dtype) for z in (given.v, given.x)),
+        boundaries=boundaries,
         iterations=jnp.int32(0),
     )
 
@@ -269,20 +292,18 @@ def _interval(flow: AbstractFlow, state: _QueueState, limit: Array) -> tuple[Int
     return Interval(state.t, state.v, state.x, limit, v_end), x_end
 
 
-def _seems_to_cross(flow: AbstractFlow, interval: Interval, x_end: Array) -> Array:
-    """A rough estimate of when each neuron crosses, to choose which neuron to check first."""
-    h = interval.end - interval.start
-    ends = (interval.v, interval.x), (interval.v_end, x_end)
-    (g0, d0), (g1, d1) = ((flow.condition(v), flow.steepness(flow.speed(v, x))) for v, x in ends)
-    return jnp.where(g0 > 0, 0.0, Hermite(h, g0, d0, g1, d1).root())
+def _seems_to_cross(flow: AbstractFlow, interval: Interval) -> Array:
+    """A rough estimate of when each neuron crosses, in parts of the interval, to choose which neuron to check first."""
+    g0, g1 = flow.condition(interval.v), flow.condition(interval.v_end)
+    return jnp.where(g0 > 0, -1.0, jnp.where(g1 > g0, -g0 / jnp.where(g1 > g0, g1 - g0, 1.0), 1.0))
 
 
 def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
     """Checks one neuron per sample: lowers the limit to its crossing, or clears it if it does not cross."""
-    interval, x_end = _interval(pool.flow, state, state.limit)
+    interval, _ = _interval(pool.flow, state, state.limit)
     may = pool.finder.may_cross(interval) & ~state.cleared & ~state.firing
-    seems = _seems_to_cross(pool.flow, interval, x_end)
-    number = jnp.argmin(jnp.where(may, seems, jnp.inf), axis=1, keepdims=True).astype(jnp.int32)
+    seems = _seems_to_cross(pool.flow, interval)
+    number = _first_least(jnp.where(may, seems, jnp.inf))
     v, x, v_end, suspect = (of_neuron(part, number) for part in (interval.v, interval.x, interval.v_end, may))
     _, finder = pool.one(number)
     alone = Interval(interval.start, v, x, interval.end, v_end)
@@ -293,6 +314,13 @@ def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
     cleared = state.cleared | (suspect & ~happens & this)
     limit = jnp.where(earlier, t, state.limit)
     return eqx.tree_at(lambda s: (s.limit, s.firing, s.cleared), state, (limit, firing, cleared))
+
+
+def _first_least(x: Array) -> Int[Array, "batch 1"]:
+    """As `argmin` of each sample, whose reduction XLA does not vectorise: an iteration took a quarter longer."""
+    n = x.shape[1]
+    is_least = x == jnp.min(x, axis=1, keepdims=True)
+    return jnp.minimum(jnp.min(jnp.where(is_least, indices(n), n), axis=1, keepdims=True), n - 1)
 
 
 class _NextEvent(eqx.Module):
@@ -365,29 +393,39 @@ def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limit
         log=written[0],
         times=written[1],
         saved=written[2],
+        boundaries=written[3],
         iterations=state.iterations + 1,
     )
 
 
 def _written(
     given: GroupGiven, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
-) -> tuple[Log, Array, tuple[Array, Array] | None]:
-    """The log, the spike times and the saved states, updated with the event. Indices out of bounds are dropped."""
+) -> tuple[Log, Array, tuple[Array, Array] | None, Boundary | None]:
+    """The log, the spike times, the saved states and the boundaries, updated with the event.
+
+    Indices out of bounds are dropped.
+    """
     sample, outer = indices(given.v.shape[-2]), given.times.shape[1]
     place = jnp.where(now.fires, entry.number, state.times.shape[2])[:, 0]
     times = state.times.at[sample, now.number[:, 0], place].set(state.limit[:, 0], mode="drop")
-    event = jnp.where(now.fires | now.arrives, state.event, state.log.t.shape[0])[:, 0]
-    log = jax.tree.map(lambda rows, new: rows.at[event, sample].set(new[:, 0], mode="drop"), state.log, entry)
-    if state.saved is None:
-        return log, times, None
-    v_rows, x_rows = state.saved
-    place = jnp.where(now.arrives & (now.came >= outer), now.came - outer, v_rows.shape[0])[:, 0]
+    happens = (now.fires | now.arrives)[:, 0]
+    event = state.event[:, 0]
+    place = jnp.where(happens, event, state.log.t.shape[0])
+    log = jax.tree.map(lambda rows, new: rows.at[place, sample].set(new[:, 0], mode="drop"), state.log, entry)
 
-    def written(rows, row):
+    def written(rows, place, row):
         # With indices on both sides of a slice, NumPy's indexing moves their axes to the front.
         return rows.at[place, ..., sample, :].set(jnp.moveaxis(row, -2, 0), mode="drop")
 
-    return log, times, (written(v_rows, v), written(x_rows, x))
+    saved, boundaries = state.saved, state.boundaries
+    if saved is not None:
+        number = jnp.where(now.arrives & (now.came >= outer), now.came - outer, saved[0].shape[0])[:, 0]
+        saved = tuple(written(rows, number, row) for rows, row in zip(saved, (v, x), strict=True))
+    if boundaries is not None:
+        number = jnp.where(happens, event // segment_length(log) + 1, boundaries.t.shape[0])
+        boundary = Boundary(state.limit, v, x)
+        boundaries = jax.tree.map(lambda rows, row: written(rows, number, row), boundaries, boundary)
+    return log, times, saved, boundaries
 
 
 def _all_finite(part: Array) -> Bool[Array, "batch 1"]:

@@ -1,11 +1,9 @@
 """The derivative of the event queue: the events, in their known order, as a differentiable map, and its transpose.
 
-The events are replayed in segments, without a search: first forwards, to obtain the start of each segment, and then
-backwards.
+The events are replayed in segments, without a search, the last one first. The search keeps the start of each segment.
 """
 
 import dataclasses
-import math
 
 import equinox as eqx
 import jax
@@ -17,31 +15,23 @@ from .._common.axes import indices
 from .._common.event_time import derivative_of_time
 from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add
-from .queue import Found, GroupGiven, Limits, Log, of_neuron, Pool, search
+from .queue import Boundary, Found, GroupGiven, Limits, Log, of_neuron, Pool, search, segment_length
 
 
 def find_spikes(given: GroupGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Finds the spikes of a group, differentiable in reverse mode."""
 
     def run(smooth, _):
-        return search(*smooth, limits).found()
+        return search(*smooth, limits, keeps_boundaries=False).found()
 
     def forward(smooth, _):
-        end = search(*smooth, limits)
-        return end.found(), (end.log, jnp.max(end.event), end.t)
+        end = search(*smooth, limits, keeps_boundaries=True)
+        return end.found(), (end.log, end.boundaries, end.event, end.t)
 
     def backward(smooth, _, residual, bar):
         return backpropagate(*smooth, *residual, bar)
 
     return with_reverse_rule(run, forward, backward)((given, ts))
-
-
-class _Boundary(eqx.Module):
-    """The state of each sample between two events."""
-
-    t: Float[Array, "*segments batch 1"]
-    v: Array  # the last axes are `(batch, neurons)`
-    x: Array
 
 
 class _Event(eqx.Module):
@@ -55,7 +45,7 @@ class _Event(eqx.Module):
     weight: Float[Array, "*events ports batch neurons"]
 
 
-def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
+def _replayed(pool: Pool, boundary: Boundary, event: _Event) -> Boundary:
     """The boundary after an event, as a differentiable map.
 
     A spike `at_once` has the time of its cause: the event before it, or the start.
@@ -72,7 +62,7 @@ def _replayed(pool: Pool, boundary: _Boundary, event: _Event) -> _Boundary:
     t = jnp.where(event.happens, event.t + shift, boundary.t)
     this = (indices(v.shape[-1]) == event.number) & event.fires
     after = pool.reset(event.number, t, of_neuron(v, event.number))
-    return _Boundary(t, jnp.where(this, after, v), flow.jumped(x, event.weight))
+    return Boundary(t, jnp.where(this, after, v), flow.jumped(x, event.weight))
 
 
 def _segment(given: GroupGiven, ts: Array | None, log: Log) -> _Event:
@@ -97,12 +87,17 @@ def _segment(given: GroupGiven, ts: Array | None, log: Log) -> _Event:
 
 
 def backpropagate(
-    given: GroupGiven, ts: Array | None, log: Log, events: Array, end: Array, bar: Found
+    given: GroupGiven, ts: Array | None, log: Log, boundaries: Boundary, events: Array, end: Array, bar: Found
 ) -> tuple[GroupGiven, Float[Array, " ts"] | None]:
     """The cotangents of `given` and `ts`, from those of spike times, saved states and the states at the `end`."""
     total = log.t.shape[0]
-    length = max(8, math.isqrt(total))
+    length = segment_length(log)
     segments = -(-total // length)
+    # Of each sample, since some have fewer events. Segments without events leave everything as it is.
+    needed = jnp.minimum(-(-events // length), segments)
+    last = jax.tree.map(
+        lambda rows: jnp.take_along_axis(rows, needed.reshape(1, *(1,) * (rows.ndim - 3), -1, 1), axis=0)[0], boundaries
+    )
     pad = segments * length - total
     nothing = given.times.shape[1] + given.v.shape[-1] + (0 if ts is None else len(ts))
     log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
@@ -126,18 +121,6 @@ def backpropagate(
         moves = (end > boundary.t) | (end >= given.t1)
         return pool.flow.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
 
-    def ahead(carry):
-        i, boundary, boundaries = carry
-        boundaries = jax.tree.map(lambda rows, row: rows.at[i].set(row), boundaries, boundary)
-        return i + 1, segment(floats, boundary, jax.tree.map(lambda rows: rows[i], log))[0], boundaries
-
-    batch = given.v.shape[-2]
-    start = _Boundary(jnp.full((batch, 1), given.t0), given.v, given.x)
-    boundaries = jax.tree.map(lambda leaf: jnp.zeros((segments, *leaf.shape), leaf.dtype), start)
-    needed = -(-events // length)
-    carry = (jnp.int32(0), start, boundaries)
-    _, last, boundaries = lax.while_loop(lambda carry: carry[0] < needed, ahead, carry)
-
     def back(carry):
         i, boundary_bar, floats_bar = carry
         rows, boundary = jax.tree.map(lambda rows: rows[i - 1], (log, boundaries))
@@ -147,13 +130,15 @@ def backpropagate(
 
     _, pull_end = jax.vjp(to_the_end, floats, last)
     floats_bar, boundary_bar = pull_end((bar.v, bar.x))
-    _, boundary_bar, floats_bar = lax.while_loop(lambda carry: carry[0] > 0, back, (needed, boundary_bar, floats_bar))
+    _, boundary_bar, floats_bar = lax.while_loop(
+        lambda carry: carry[0] > 0, back, (jnp.max(needed), boundary_bar, floats_bar)
+    )
     pool_bar, weight_bar, times_bar, ts_bar = floats_bar
     own = {"pool": pool_bar, "weight": weight_bar, "times": times_bar, "v": boundary_bar.v, "x": boundary_bar.x}
     return dataclasses.replace(given, **own, t0=jnp.sum(boundary_bar.t), t1=jnp.zeros_like(given.t1)), ts_bar
 
 
-def _cotangents(given: GroupGiven, ts: Array | None, rows: Log, bar: Found) -> Array | _Boundary:
+def _cotangents(given: GroupGiven, ts: Array | None, rows: Log, bar: Found) -> Array | Boundary:
     """The cotangents of the outputs of each event of a segment: its time and, if states are saved, its states."""
     outer, neurons = given.times.shape[1], given.v.shape[-1]
     fires = (rows.index >= outer) & (rows.index < outer + neurons) & (rows.number < bar.times.shape[2])
@@ -171,4 +156,4 @@ def _cotangents(given: GroupGiven, ts: Array | None, rows: Log, bar: Found) -> A
         rows = jnp.moveaxis(rows, 1, -2)
         return jnp.where(is_saved.reshape(is_saved.shape[0], *(1,) * (rows.ndim - 3), -1, 1), rows, 0.0)
 
-    return _Boundary(t_bar, *map(of_states, bar.saved))
+    return Boundary(t_bar, *map(of_states, bar.saved))
