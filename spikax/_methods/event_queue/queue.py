@@ -420,7 +420,7 @@ def _written(
     saved, boundaries = state.saved, state.boundaries
     if saved is not None:
         number = jnp.where(now.arrives & (now.came >= outer), now.came - outer, saved[0].shape[0])[:, 0]
-        saved = tuple(written(rows, number, row) for rows, row in zip(saved, (v, x), strict=True))
+        saved = written(saved[0], number, v), written(saved[1], number, x)
     if boundaries is not None:
         number = jnp.where(happens, event // segment_length(log) + 1, boundaries.t.shape[0])
         boundary = Boundary(state.limit, v, x)
