@@ -19,7 +19,9 @@ from ..._neuron import AbstractNeuron
 from ..._routing import arriving, gains_of, joined_gains, require_trains, silence, SynapticInput, Train
 from .._base import Group
 from .._common.axes import indices
+from .._common.reverse_rule import with_reverse_rule
 from .._common.sorting import sorted_rows
+from .._common.trees import zeros_like
 
 
 class Window(eqx.Module):
@@ -218,25 +220,21 @@ class Incoming(eqx.Module):
 
     def received(self, chosen: Chosen, lists: Sequence[SpikeList]) -> SynapticInput:
         """The arrivals of the chosen spikes, from the lists of all pathways."""
-        sample = indices(self.batch)[:, None, None]
+        generation = jnp.zeros_like(chosen.spike) if self.is_ordered else None
         if not lists:
-            generation = jnp.zeros_like(chosen.spike) if self.is_ordered else None
             return SynapticInput(self.weight, chosen.t, chosen.row, None, generation)
-
-        def at(leaf):
-            return leaf[sample, chosen.spike]
-
-        times = jnp.concatenate([spikes.times for spikes in lists], axis=1)
-        exists = chosen.t < jnp.inf
-        t = jnp.where(exists, at(times), 0.0)
-        arrival = self._arrival(t, chosen.row, indices(self.lanes)[:, None])
-        # The value is that which was sorted, and the derivative that of the sum.
-        arrival = jnp.where(exists, chosen.t + (arrival - lax.stop_gradient(arrival)), jnp.inf)
-        gains = joined_gains([spikes.gains for spikes in lists], [spikes.times for spikes in lists])
-        generation = None
+        whole = SpikeList(
+            jnp.concatenate([spikes.times for spikes in lists], axis=1),
+            jnp.concatenate([spikes.neuron for spikes in lists], axis=1),
+            joined_gains([spikes.gains for spikes in lists], [spikes.times for spikes in lists]),
+            jnp.concatenate([spikes.generation for spikes in lists], axis=1) if self.is_ordered else None,
+        )
         if self.is_ordered:
-            generation = arriving(t, arrival, at(jnp.concatenate([spikes.generation for spikes in lists], axis=1)))
-        return SynapticInput(self.weight, arrival, chosen.row, jax.tree.map(at, gains), generation, not self.is_ordered)
+            sample = indices(self.batch)[:, None, None]
+            t, came = (leaf[sample, chosen.spike] for leaf in (whole.times, whole.generation))
+            generation = arriving(t, chosen.t, came)
+        arrival, gains = _looked_up((self.delay, whole.times, whole.gains), chosen)
+        return SynapticInput(self.weight, arrival, chosen.row, gains, generation, not self.is_ordered)
 
     def _arrival(self, t: Array, row: Array, lane: Array | int) -> Array:
         """When a spike at the time `t` arrives."""
@@ -302,6 +300,56 @@ class Incoming(eqx.Module):
         most = min(self.places * _PER_PLACE * self.lanes, len(outgoing.synapse) * (spikes // sources))
         return _by_number(listed, known, each, self.places, most, choose)
 
+
+def _looked_up(
+    smooth: tuple[Array | None, Array, PyTree[Array]], chosen: Chosen
+) -> tuple[Float[Array, "batch lanes places"], PyTree[Float[Array, "batch lanes places"]]]:
+    """The times and the gains of the chosen arrivals, differentiable in the delays, the spike times and their gains.
+
+    The cotangents are added up in pieces, as many as hold arrivals: a place without arrival would cost as much.
+    """
+    sample, lane = indices(chosen.t.shape[0])[:, None, None], indices(chosen.t.shape[1])[:, None]
+
+    def run(smooth, chosen):
+        _, _, gains = smooth
+        return chosen.t, jax.tree.map(lambda leaf: leaf[sample, chosen.spike], gains)
+
+    def forward(smooth, chosen):
+        return run(smooth, chosen), None
+
+    def backward(smooth, chosen, _, bar):
+        length = min(_PIECE, chosen.t.shape[2])
+        pieces = -(-chosen.most // length)
+
+        def piece(carry):
+            i, smooth_bar = carry
+            # The last piece starts earlier, to lie inside. What it holds twice counts once.
+            first = jnp.minimum(i * length, chosen.t.shape[2] - length)
+
+            def part(leaf):
+                return lax.dynamic_slice_in_dim(leaf, first, length, axis=2)
+
+            here, (t_bar, gains_bar) = jax.tree.map(part, chosen), jax.tree.map(part, bar)
+            counts = (here.t < jnp.inf) & (first + indices(length) >= i * length)
+            spike = sample, jnp.where(counts, here.spike, smooth[1].shape[1])
+
+            def added(total, at, more):
+                return total.at[at].add(jnp.where(counts, more, 0.0), mode="drop")
+
+            delay_bar, times_bar, all_gains_bar = smooth_bar
+            if delay_bar is not None:
+                delay_bar = added(delay_bar, (here.row, lane if delay_bar.shape[1] > 1 else 0), t_bar)
+            gains_bar = jax.tree.map(lambda total, more: added(total, spike, more), all_gains_bar, gains_bar)
+            return i + 1, (delay_bar, added(times_bar, spike, t_bar), gains_bar)
+
+        start = jnp.int32(0), zeros_like(smooth)
+        return lax.while_loop(lambda carry: carry[0] < pieces, piece, start)[1]
+
+    return with_reverse_rule(run, forward, backward)(smooth, chosen)
+
+
+# The number of places in a piece.
+_PIECE = 64
 
 # The number of candidates for each place: spikes between the shortest and the longest delay before the window.
 _PER_PLACE = 16
