@@ -83,23 +83,36 @@ def test_windows_select_what_arrives(dtype, accurate):
     network, spikes = every_delay(dtype), random_inputs(0, (2, 6, 5), 20.0, dtype)
     expected = graded(network, spikes)
     assert int(expected[0].stats["b"].spikes.min()) > 10
-    found = graded(network, spikes, method=sx.Windows(9, max_arrivals=24))
-    assert int(found[0].stats["b"].sweeps) == found[0].stats["b"].windows
+    # Windows with more arrivals than that are divided.
+    found = graded(network, spikes, method=sx.Windows(9, max_arrivals=8))
+    assert int(found[0].stats["b"].sweeps) > found[0].stats["b"].windows
     assert_same(found, expected, accurate)
 
 
-def test_a_window_with_too_many_arrivals_is_reported(dtype):
-    """For the sample in which they come; and with room for one more there are not too many."""
-    times = jnp.stack([jnp.linspace(1.0, 2.0, 5), jnp.linspace(1.0, 21.0, 5)])[:, None].astype(dtype)
+def test_a_window_is_divided_where_its_own_spikes_are_too_many(dtype, accurate):
+    rng = np.random.default_rng(8)
+    inner, delay = (jnp.asarray(rng.uniform(0.1, high, (4, 4)), dtype) for high in (1.0, 3.0))
+    connections = [sx.Dense("input", "a", jnp.full((6, 4), 0.5, dtype)), sx.Dense("a", "a", inner, delay)]
+    network = sx.Network({"a": sx.Layer(sx.LIF(bias=1.3), 4)}, connections, 6, "a")
+    spikes = random_inputs(0, (2, 6, 2), 20.0, dtype)
+    # There is room for the 12 inputs, but not for the spikes of the layer as well.
+    found, expected = (graded(network, spikes, method=sx.Windows(1, max_arrivals=n)) for n in (14, None))
+    assert int(expected[0].stats["a"].spikes.min()) > 2 * (14 - 12)
+    assert_same(found, expected, accurate)
+
+
+def test_too_many_arrivals_at_one_time_are_reported(dtype):
+    """For the sample in which they come."""
+    times = jnp.stack([jnp.full(5, 1.0), jnp.linspace(1.0, 2.0, 5)])[:, None].astype(dtype)
     network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", jnp.ones((1, 2), dtype), 1.0)], 1, "a")
 
-    def run(places):
-        return sx.simulate(network, sx.Spikes(times), T1, method=sx.Windows(6, max_arrivals=places), throw=False)
+    def run(places, **options):
+        return sx.simulate(network, sx.Spikes(times), T1, method=sx.Windows(6, max_arrivals=places), **options)
 
-    assert bool(jnp.all(run(5).result == sx.RESULTS.successful))
-    np.testing.assert_array_equal(run(4).result == sx.RESULTS.max_arrivals_reached, [True, False])
+    assert bool(jnp.all(run(5, throw=False).result == sx.RESULTS.successful))
+    np.testing.assert_array_equal(run(4, throw=False).result == sx.RESULTS.max_arrivals_reached, [True, False])
     with pytest.raises(Exception, match="More spikes arrived at a neuron .* Raise `max_arrivals`"):
-        sx.simulate(network, sx.Spikes(times), T1, method=sx.Windows(6, max_arrivals=4))
+        run(4)
 
 
 def with_an_output(dtype):

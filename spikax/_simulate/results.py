@@ -26,7 +26,7 @@ class RESULTS(eqx.Enumeration):
         "at the same time."
     )
     max_arrivals_reached = (
-        "More spikes arrived at a neuron within a window of time, or were under way to it, than there is room for. "
+        "More spikes arrived at a neuron at the same time, or were under way to it, than there is room for. "
         "Raise `max_arrivals` of `sx.Windows`."
     )
     step_too_small = (

@@ -103,15 +103,20 @@ class Chosen(eqx.Module):
     row: Int[Array, "batch lanes places"]  # of its synapse, in the tables of the target
 
     @classmethod
-    def of(cls, each: Sequence["Chosen"], places: int) -> tuple["Chosen", Bool[Array, " batch"]]:
-        """The first arrivals of all in order, and whether there are more than `places` in a lane."""
+    def of(cls, each: Sequence["Chosen"], places: int) -> tuple["Chosen", Float[Array, " batch"]]:
+        """The first arrivals of all in order, and up to when there is room for them: `inf` if there is for all."""
         batch, lanes, _ = each[0].t.shape
         flat = [jax.tree.map(lambda leaf: leaf.reshape(batch * lanes, -1), part) for part in each]
         whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *flat)
         t, order = sorted_rows(whole.t)
         spike, row = (jnp.take_along_axis(part, order, axis=1) for part in (whole.spike, whole.row))
         ordered = jax.tree.map(lambda leaf: leaf.reshape(batch, lanes, -1), cls(t, spike, row))
-        return ordered.padded(places), jnp.any(ordered.t[:, :, places:] < jnp.inf, axis=(1, 2))
+        if ordered.t.shape[2] <= places:
+            return ordered.padded(places), jnp.full(batch, jnp.inf, t.dtype)
+        # With room for the spikes of the window itself, and not between simultaneous arrivals.
+        last, beyond = ordered.t[:, :, 3 * places // 4], ordered.t[:, :, places]
+        until = jnp.where(last < beyond, last, jnp.nextafter(last, -jnp.inf))
+        return ordered.padded(places), jnp.min(jnp.where(beyond < jnp.inf, until, jnp.inf), axis=1)
 
     def padded(self, places: int) -> "Chosen":
         """The first `places`, with unused ones after them."""
@@ -193,12 +198,13 @@ class Incoming(eqx.Module):
 
     def select(
         self, pathways: Sequence[Pathway], lists: Sequence[SpikeList], known: Chosen, first: int, window: Window
-    ) -> tuple[Chosen, Bool[Array, " batch"]]:
-        """The spikes of some pathways that arrive in a window, with known ones, and which samples have too many.
+    ) -> tuple[Chosen, Float[Array, " batch"]]:
+        """The spikes of some pathways that arrive in a window, with known ones.
 
-        The first spike of the first list has the index `first`.
+        Also returns up to when there is room for all arrivals of a sample: `inf` if there is, `-inf` if that is not
+        known. The first spike of the first list has the index `first`.
         """
-        to_all, chosen, too_many = [], known, jnp.zeros(self.batch, bool)
+        to_all, chosen, until = [], known, jnp.full(self.batch, jnp.inf, self.t1.dtype)
         for pathway, spikes in zip(pathways, lists, strict=True):
             batch, total = spikes.times.shape
             index = jnp.broadcast_to(first + indices(total), (batch, total))
@@ -210,13 +216,13 @@ class Incoming(eqx.Module):
             if pathway.outgoing is None:
                 to_all.append(dataclasses.replace(listed, neuron=listed.neuron + pathway.first_row))
                 continue
-            chosen, more = self._with_those_from_some(chosen, pathway, pathway.outgoing, listed, window)
-            too_many |= more
+            chosen, fits_until = self._with_those_from_some(chosen, pathway, pathway.outgoing, listed, window)
+            until = jnp.minimum(until, fits_until)
         if to_all:
             whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *to_all)
-            chosen, more = self._with_those_from_all(chosen, whole, window)
-            too_many |= more
-        return chosen, too_many
+            chosen, fits_until = self._with_those_from_all(chosen, whole, window)
+            until = jnp.minimum(until, fits_until)
+        return chosen, until
 
     def received(self, chosen: Chosen, lists: Sequence[SpikeList]) -> SynapticInput:
         """The arrivals of the chosen spikes, from the lists of all pathways."""
@@ -257,10 +263,10 @@ class Incoming(eqx.Module):
 
     def _with_those_from_all(
         self, known: Chosen, listed: "_Listed", window: Window
-    ) -> tuple[Chosen, Bool[Array, " batch"]]:
+    ) -> tuple[Chosen, Float[Array, " batch"]]:
         """Adds the arrivals at all neurons, from sources that reach all of them."""
 
-        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Bool[Array, " batch"]]:
+        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Float[Array, " batch"]]:
             row = given.listed.neuron
             t = self._arrival(given.listed.times[:, None], row[:, None], indices(self.lanes)[:, None])
             # Without a delay the arrivals of all lanes are the same.
@@ -275,10 +281,10 @@ class Incoming(eqx.Module):
 
     def _with_those_from_some(
         self, known: Chosen, pathway: Pathway, outgoing: Outgoing, listed: "_Listed", window: Window
-    ) -> tuple[Chosen, Bool[Array, " batch"]]:
+    ) -> tuple[Chosen, Float[Array, " batch"]]:
         """Adds the arrivals from sources that reach some neurons."""
 
-        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Bool[Array, " batch"]]:
+        def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Float[Array, " batch"]]:
             row, target = outgoing.row_and_target(given.listed.neuron, given.number)
             row = row + pathway.first_row
             t = self._arrival(given.listed.times, row, target)
@@ -291,9 +297,9 @@ class Incoming(eqx.Module):
             shape = len(t), self.lanes, min(self.places, t.shape[1])
             chosen = [jnp.full(shape, jnp.inf, t.dtype), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)]
             chosen = [old.at[at].set(new, mode="drop") for old, new in zip(chosen, (t, spike, row), strict=True)]
-            too_many = jnp.any((target < self.lanes) & (place >= self.places), axis=1)
-            chosen, more = Chosen.of([known, Chosen(*chosen)], self.places)
-            return chosen, too_many | more
+            is_over = jnp.any((target < self.lanes) & (place >= self.places), axis=1)
+            chosen, until = Chosen.of([known, Chosen(*chosen)], self.places)
+            return chosen, jnp.where(is_over, -jnp.inf, until)
 
         each = jnp.where(listed.may_arrive, outgoing.degree[listed.neuron], 0)
         sources, spikes = len(outgoing.degree), listed.times.shape[1]
@@ -374,7 +380,7 @@ class _Candidates(eqx.Module):
 
 def _by_number(
     listed: _Listed, known: Chosen, each: Int[Array, "batch spikes"], places: int, most: int, choose: Callable
-) -> tuple[Chosen, Bool[Array, " batch"]]:
+) -> tuple[Chosen, Float[Array, " batch"]]:
     """`choose(candidates, known)`, compiled for a few numbers of both, up to `most` candidates; a spike has `each`."""
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
     # In floats, since integers may overflow.
@@ -382,7 +388,7 @@ def _by_number(
     sizes = [64 * 4**i for i in range(16) if 2 * 64 * 4**i < most] + [most]
 
     def unchanged(listed, known, each, so_far):
-        return known.padded(places), jnp.zeros(len(so_far), bool)
+        return known.padded(places), jnp.full(len(so_far), jnp.inf, known.t.dtype)
 
     def of_size(size):
         def branch(listed, known, each, so_far):
@@ -405,5 +411,5 @@ def _by_number(
     found = jnp.where(jnp.any(is_over), most, jnp.max(so_far[:, -1]))
     needed = jnp.maximum(found, jnp.where(found > 0, known.most, 0))
     choice = jnp.sum(needed > jnp.asarray([0, *sizes[:-1]], jnp.int32), dtype=jnp.int32)
-    chosen, too_many = lax.switch(choice, [unchanged, *map(of_size, sizes)], listed, known, each, so_far)
-    return chosen, too_many | is_over
+    chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes)], listed, known, each, so_far)
+    return chosen, jnp.where(is_over, -jnp.inf, until)

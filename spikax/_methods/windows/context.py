@@ -34,12 +34,13 @@ class Context(eqx.Module):
     outside: dict[str, Train]
     under_way: dict[str, Train]
     windows: int = eqx.field(static=True)
+    max_windows: int = eqx.field(static=True)  # of which some are parts of windows
     max_sweeps: int = eqx.field(static=True)
     is_ordered: bool = eqx.field(static=True)
 
     @classmethod
     def of(cls, group: Group, parts: tuple[Part, ...], grid: tuple, max_sweeps: int) -> "Context":
-        network, (count, grids, places) = group.network, (grid[0], grid[1], dict(grid[2]))
+        network, (count, max_windows, grids, places) = group.network, (*grid[:3], dict(grid[3]))
         planned = tuple(
             PlannedPart(part.names, part.alone(network), part.method, grid)
             for part, grid in zip(parts, grids, strict=True)
@@ -56,7 +57,7 @@ class Context(eqx.Module):
                 incoming[name] = Incoming.of(group, name, numbers, loops, places[name])
         guessed = tuple(dict.fromkeys(network.connections[number].source for number in loops))
         trains = group.outside, group.under_way
-        return cls(group.layers, planned, incoming, guessed, *trains, count, max_sweeps, group.is_ordered)
+        return cls(group.layers, planned, incoming, guessed, *trains, count, max_windows, max_sweeps, group.is_ordered)
 
     def rounding(self, t: Array) -> Array:
         """By how much two searches may differ that find the same spike."""

@@ -62,14 +62,14 @@ class FixedPoint(eqx.Module):
 
 
 def solve(
-    functions: Sweeps, arguments: Any, guess: PyTree[Array], final: Instant, nothing: PyTree[Array], limit: int
+    functions: Sweeps, prepared: Any, guess: PyTree[Array], final: Instant, nothing: PyTree[Array], limit: int
 ) -> FixedPoint:
-    """Repeats sweeps until they converge, up to `limit` times.
+    """Repeats sweeps until they converge, up to `limit` times. `prepared` is what all of them share.
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
     start = FixedPoint(guess, final, nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
-    return _repeat(functions, functions.prepare(arguments), start, limit)
+    return _repeat(functions, prepared, start, limit)
 
 
 def pull_back(

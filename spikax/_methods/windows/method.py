@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from ..._checks import known, require, require_count, require_instance
@@ -45,9 +46,10 @@ class Windows(AbstractMethod):
       the first of [`spikax.ClosedForm`][], [`spikax.EventQueue`][] and [`spikax.EventLoop`][] that supports it; if
       none does, each of its layers by itself.
     - `max_sweeps`: the maximal number of sweeps over a window.
-    - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room. More are an error. By
-      default there is room for 2048 if all neurons of the layer receive the same arrivals, otherwise for 256; and for
-      the mean, if inputs are full and neurons emit twice `max_spikes`; but for no more than can come.
+    - `max_arrivals`: the number of arrivals at a neuron in a window for which there is room. A window in which more
+      arrive is divided. More at the same time are an error. By default there is room for 2048 if all neurons of the
+      layer receive the same arrivals, otherwise for one from each source, but for 32 to 256. With less room, windows
+      with few arrivals take less time.
     """
 
     simulates_single_layers: ClassVar[bool] = False
@@ -96,8 +98,10 @@ class Windows(AbstractMethod):
             count = _own_count(network, group, loops_of(network, self._parts), expected.duration)
         each = expected.in_each(count)
         grids = tuple(part.grid(network, each) for part in self._parts)
-        places = tuple((name, self.max_arrivals or _places(network, name, expected, count)) for name in group)
-        return count, grids, places
+        places = {name: self.max_arrivals or _places(network, name, expected) for name in group}
+        parts = max(math.ceil(expected.places[name] / n) for name, n in places.items())
+        # There is room in a window, or it is divided where at least half of the places are in use.
+        return count, 2 * count + 4 * parts, grids, tuple(places.items())
 
     def simulate(self, group, grid):
         context = Context.of(group, self._parts, grid, self.max_sweeps)
@@ -116,15 +120,17 @@ class Windows(AbstractMethod):
         }
 
 
-def _places(network: Network, name: str, expected: Expected, count: int) -> int:
-    """The default number of places for the arrivals at a neuron in a window."""
-    total = max(expected.places[name], 1)
-    is_shared = not any(c.has_own_arrivals for c in network.incoming(name))
-    return min(total, (_SHARED_VOLLEY if is_shared else _OWN_VOLLEY) + math.ceil(total / count))
+def _places(network: Network, name: str, expected: Expected) -> int:
+    """The default number of places for the arrivals at a neuron in a window: at least one from each source, if few."""
+    incoming = network.incoming(name)
+    sources = sum(jax.tree.leaves(jax.eval_shape(c.synapses).weight)[0].shape[0] for c in incoming)
+    is_shared = not any(c.has_own_arrivals for c in incoming)
+    enough = _SHARED_PLACES if is_shared else min(max(_FEWEST_PLACES, sources), _OWN_PLACES)
+    return min(max(expected.places[name], 1), enough)
 
 
-# The arrivals of a volley of synchronous spikes. Where each neuron has a list of its own, all of these have the length.
-_SHARED_VOLLEY, _OWN_VOLLEY = 2048, 256
+# Where each neuron has a list of its own, all of these have the length.
+_SHARED_PLACES, _OWN_PLACES, _FEWEST_PLACES = 2048, 256, 32
 
 
 def _own_count(network: Network, group: tuple[str, ...], loops: tuple[int, ...], duration: float | None) -> int:

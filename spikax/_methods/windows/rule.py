@@ -10,10 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from ..._routing import Train
-from .._base import SimulationState
+from .._base import Counters, SimulationState
 from .._common.axes import indices
 from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add, zeros_like
@@ -21,17 +21,11 @@ from .arrivals import Window
 from .context import Before, Context, Progress
 from .fixed_point import FixedPoint, Instant, pull_back, solve, Sweeps
 from .guess import first_difference, next_guess
-from .sweep import prepare, Sweep, sweep
+from .sweep import halfway, prepare, prepare_first_part, Prepared, Sweep, sweep
 
 
 def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
     """Simulates all windows, up to the one after which no sample needs more spikes."""
-    count, fixed = context.windows, lax.stop_gradient
-    # The boundaries between windows are not part of the model, so they are constants for the derivative.
-    inner = fixed(t0 + (t1 - t0) * jnp.arange(1, count, dtype=t0.dtype) / count)
-    boundaries = jnp.concatenate([t0[None], inner, t1[None]])
-    after = fixed(boundaries[:-1].at[0].set(-jnp.inf))
-    windows = Window(boundaries[:-1], boundaries[1:], after)
 
     def run(arguments, _):
         return _forward(*arguments)[1]
@@ -43,68 +37,119 @@ def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
     def backward(arguments, _, residual, bar):
         return _backward(*arguments, *residual, eqx.filter(bar, eqx.is_inexact_array))
 
-    return with_reverse_rule(run, forward, backward)((context, windows))
+    return with_reverse_rule(run, forward, backward)((context, t0, t1))
 
 
 class Record(eqx.Module):
     """What the backward pass needs of each window, besides the spikes."""
 
+    window: Window
     states: dict[str, SimulationState]  # at its start
     sweeps: Int[Array, " windows"]
     count: dict[str, Int[Array, "windows_and_one batch neurons"]]  # of the spikes before it, and at the end
 
     @classmethod
-    def of(cls, start: Progress, windows: int) -> "Record":
+    def of(cls, start: Progress, t0: Array, windows: int) -> "Record":
         """The record of no window."""
+        times = jnp.zeros(windows, t0.dtype)
         states = jax.tree.map(lambda leaf: jnp.zeros((windows, *leaf.shape), leaf.dtype), start.before.states)
         count = jax.tree.map(lambda leaf: jnp.zeros((windows + 1, *leaf.shape), leaf.dtype), start.count)
-        return cls(states, jnp.zeros(windows, jnp.int32), count)
+        return cls(Window(times, times, times), states, jnp.zeros(windows, jnp.int32), count)
 
-    def with_window(self, i: Array, before: Progress, sweeps: Array, after: Progress) -> "Record":
+    def with_window(self, i: Array, window: Window, before: Progress, sweeps: Array, after: Progress) -> "Record":
         """With one more window."""
-        states = jax.tree.map(lambda rows, row: rows.at[i].set(row), self.states, before.before.states)
+
+        def written(rows, row):
+            return jax.tree.map(lambda rows, row: rows.at[i].set(row), rows, row)
+
         count = jax.tree.map(lambda rows, row: rows.at[i + 1].set(row), self.count, after.count)
-        return Record(states, self.sweeps.at[i].set(sweeps), count)
+        states = written(self.states, before.before.states)
+        return Record(written(self.window, window), states, self.sweeps.at[i].set(sweeps), count)
 
 
-def _forward(context: Context, windows: Window) -> tuple[Int[Array, ""], Progress, Record]:
-    """Simulates windows. Returns their number, the end, and the record."""
+class _Forward(eqx.Module):
+    """The state of the forward pass, at the start of a window."""
+
+    number: Int[Array, ""]  # of windows so far
+    t: Float[Array, ""]
+    longest: Float[Array, ""]  # the window is not longer
+    at: Progress
+    record: Record
+
+
+def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Progress, Record]:
+    """Simulates windows. Returns their number, the end, and the record.
+
+    A window in which more spikes arrive than there is room for is divided.
+    """
     wanted = {name: plan.stop_after for name, plan in context.layers.items() if plan.stop_after is not None}
-    start = Progress.of(context)
+    start, rows = Progress.of(context), context.max_windows
+    boundaries = t0 + (t1 - t0) * jnp.arange(1, context.windows + 1, dtype=t0.dtype) / context.windows
+    boundaries = boundaries.at[-1].set(t1)
 
-    def goes_on(carry) -> Array:
-        i, at, _ = carry
+    def goes_on(state: _Forward) -> Array:
+        goes_on = (state.t < t1) & (state.number < rows) | (state.number == 0)
         if not wanted:
-            return i < context.windows
-        suffices = jnp.stack([jnp.all(at.counters[name].count >= n) for name, n in wanted.items()])
-        return (i < context.windows) & ~jnp.all(suffices)
+            return goes_on
+        suffices = jnp.stack([jnp.all(state.at.counters[name].count >= n) for name, n in wanted.items()])
+        return goes_on & ~jnp.all(suffices)
 
-    def one_window(carry):
-        i, at, record = carry
-        window = jax.tree.map(lambda rows: rows[i], windows)
-        found = _solved(context, window, at.before)
-        after = _after(context, at, found, window)
-        return i + 1, after, record.with_window(i, at, found.sweeps, after)
+    def one_window(state: _Forward) -> _Forward:
+        i, at = state.number, state.at
+        following = boundaries[jnp.minimum(jnp.searchsorted(boundaries, state.t, side="right"), len(boundaries) - 1)]
+        end = jnp.minimum(following, state.t + state.longest)
+        window = Window(state.t, end, jnp.where(i == 0, -jnp.inf, state.t))
+        prepared = prepare_first_part(context, window, at.before)
+        window = prepared.window
+        found = _solved(prepared, at.before)
+        middle = halfway(window)
+        fits = jnp.stack([jnp.all(counters.fits) for counters in found.rest.counters.values()])
+        is_done = jnp.all(fits) | (middle >= window.end)
 
-    return lax.while_loop(goes_on, one_window, (jnp.int32(0), start, Record.of(start, context.windows)))
+        def next_window(state: _Forward) -> _Forward:
+            after = _after(context, at, found, window)
+            record = state.record.with_window(i, window, at, found.sweeps, after)
+            return _Forward(i + 1, window.end, jnp.full_like(t0, jnp.inf), after, record)
+
+        def again(state: _Forward) -> _Forward:
+            return dataclasses.replace(state, longest=middle - state.t)
+
+        return lax.cond(is_done, next_window, again, state)
+
+    never = jnp.full_like(t0, jnp.inf)
+    state = _Forward(jnp.int32(0), t0, never, start, Record.of(start, t0, rows))
+    end = lax.while_loop(goes_on, one_window, state)
+    return end.number, _checked(end, t1), end.record
+
+
+def _checked(end: _Forward, t1: Array) -> Progress:
+    """The end. If the record was too short, there was no room for all arrivals."""
+    is_whole = (end.t >= t1) | (end.number < len(end.record.sweeps))
+
+    def of_layer(counters: Counters) -> Counters:
+        failed_at = jnp.where(is_whole, counters.failed_at, jnp.minimum(counters.failed_at, end.t))
+        return dataclasses.replace(counters, fits=counters.fits & is_whole, failed_at=failed_at)
+
+    return dataclasses.replace(end.at, counters={name: of_layer(part) for name, part in end.at.counters.items()})
 
 
 def _backward(
     context: Context,
-    windows: Window,
+    t0: Array,
+    t1: Array,
     number: Int[Array, ""],
     record: Record,
     trains: dict[str, Train],
     bar: Progress,
-) -> tuple[Context, Window]:
-    """The cotangents of the context and of the boundaries, from that of the end."""
+) -> tuple[Context, Array, Array]:
+    """The cotangents of the context, of the start and of the end, from that of the results."""
     silent = {name: context.silent(name) for name in trains}
     no_counters = zeros_like(eqx.filter(Progress.of(context).counters, eqx.is_inexact_array))
 
     def one_window(carry):
-        i, before_bar, context_bar, windows_bar = carry
+        i, before_bar, context_bar, ends_bar = carry
         i -= 1
-        window, states, sweeps = jax.tree.map(lambda rows: rows[i], (windows, record.states, record.sweeps))
+        window, states, sweeps = jax.tree.map(lambda rows: rows[i], (record.window, record.states, record.sweeps))
         count, after = ({name: rows[j] for name, rows in record.count.items()} for j in (i, i + 1))
         earlier = {name: _spikes_between(train, silent[name], 0, count[name]) for name, train in trains.items()}
         guess = {n: _spikes_between(trains[n], silent[n], count[n], after[n]) for n in context.guessed}
@@ -121,17 +166,18 @@ def _backward(
         pulled = pull_back(_SWEEPS, arguments, guess, sweeps, rest_bar, context.max_sweeps)
         more, window_bar, before = eqx.filter(pulled, eqx.is_inexact_array)
         before_bar = Before(before.states, add(before.trains, earlier_bar))
-        windows_bar = jax.tree.map(lambda rows, row: rows.at[i].set(row), windows_bar, window_bar)
-        return i, before_bar, add(context_bar, more), windows_bar
+        # The boundaries between windows are not part of the model, so they are constants.
+        at_ends = jnp.where(i == 0, window_bar.start, 0.0), jnp.where(window.end >= t1, window_bar.end, 0.0)
+        return i, before_bar, add(context_bar, more), add(ends_bar, at_ends)
 
-    zeros = zeros_like(eqx.filter((context, windows), eqx.is_inexact_array))
+    zeros = zeros_like(eqx.filter((context, (t0, t1)), eqx.is_inexact_array))
     carry = (number, bar.before, *zeros)
-    _, before_bar, context_bar, windows_bar = lax.while_loop(lambda carry: carry[0] > 0, one_window, carry)
+    _, before_bar, context_bar, ends_bar = lax.while_loop(lambda carry: carry[0] > 0, one_window, carry)
     # The simulation starts from the states of the plans.
     for name, plan_bar in context_bar.layers.items():
         start_bar = add(plan_bar.start, before_bar.states[name])
         context_bar = eqx.tree_at(lambda bar, name=name: bar.layers[name].start, context_bar, start_bar)
-    return context_bar, windows_bar
+    return context_bar, *ends_bar
 
 
 def _spikes_between(train: Train, silent: Train, first: Array | int, after: Array) -> Train:
@@ -145,15 +191,16 @@ def _spikes_between(train: Train, silent: Train, first: Array | int, after: Arra
     return jax.tree.map(leaf, train, silent)
 
 
-def _solved(context: Context, window: Window, before: Before) -> FixedPoint:
+def _solved(prepared: Prepared, before: Before) -> FixedPoint:
     """The spikes of the group in a window."""
+    context, window = prepared.context, prepared.window
     start = Progress.of(context)
     nothing = Sweep(start.before.trains, before.states, start.saved, start.counters)
     guess = {name: nothing.trains[name] for name in context.guessed}
     batch = next(iter(context.layers.values())).start.h.shape[0]
     generation = jnp.zeros(batch, jnp.int32) if context.is_ordered else None
     nothing_final = Instant(jnp.full(batch, -jnp.inf, window.start.dtype), generation)
-    return solve(_SWEEPS, (context, window, before), guess, nothing_final, nothing, context.max_sweeps)
+    return solve(_SWEEPS, prepared, guess, nothing_final, nothing, context.max_sweeps)
 
 
 def _after(context: Context, at: Progress, found: FixedPoint, window: Window) -> Progress:

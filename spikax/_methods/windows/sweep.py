@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from ..._routing import SynapticInput, Train
 from .._base import Counters, Group, SimulationState
-from .arrivals import Chosen, SpikeList, Window
+from .arrivals import Chosen, Pathway, SpikeList, Window
 from .context import Before, Context
 
 
@@ -29,7 +29,7 @@ class Known(eqx.Module):
 
     lists: list[SpikeList]
     chosen: Chosen
-    too_many: Bool[Array, " batch"]
+    until: Float[Array, " batch"]  # up to this time there is room for them
 
 
 class Prepared(eqx.Module):
@@ -44,21 +44,77 @@ class Prepared(eqx.Module):
 def prepare(arguments: tuple[Context, Window, Before]) -> Prepared:
     """Selects the arrivals of earlier spikes, and of those from outside."""
     context, window, before = arguments
-    known_arrivals, fixed = {}, lax.stop_gradient
-    for name, incoming in context.incoming.items():
-        pathways, lists = [], []
-        for pathway in incoming.pathways:
-            source, trains = pathway.source, context.outside | before.trains
-            # Without a delay, earlier spikes have arrived.
-            if source in context.outside or pathway.has_delay or pathway.is_apart:
-                pathways.append(pathway)
-                lists.append(SpikeList.of(trains[source], incoming.neuron))
-            if source in context.under_way and pathway.has_delay:
-                pathways.append(dataclasses.replace(pathway, is_under_way=True))
-                lists.append(SpikeList.of(context.under_way[source], incoming.neuron))
-        chosen, too_many = fixed(incoming).select(*fixed((pathways, lists)), incoming.nothing(), 0, window)
-        known_arrivals[name] = Known(lists, chosen, too_many)
-    return Prepared(context, window, before.states, known_arrivals)
+    return _Earlier.of(context, before).prepared(window)
+
+
+class _Earlier(eqx.Module):
+    """What has been emitted before a window."""
+
+    context: Context
+    states: dict[str, SimulationState]
+    pathways: dict[str, list[Pathway]]
+    lists: dict[str, list[SpikeList]]
+
+    @classmethod
+    def of(cls, context: Context, before: Before) -> "_Earlier":
+        all_pathways, all_lists = {}, {}
+        for name, incoming in context.incoming.items():
+            pathways, lists = [], []
+            for pathway in incoming.pathways:
+                source, trains = pathway.source, context.outside | before.trains
+                # Without a delay, earlier spikes have arrived.
+                if source in context.outside or pathway.has_delay or pathway.is_apart:
+                    pathways.append(pathway)
+                    lists.append(SpikeList.of(trains[source], incoming.neuron))
+                if source in context.under_way and pathway.has_delay:
+                    pathways.append(dataclasses.replace(pathway, is_under_way=True))
+                    lists.append(SpikeList.of(context.under_way[source], incoming.neuron))
+            all_pathways[name], all_lists[name] = pathways, lists
+        return cls(context, before.states, all_pathways, all_lists)
+
+    def select(self, window: Window) -> dict[str, tuple[Chosen, Float[Array, " batch"]]]:
+        """The arrivals in a window, by layer, and up to when there is room for them."""
+        fixed, found = lax.stop_gradient, {}
+        for name, incoming in self.context.incoming.items():
+            given = fixed((self.pathways[name], self.lists[name]))
+            found[name] = fixed(incoming).select(*given, incoming.nothing(), 0, window)
+        return found
+
+    def prepared(self, window: Window) -> Prepared:
+        return self._with(window, self.select(window))
+
+    def _with(self, window: Window, selected: dict[str, tuple[Chosen, Float[Array, " batch"]]]) -> Prepared:
+        known = {name: Known(self.lists[name], *part) for name, part in selected.items()}
+        return Prepared(self.context, window, self.states, known)
+
+
+def prepare_first_part(context: Context, window: Window, before: Before) -> Prepared:
+    """As `prepare`, for the first part of a window, or all of it, in which there is room for the known arrivals."""
+    earlier = _Earlier.of(context, before)
+
+    def too_many(carry) -> Array:
+        _, end, _ = carry
+        return end < jnp.inf
+
+    def once(carry):
+        window, end, _ = carry
+        window = dataclasses.replace(window, end=jnp.minimum(window.end, end))
+        selected = earlier.select(window)
+        until = jnp.min(jnp.stack([jnp.min(until) for _, until in selected.values()]))
+        middle = halfway(window)
+        shorter = jnp.where((until > window.start) & (until < window.end), until, middle)
+        # A part that is as short as can be is taken as it is, and reported.
+        return window, jnp.where((until < jnp.inf) & (middle < window.end), shorter, jnp.inf), selected
+
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(earlier.select, window))
+    window, _, selected = lax.while_loop(too_many, once, (window, window.end, nothing))
+    return earlier._with(window, selected)
+
+
+def halfway(window: Window) -> Array:
+    """The middle of a window, later than its start; its end if there is no such time."""
+    middle = window.start + 0.5 * (window.end - window.start)
+    return jnp.where(middle > window.start, middle, window.end)
 
 
 def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train], Sweep]:
@@ -66,17 +122,17 @@ def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train]
     context, window = prepared.context, prepared.window
     emitted, out = dict(guess), Sweep({}, {}, {}, {})
     for part in context.parts:
-        plans, arrivals, too_many = {}, {}, {}
+        plans, arrivals, fits = {}, {}, {}
         for name in part.names:
             plan, start = context.layers[name], prepared.states[name]
             ts = None if plan.ts is None else _times_inside(plan.ts, window)
             plans[name] = dataclasses.replace(plan, start=start, ts=ts, stop_after=None, windows=context.windows)
-            arrivals[name], too_many[name] = _received(prepared, name, emitted)
+            arrivals[name], fits[name] = _received(prepared, name, emitted)
         group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
         for name, result in part.method.simulate(group, part.grid).items():
             emitted[name] = out.trains[name] = result.train
             out.states[name] = result.end
-            out.counters[name] = dataclasses.replace(result.counters, fits=~too_many[name])
+            out.counters[name] = dataclasses.replace(result.counters, fits=fits[name])
             if result.saved is not None:
                 inside = _inside(context.layers[name].ts, window)
                 out.saved[name] = jax.tree.map(lambda leaf, inside=inside: _where_first(inside, leaf), result.saved)
@@ -84,13 +140,13 @@ def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train]
 
 
 def _received(prepared: Prepared, name: str, emitted: dict[str, Train]) -> tuple[SynapticInput, Bool[Array, " batch"]]:
-    """The arrivals at a layer in the window, and which samples have too many of them."""
+    """The arrivals at a layer in the window, and for which samples there is room for all of them."""
     incoming, earlier, fixed = prepared.context.incoming[name], prepared.known[name], lax.stop_gradient
     pathways = [pathway for pathway in incoming.pathways if pathway.source in emitted]
     lists = [SpikeList.of(emitted[pathway.source], incoming.neuron) for pathway in pathways]
     first = sum(spikes.times.shape[1] for spikes in earlier.lists)
-    chosen, too_many = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, prepared.window)
-    return incoming.received(chosen, [*earlier.lists, *lists]), too_many | earlier.too_many
+    chosen, until = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, prepared.window)
+    return incoming.received(chosen, [*earlier.lists, *lists]), jnp.minimum(until, earlier.until) == jnp.inf
 
 
 def _inside(ts: Array, window: Window) -> Bool[Array, " ts"]:
