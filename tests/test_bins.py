@@ -94,11 +94,10 @@ def test_every_parameter(neuron, synapse):
 @exact
 @pytest.mark.slow
 def test_every_parameter_in_segments_of_the_loop():
-    options = {"method": sx.EventLoop(dt0=0.5, bin=1.0)}
-    whole, arrays = graded(shared_filters("qif", "exp"), **options)
-    parts, _ = graded(
-        shared_filters("qif", "exp"), method=sx.EventLoop(adjoint=sx.DiscreteAdjoint(memory=1)), **options
-    )
+    options = {"dt0": 0.5, "bin": 1.0}
+    whole, arrays = graded(shared_filters("qif", "exp"), method=sx.EventLoop(**options))
+    adjoint = sx.DiscreteAdjoint(memory=1)
+    parts, _ = graded(shared_filters("qif", "exp"), method=sx.EventLoop(adjoint=adjoint, **options))
     (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
     assert float(same_value) == pytest.approx(float(value), rel=1e-13)
     for leaf, converged in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):

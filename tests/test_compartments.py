@@ -190,7 +190,7 @@ def test_a_refractory_soma_leaves_its_dendrite_alone(simulate):
     "soma",
     [
         pytest.param(
-            sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 1.5), id="refractory", marks=pytest.mark.slow
+            sx.Refractory(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), 1.5, 0.5), id="refractory", marks=pytest.mark.slow
         ),
         pytest.param(sx.LIF(15.0, -75.0, -62.0, -77.0, 0.5), id="lif"),
     ],

@@ -210,7 +210,8 @@ def test_against_scipy(name, dtype, accurate):
 @pytest.mark.float64
 @pytest.mark.parametrize("name", MODELS)
 def test_against_scipy_with_tight_tolerances(name):
-    assert_same_as_scipy(MODELS[name], jnp.float64, 1e-8, 1e-8, samples=3, method=sx.EventLoop(rtol=1e-12, atol=1e-12))
+    method = sx.EventLoop(rtol=1e-12, atol=1e-12, max_steps=2**15)
+    assert_same_as_scipy(MODELS[name], jnp.float64, 1e-8, 1e-8, samples=3, method=method)
 
 
 PRESETS = tuple(sx.Izhikevich.PRESETS)

@@ -272,13 +272,13 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
     [
         pytest.param(sx.Refractory(delta(v_reset=-0.1, bias=1.3), 2.5, 0.6), (-0.2, 0.6), id="delta"),
         pytest.param(
-            sx.Refractory(conductive(bias=0.1), 2.5),
+            sx.Refractory(conductive(bias=0.1), 2.5, 0.5),
             {"exc": (0.5, 1.6), "inh": (0.0, 0.3)},
             id="conductive",
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            sx.Refractory(sx.EIF(TAU, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1), 2.5),
+            sx.Refractory(sx.EIF(TAU, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1), 2.5, 0.5),
             (-1.0, 7.0),
             id="refractory-eif",
             marks=pytest.mark.slow,
@@ -286,6 +286,7 @@ LIF = (TAU, 0.05, 1.0, -0.1, 0.1)
     ],
 )
 def test_gradients(neuron, weight):
+    # The fraction that is held is no end of its range, which finite differences would leave.
     # The gradient is that of the steps, whatever solver takes them: one of two stages compiles fast.
     function, arrays = graded(everything(neuron, weight), method=sx.EventLoop(diffrax.Heun(), dt0=0.5))
     assert_exact(function, arrays)
@@ -297,7 +298,7 @@ def test_gradients(neuron, weight):
 @pytest.mark.slow
 @pytest.mark.parametrize("freezes", [True, False])
 def test_gradients_of_a_single_spike(freezes):
-    neuron = sx.SingleSpike(sx.Refractory(sx.LIF(*LIF), 2.5), freezes)
+    neuron = sx.SingleSpike(sx.Refractory(sx.LIF(*LIF), 2.5, 0.5), freezes)
     function, arrays = graded(everything(neuron, (0.0, 9.0)), method=sx.EventLoop(dt0=1.0))
     assert_exact(function, arrays, spikes=0.9, most=1)
     assert int(function(arrays)[1].max()) == 1
