@@ -48,14 +48,18 @@ def in_order(received: SynapticInput) -> Arrivals:
     """Sorts the spikes of all sources by time and generation. Equal ones keep the order of the sources."""
     times, source, generation = lax.stop_gradient((received.times, received.source, received.generation))
     batch, lanes, spikes = times.shape
-    if received.is_sorted:
-        return _with_end(times, jnp.broadcast_to(indices(spikes), times.shape), source)
-    if generation is not None:
-        spike = jnp.broadcast_to(indices(spikes), times.shape)
-        times, generation, spike = lax.sort((times, generation, spike), num_keys=2)
-        return _with_end(times, spike, source, generation)
-    ordered = sorted_rows(times.reshape(batch * lanes, spikes))
-    return _with_end(*(part.reshape(times.shape) for part in ordered), source)
+    spike = jnp.broadcast_to(indices(spikes), times.shape)
+    if generation is None:
+        if not received.is_sorted:
+            ordered = sorted_rows(times.reshape(batch * lanes, spikes))
+            times, spike = (part.reshape(times.shape) for part in ordered)
+        return _with_end(times, spike, source)
+    is_wrong = (times[..., :-1] == times[..., 1:]) & (generation[..., :-1] > generation[..., 1:])
+    # Arrivals that are sorted by time are rarely simultaneous.
+    needs_sort = jnp.any(is_wrong & (times[..., 1:] < jnp.inf)) if received.is_sorted else jnp.bool_(True)
+    parts = times, generation, spike
+    times, generation, spike = lax.cond(needs_sort, lambda *p: tuple(lax.sort(p, num_keys=2)), lambda *p: p, *parts)
+    return _with_end(times, spike, source, generation)
 
 
 def _with_end(times: Array, spike: Array, source: Array, generation: Array | None = None) -> Arrivals:

@@ -113,7 +113,8 @@ class _Arrivals(eqx.Module):
 
     @classmethod
     def of(cls, given: LayerGiven, pieces: int, width: int) -> "_Arrivals":
-        received = _with_pieces(given, pieces)
+        # Simultaneous arrivals are summed, in any order.
+        received = dataclasses.replace(_with_pieces(given, pieces), generation=None)
         length = _block_length(given, received.times.shape[2] + 1, width)
         ordered = in_order(received)
         batch, lanes, total = ordered.times.shape

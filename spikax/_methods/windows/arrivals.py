@@ -240,7 +240,7 @@ class Incoming(eqx.Module):
             t, came = (leaf[sample, chosen.spike] for leaf in (whole.times, whole.generation))
             generation = arriving(t, chosen.t, came)
         arrival, gains = _looked_up((self.delay, whole.times, whole.gains), chosen)
-        return SynapticInput(self.weight, arrival, chosen.row, gains, generation, not self.is_ordered)
+        return SynapticInput(self.weight, arrival, chosen.row, gains, generation, is_sorted=True)
 
     def _arrival(self, t: Array, row: Array, lane: Array | int) -> Array:
         """When a spike at the time `t` arrives."""
