@@ -1,6 +1,6 @@
 """The gradients of recurrent networks: what recurrence and delays cost, and how the cost grows with the size.
 
-    python benchmarks/recurrence.py [delays] [neurons] [recordings] [sizes]
+    python benchmarks/recurrence.py [delays] [neurons] [recordings] [sizes] [sparse]
 
 Prints tables, by default all of them. Networks and inputs are random; the loss is the sum of all spike times, so that
 all spikes count. Times are medians, in float32.
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import math
+import pathlib
 import resource
 import subprocess
 import sys
@@ -22,6 +23,10 @@ import numpy as np
 from against_eventax import machine, timed
 
 import spikax as sx
+
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+from sparse_network import DELAY, synapses_and_voltages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,11 +282,53 @@ def sizes() -> None:
         row(columns)
 
 
+def sparse() -> None:
+    """4000 neurons with 320 000 synapses, whose activity keeps itself up: as `peers/nest_network.py 1000`."""
+    n, in_degree = 4000, 80
+    source, target, weight, voltage = synapses_and_voltages(n, in_degree)
+    lif = sx.LIF(20.0, v_rest=-49.0, v_threshold=-50.0, v_reset=-60.0, synapse=sx.DeltaSynapse())
+    neuron = sx.Refractory(lif, 5.0)
+    loop = sx.Sparse("layer", "layer", source, target, array(weight), shape=(n, n), delay=array(np.asarray(DELAY)))
+    silent = sx.Dense("input", "layer", jnp.zeros((1, n)))
+    network = sx.Network({"layer": sx.Layer(neuron, n)}, [silent, loop], 1, "layer")
+    start = jax.tree.map(lambda leaf: jnp.full((1, n), leaf), neuron.initial_state())
+    start = eqx.tree_at(lambda state: state.inner.v, start, array(voltage)[None])
+    inputs = sx.Spikes(jnp.full((1, 1, 1), jnp.inf))
+    title(["4000 LIF neurons, delay 0.125 ms", "seconds", "first", "rate", "CV of intervals", "method"])
+
+    def simulated(network, t1, max_spikes):
+        # No spike arrives in its own window.
+        method = sx.Windows(math.floor(t1 / DELAY * 1.02), max_arrivals=32)
+        return sx.simulate(
+            network, inputs, t1, start={"layer": start}, max_spikes=max_spikes, method=method, throw=False
+        )
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def gradient(network):
+        solution = simulated(network, 100.0, 8)
+        times = solution.spikes["layer"].times
+        return jnp.sum(jnp.where(jnp.isfinite(times), times, 0.0)), solution
+
+    forward = eqx.filter_jit(lambda network: (None, simulated(network, 1000.0, 48)))
+    for name, function, t1 in (("1000 ms", forward, 1000.0), ("100 ms, with the gradient", gradient, 100.0)):
+        first, seconds = timed(function, network, repeats=1)
+        _, solution = function(network)
+        if not jnp.all(solution.result == sx.RESULTS.successful):
+            raise SystemExit(f"The sample was not simulated to its end:\n{solution}")
+        gaps = [np.diff(train[np.isfinite(train)]) for train in np.asarray(solution.spikes["layer"].times[0])]
+        cv = np.mean([np.std(gap) / np.mean(gap) for gap in gaps if len(gap) > 1])
+        rate = float(solution.stats["layer"].spikes[0]) / n / t1 * 1e3
+        stats = solution.stats["layer"]
+        row([name, f"{seconds:.3g} s", f"{first:.1f} s", f"{rate:.2f} Hz", f"{cv:.3f}", f"{stats.method}"])
+
+
 TABLES: dict[str, Callable[[], None]] = {
     "delays": delays,
     "neurons": neurons,
     "recordings": recordings,
     "sizes": sizes,
+    "sparse": sparse,
 }
 
 

@@ -14,9 +14,10 @@ import pytest
 
 import spikax as sx
 
-from .sparse_network import DELAY, N, synapses_and_voltages
+from .sparse_network import DELAY, synapses_and_voltages
 
 
+N = 400
 NEST = json.loads((pathlib.Path(__file__).parent / "nest_network.json").read_text())
 
 
@@ -24,7 +25,7 @@ NEST = json.loads((pathlib.Path(__file__).parent / "nest_network.json").read_tex
 @pytest.mark.float64
 def test_a_sparse_recurrent_network_spikes_as_in_nest():
     """Each spike of 400 neurons in 100 ms, whose activity keeps itself up, after the delays of 32 000 synapses."""
-    source, target, weight, voltage = synapses_and_voltages()
+    source, target, weight, voltage = synapses_and_voltages(N, 80)
     lif = sx.LIF(20.0, v_rest=-49.0, v_threshold=-50.0, v_reset=-60.0, synapse=sx.DeltaSynapse())
     neuron = sx.Refractory(lif, 5.0)
     loop = sx.Sparse("a", "a", source, target, jnp.asarray(weight), shape=(N, N), delay=jnp.asarray(DELAY))
