@@ -131,6 +131,17 @@ def test_gradients_of_a_layer_with_delays(shape):
 
 
 @exact
+def test_gradients_of_delayed_neurons_with_a_matrix_exponential():
+    """Their additional knots lie between the arrivals."""
+    rng = np.random.default_rng(1)
+    weights = (jnp.asarray(rng.uniform(*bounds, (3, 2))) for bounds in ((1.0, 4.0), (0.5, 4.0)))
+    network = sx.Network(
+        {"output": sx.Layer(sx.ALIF(bias=0.2), 2)}, [sx.Dense("input", "output", *weights)], 3, "output"
+    )
+    assert_exact(network, inputs(jnp.float64), least=6, method=sx.Windows(3))
+
+
+@exact
 @pytest.mark.slow
 def test_gradients_of_a_layer_without_delays_by_sweeps():
     assert_exact(recurrent(jnp.float64), inputs(jnp.float64), least=50, method=sx.Windows(6, sx.ClosedForm()))

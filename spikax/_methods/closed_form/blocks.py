@@ -344,8 +344,10 @@ def _unsorted(
     batch, lanes, total = ordered.times.shape
     bar = jnp.transpose(bar, (2, 3, 0, 1)).reshape(batch, lanes, -1)[..., :total]
     bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
-    if given.received.is_sorted:
-        return bar[..., : given.received.times.shape[2]]
+    own = given.received.times.shape[2]
+    # With additional knots, sorted arrivals are sorted once more.
+    if given.received.is_sorted and ordered.times.shape[2] == own + 1:
+        return bar[..., :own]
     sample, lane = indices(batch)[:, None, None], indices(lanes)[None, :, None]
     # Arrivals without source come after the spikes.
     return jnp.zeros(given.received.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar, mode="drop")

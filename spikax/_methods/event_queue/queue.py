@@ -422,7 +422,8 @@ def _written(
         number = jnp.where(now.arrives & (now.came >= outer), now.came - outer, saved[0].shape[0])[:, 0]
         saved = written(saved[0], number, v), written(saved[1], number, x)
     if boundaries is not None:
-        number = jnp.where(happens, event // segment_length(log) + 1, boundaries.t.shape[0])
+        is_logged = happens & (event < log.t.shape[0])
+        number = jnp.where(is_logged, event // segment_length(log) + 1, boundaries.t.shape[0])
         boundary = Boundary(state.limit, v, x)
         boundaries = jax.tree.map(lambda rows, row: written(rows, number, row), boundaries, boundary)
     return log, times, saved, boundaries

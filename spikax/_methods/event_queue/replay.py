@@ -95,9 +95,16 @@ def backpropagate(
     segments = -(-total // length)
     # Of each sample, since some have fewer events. Segments without events leave everything as it is.
     needed = jnp.minimum(-(-events // length), segments)
-    last = jax.tree.map(
-        lambda rows: jnp.take_along_axis(rows, needed.reshape(1, *(1,) * (rows.ndim - 3), -1, 1), axis=0)[0], boundaries
-    )
+
+    def boundary_before(number):
+        """The boundaries before the segments of this number, or the last ones."""
+
+        def rows_of(rows):
+            place = jnp.minimum(number, needed).reshape(1, *(1,) * (rows.ndim - 3), -1, 1)
+            return jnp.take_along_axis(rows, place, axis=0)[0]
+
+        return jax.tree.map(rows_of, boundaries)
+
     pad = segments * length - total
     nothing = given.times.shape[1] + given.v.shape[-1] + (0 if ts is None else len(ts))
     log = jax.tree.map(lambda rows: jnp.pad(rows, ((0, pad), (0, 0))), log)
@@ -123,12 +130,12 @@ def backpropagate(
 
     def back(carry):
         i, boundary_bar, floats_bar = carry
-        rows, boundary = jax.tree.map(lambda rows: rows[i - 1], (log, boundaries))
+        rows, boundary = jax.tree.map(lambda rows: rows[i - 1], log), boundary_before(i - 1)
         _, pull = jax.vjp(lambda floats, boundary: segment(floats, boundary, rows), floats, boundary)
         more, boundary_bar = pull((boundary_bar, _cotangents(given, ts, rows, bar)))
         return i - 1, boundary_bar, add(floats_bar, more)
 
-    _, pull_end = jax.vjp(to_the_end, floats, last)
+    _, pull_end = jax.vjp(to_the_end, floats, boundary_before(needed))
     floats_bar, boundary_bar = pull_end((bar.v, bar.x))
     _, boundary_bar, floats_bar = lax.while_loop(
         lambda carry: carry[0] > 0, back, (jnp.max(needed), boundary_bar, floats_bar)

@@ -100,8 +100,9 @@ class Windows(AbstractMethod):
         grids = tuple(part.grid(network, each) for part in self._parts)
         places = {name: self.max_arrivals or _places(network, name, expected) for name in group}
         parts = max(math.ceil(expected.places[name] / n) for name, n in places.items())
-        # There is room in a window, or it is divided where at least half of the places are in use.
-        return count, 2 * count + 4 * parts, grids, tuple(places.items())
+        # For parts in which most of the places are in use. All take memory, so there are not many more than windows.
+        max_windows = 2 * count + min(4 * parts, 4 * count) + 64
+        return count, max_windows, grids, tuple(places.items())
 
     def simulate(self, group, grid):
         context = Context.of(group, self._parts, grid, self.max_sweeps)

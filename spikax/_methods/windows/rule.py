@@ -5,12 +5,13 @@ takes the spikes before a window from all spikes at the end, and solves the tran
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._routing import Train
 from .._base import Counters, SimulationState
@@ -99,12 +100,16 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
         following = boundaries[jnp.minimum(jnp.searchsorted(boundaries, state.t, side="right"), len(boundaries) - 1)]
         end = jnp.minimum(following, state.t + state.longest)
         window = Window(state.t, end, jnp.where(i == 0, -jnp.inf, state.t))
-        prepared = prepare_first_part(context, window, at.before)
+        was_valid = _all_samples(at.counters, lambda counters: counters.failed_at == jnp.inf)
+        prepared = prepare_first_part(context, window, at.before, was_valid)
         window = prepared.window
         found = _solved(prepared, at.before)
         middle = halfway(window)
-        fits = jnp.stack([jnp.all(counters.fits) for counters in found.rest.counters.values()])
-        is_done = jnp.all(fits) | (middle >= window.end)
+        now = found.rest.counters
+        fits = _all_samples(now, lambda counters: counters.fits)
+        # A sample that fails otherwise, or has failed, needs no other window.
+        is_valid = was_valid & found.settled & _all_samples(now, lambda counters: counters.finite & counters.finished)
+        is_done = jnp.all(fits | ~is_valid) | (middle >= window.end)
 
         def next_window(state: _Forward) -> _Forward:
             after = _after(context, at, found, window)
@@ -120,6 +125,11 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
     state = _Forward(jnp.int32(0), t0, never, start, Record.of(start, t0, rows))
     end = lax.while_loop(goes_on, one_window, state)
     return end.number, _checked(end, t1), end.record
+
+
+def _all_samples(counters: dict[str, Counters], of_layer: Callable[[Counters], Array]) -> Bool[Array, " batch"]:
+    """For which samples something holds in all layers."""
+    return jnp.all(jnp.stack([of_layer(part) for part in counters.values()]), axis=0)
 
 
 def _checked(end: _Forward, t1: Array) -> Progress:

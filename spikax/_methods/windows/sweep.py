@@ -88,8 +88,11 @@ class _Earlier(eqx.Module):
         return Prepared(self.context, window, self.states, known)
 
 
-def prepare_first_part(context: Context, window: Window, before: Before) -> Prepared:
-    """As `prepare`, for the first part of a window, or all of it, in which there is room for the known arrivals."""
+def prepare_first_part(context: Context, window: Window, before: Before, is_valid: Bool[Array, " batch"]) -> Prepared:
+    """As `prepare`, for the first part of a window, or all of it, in which there is room for the known arrivals.
+
+    Samples that have failed do not divide the windows of the others.
+    """
     earlier = _Earlier.of(context, before)
 
     def too_many(carry) -> Array:
@@ -100,7 +103,7 @@ def prepare_first_part(context: Context, window: Window, before: Before) -> Prep
         window, end, _ = carry
         window = dataclasses.replace(window, end=jnp.minimum(window.end, end))
         selected = earlier.select(window)
-        until = jnp.min(jnp.stack([jnp.min(until) for _, until in selected.values()]))
+        until = jnp.min(jnp.stack([jnp.min(jnp.where(is_valid, until, jnp.inf)) for _, until in selected.values()]))
         middle = halfway(window)
         shorter = jnp.where((until > window.start) & (until < window.end), until, middle)
         # A part that is as short as can be is taken as it is, and reported.
@@ -112,9 +115,10 @@ def prepare_first_part(context: Context, window: Window, before: Before) -> Prep
 
 
 def halfway(window: Window) -> Array:
-    """The middle of a window, later than its start; its end if there is no such time."""
-    middle = window.start + 0.5 * (window.end - window.start)
-    return jnp.where(middle > window.start, middle, window.end)
+    """The middle of a window; its end if the window is too short to be divided."""
+    length = window.end - window.start
+    shortest = 4.0 * jnp.finfo(length.dtype).eps * jnp.maximum(jnp.abs(window.start), jnp.abs(window.end))
+    return jnp.where(length > shortest, window.start + 0.5 * length, window.end)
 
 
 def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train], Sweep]:
