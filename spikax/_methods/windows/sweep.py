@@ -149,7 +149,9 @@ def _received(prepared: Prepared, name: str, emitted: dict[str, Train]) -> tuple
     pathways = [pathway for pathway in incoming.pathways if pathway.source in emitted]
     lists = [SpikeList.of(emitted[pathway.source], incoming.neuron) for pathway in pathways]
     first = sum(spikes.times.shape[1] for spikes in earlier.lists)
-    chosen, until = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, prepared.window)
+    # No spike of this window has arrived before, not even one at its very start.
+    window = dataclasses.replace(prepared.window, after=jnp.full_like(prepared.window.after, -jnp.inf))
+    chosen, until = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, window)
     return incoming.received(chosen, [*earlier.lists, *lists]), jnp.minimum(until, earlier.until) == jnp.inf
 
 
