@@ -5,13 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from ..._network import Network
 from ..._routing import Train
 from .._base import AbstractMethod, Counters, drives_of, Group, LayerPlan, SimulationState
 from .._common.events import payload_of
-from .arrivals import Incoming
+from .arrivals import Chosen, Incoming, SpikeList, Window
 from .parts import loops_of, Part
 
 
@@ -57,11 +57,18 @@ class Context(eqx.Module):
                 incoming[name] = Incoming.of(group, name, numbers, loops, places[name])
         guessed = tuple(dict.fromkeys(network.connections[number].source for number in loops))
         trains = group.outside, group.under_way
-        return cls(group.layers, planned, incoming, guessed, *trains, count, max_windows, max_sweeps, group.is_ordered)
+        ends = count, max_windows, max_sweeps
+        return cls(group.layers, planned, incoming, guessed, *trains, *ends, group.is_ordered)
 
     def rounding(self, t: Array) -> Array:
         """By how much two searches may differ that find the same spike."""
         return next(iter(self.incoming.values())).rounding(t)
+
+    @property
+    def shortest_window(self) -> Array:
+        """The length of windows that are not divided: the rounding of times."""
+        incoming = next(iter(self.incoming.values()))
+        return incoming.rounding(incoming.t1)
 
     def silent(self, name: str) -> Train:
         """The trains of neurons that have not spiked."""
@@ -107,3 +114,20 @@ def _unsaved(plan: LayerPlan) -> Any:
     """Zero states and drives at the times to save."""
     both = plan.start.state, drives_of(plan.neuron, plan.start.filters)
     return jax.tree.map(lambda leaf: jnp.zeros((len(plan.ts), *leaf.shape), leaf.dtype), both)
+
+
+class Known(eqx.Module):
+    """The arrivals at a layer that do not depend on a guess."""
+
+    lists: list[SpikeList]
+    chosen: Chosen
+    until: Float[Array, " batch"]  # up to this time there is room for them
+
+
+class Prepared(eqx.Module):
+    """What all sweeps over a window share."""
+
+    context: Context
+    window: Window
+    states: dict[str, SimulationState]
+    known: dict[str, Known]

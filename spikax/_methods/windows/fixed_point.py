@@ -27,12 +27,14 @@ class Sweeps(eqx.Module):
 
     # From the arguments to what all sweeps share. It is computed again in the backward pass, and not stored.
     prepare: Callable[[Any], PyTree[Array]] = eqx.field(static=True)
-    # From this and a guess to the value, and other results.
-    sweep: Callable[[Any, PyTree[Array]], tuple[PyTree[Array], PyTree[Array]]] = eqx.field(static=True)
+    # From this, a guess, and up to when it is final, to the value, and other results.
+    sweep: Callable[[Any, PyTree[Array], "Instant"], tuple[PyTree[Array], PyTree[Array]]] = eqx.field(static=True)
     # From this, the guess, up to when it is final, and the value, to the first arrival that was guessed wrong.
     first_difference: Callable[[Any, PyTree[Array], "Instant", PyTree[Array]], "Instant"] = eqx.field(static=True)
-    # From the guess, the value, and up to when each guess is final, to the next guess.
-    next_guess: Callable[[PyTree[Array], "Instant", PyTree[Array], "Instant"], PyTree[Array]] = eqx.field(static=True)
+    # From this, the guess, the value, and up to when each guess is final, to the next guess.
+    next_guess: Callable[[Any, PyTree[Array], "Instant", PyTree[Array], "Instant"], PyTree[Array]] = eqx.field(
+        static=True
+    )
 
 
 class Instant(eqx.Module):
@@ -54,8 +56,6 @@ class Instant(eqx.Module):
 class FixedPoint(eqx.Module):
     """The result of the last sweep."""
 
-    guess: PyTree[Array]  # from which it started; the value is the same up to rounding
-    final: Instant  # up to this, the guess was final before the sweep
     rest: PyTree[Array]
     settled: Bool[Array, " batch"]
     sweeps: Int[Array, ""]
@@ -68,20 +68,29 @@ def solve(
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-    start = FixedPoint(guess, final, nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
-    return _repeat(functions, prepared, start, limit)
+    start = FixedPoint(nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
+    return _repeat(functions, prepared, guess, final, start, limit)
 
 
 def pull_back(
-    functions: Sweeps, arguments: Any, value: PyTree[Array], sweeps: Array, rest_bar: PyTree[Array], limit: int
+    functions: Sweeps,
+    arguments: Any,
+    value: PyTree[Array],
+    final: Instant,
+    sweeps: Array,
+    rest_bar: PyTree[Array],
+    limit: int,
 ) -> Any:
-    """The cotangent of the arguments, from that of the other results. The value has no cotangent of its own."""
+    """The cotangent of the arguments, from that of the other results. The value has no cotangent of its own.
+
+    All of the value is `final`.
+    """
     prepared, pull_prepared = eqx.filter_vjp(functions.prepare, arguments)
     floats, others = eqx.partition(prepared, eqx.is_inexact_array)
     smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
     def once(floats, smooth):
-        given = functions.sweep(eqx.combine(floats, others), eqx.combine(smooth, discrete))
+        given = functions.sweep(eqx.combine(floats, others), eqx.combine(smooth, discrete), final)
         return eqx.filter(given, eqx.is_inexact_array)
 
     _, pull = jax.vjp(once, floats, smooth)
@@ -91,19 +100,21 @@ def pull_back(
     return bar
 
 
-def _repeat(functions: Sweeps, prepared: Any, start: FixedPoint, limit: int) -> FixedPoint:
+def _repeat(
+    functions: Sweeps, prepared: Any, guess: PyTree[Array], final: Instant, start: FixedPoint, limit: int
+) -> FixedPoint:
     def goes_on(carry) -> Array:
         *_, last = carry
         return (last.sweeps < limit) & ~jnp.all(last.settled)
 
     def once(carry):
         guess, final, last = carry
-        value, rest = functions.sweep(prepared, guess)
+        value, rest = functions.sweep(prepared, guess, final)
         difference = functions.first_difference(prepared, guess, final, value)
-        found = FixedPoint(guess, final, rest, difference.t == jnp.inf, last.sweeps + 1)
-        return functions.next_guess(guess, final, value, difference), difference, found
+        found = FixedPoint(rest, difference.t == jnp.inf, last.sweeps + 1)
+        return functions.next_guess(prepared, guess, final, value, difference), difference, found
 
-    *_, last = lax.while_loop(goes_on, once, (start.guess, start.final, start))
+    *_, last = lax.while_loop(goes_on, once, (guess, final, start))
     return last
 
 

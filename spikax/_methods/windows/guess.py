@@ -4,20 +4,21 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool
 
 from ..._routing import arriving, Train
+from .context import Prepared
 from .fixed_point import Instant
-from .sweep import Prepared
 
 
 def next_guess(
-    guess: dict[str, Train], final: Instant, emitted: dict[str, Train], now_final: Instant
+    prepared: Prepared, guess: dict[str, Train], final: Instant, emitted: dict[str, Train], now_final: Instant
 ) -> dict[str, Train]:
     """The next guess: what was final stays, and all other spikes are those that were found, or later."""
 
     def of_layer(was: Train, now: Train) -> Train:
-        stays = _both_final(was, final, now) & now_final.is_after(was.times, was.generation)
+        stays = _found_again(prepared, was, final, now) & now_final.is_after(was.times, was.generation)
         is_final = now_final.is_after(now.times, now.generation)
         times = jnp.where(is_final, now.times, _over_relaxed(was.times, now.times))
         new = dataclasses.replace(now, times=times)
@@ -38,9 +39,27 @@ def _over_relaxed(was: Array, now: Array) -> Array:
     return jnp.where(moves_on, now + 2.0 * (now - jnp.where(moves_on, was, 0.0)), now)
 
 
-def _both_final(was: Train, final: Instant, now: Train) -> Bool[Array, "batch neurons spikes"]:
-    """Which spikes were final, and found again."""
-    return final.is_after(was.times, was.generation) & jnp.isfinite(now.times)
+def as_guessed(prepared: Prepared, was: Train, final: Instant, now: Train) -> Train:
+    """The spikes of a sweep, with the times that were guessed where the same spike was found.
+
+    The derivative is that of the spikes found. Without the guessed times, an arrival near the end of a window could be
+    on one side of it for the layers of the group, and on the other in later windows.
+    """
+    is_close = jnp.abs(now.times - was.times) <= prepared.context.rounding(now.times)
+    is_same = (is_close & jnp.isfinite(now.times)) | _found_again(prepared, was, final, now)
+    found = jnp.where(is_same, now.times, 0.0)
+    times = lax.stop_gradient(was.times) + (found - lax.stop_gradient(found))
+    return dataclasses.replace(now, times=jnp.where(is_same, times, now.times))
+
+
+def _found_again(prepared: Prepared, was: Train, final: Instant, now: Train) -> Bool[Array, "batch neurons spikes"]:
+    """Which spikes were final, and found again.
+
+    They differ by the error of the method, which may be far above rounding, but far below the length of a window. A
+    larger difference is another spike, of which one more, or one less, came before.
+    """
+    length = prepared.window.end - prepared.window.start
+    return final.is_after(was.times, was.generation) & (jnp.abs(now.times - was.times) <= 0.01 * length)
 
 
 def first_difference(prepared: Prepared, guess: dict[str, Train], final: Instant, emitted: dict[str, Train]) -> Instant:
@@ -64,7 +83,7 @@ def first_difference(prepared: Prepared, guess: dict[str, Train], final: Instant
                 close.append(old.generation == new.generation)
             # Spikes that arrive later, or at no time, may differ.
             is_same = jnp.where((was <= end) & (now <= end), jnp.stack(close).all(axis=0), (was <= end) == (now <= end))
-            is_same |= _both_final(old, final, new)
+            is_same |= _found_again(prepared, old, final, new)
             for train, arrival in ((old, was), (new, now)):
                 wrong = jnp.where(~is_same & (arrival <= end), arrival, jnp.inf)
                 times.append(wrong.reshape(len(wrong), -1))

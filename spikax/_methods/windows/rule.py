@@ -104,7 +104,7 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
         prepared = prepare_first_part(context, window, at.before, was_valid)
         window = prepared.window
         found = _solved(prepared, at.before)
-        middle = halfway(window)
+        middle = halfway(context, window)
         now = found.rest.counters
         fits = _all_samples(now, lambda counters: counters.fits)
         # A sample that fails otherwise, or has failed, needs no other window.
@@ -173,7 +173,8 @@ def _backward(
         earlier_bar, trains_bar = pull(before_bar.trains)
         rest_bar = Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
         arguments = context, window, Before(states, earlier)
-        pulled = pull_back(_SWEEPS, arguments, guess, sweeps, rest_bar, context.max_sweeps)
+        all_final = _instant(context, jnp.inf)
+        pulled = pull_back(_SWEEPS, arguments, guess, all_final, sweeps, rest_bar, context.max_sweeps)
         more, window_bar, before = eqx.filter(pulled, eqx.is_inexact_array)
         before_bar = Before(before.states, add(before.trains, earlier_bar))
         # The boundaries between windows are not part of the model, so they are constants.
@@ -203,14 +204,17 @@ def _spikes_between(train: Train, silent: Train, first: Array | int, after: Arra
 
 def _solved(prepared: Prepared, before: Before) -> FixedPoint:
     """The spikes of the group in a window."""
-    context, window = prepared.context, prepared.window
+    context = prepared.context
     start = Progress.of(context)
     nothing = Sweep(start.before.trains, before.states, start.saved, start.counters)
     guess = {name: nothing.trains[name] for name in context.guessed}
-    batch = next(iter(context.layers.values())).start.h.shape[0]
-    generation = jnp.zeros(batch, jnp.int32) if context.is_ordered else None
-    nothing_final = Instant(jnp.full(batch, -jnp.inf, window.start.dtype), generation)
-    return solve(_SWEEPS, prepared, guess, nothing_final, nothing, context.max_sweeps)
+    return solve(_SWEEPS, prepared, guess, _instant(context, -jnp.inf), nothing, context.max_sweeps)
+
+
+def _instant(context: Context, t: float) -> Instant:
+    """The same time in all samples."""
+    h = next(iter(context.layers.values())).start.h
+    return Instant(jnp.full(len(h), t, h.dtype), jnp.zeros(len(h), jnp.int32) if context.is_ordered else None)
 
 
 def _after(context: Context, at: Progress, found: FixedPoint, window: Window) -> Progress:
@@ -221,16 +225,7 @@ def _after(context: Context, at: Progress, found: FixedPoint, window: Window) ->
         failed_at = jnp.where(is_valid, now.failed_at, jnp.minimum(now.failed_at, window.start))
         now = dataclasses.replace(now, settled=found.settled, sweeps=found.sweeps, failed_at=failed_at)
         counters[name] = at.counters[name].and_then(now)
-        new = found.rest.trains[name]
-        if name in context.guessed:
-            # As guessed, which differs by rounding: in no other window an arrival may be on the other side of the end.
-            guess, rounding = found.guess[name], context.rounding(new.times)
-            is_same = found.final.is_after(guess.times, guess.generation) | (
-                jnp.abs(guess.times - new.times) <= rounding
-            )
-            times = jnp.where(is_same & jnp.isfinite(new.times), guess.times, new.times)
-            new = dataclasses.replace(new, times=times)
-        trains[name] = _continued(at.before.trains[name], at.count[name], new)
+        trains[name] = _continued(at.before.trains[name], at.count[name], found.rest.trains[name])
     return Progress(Before(found.rest.states, trains), add(at.saved, found.rest.saved), counters)
 
 

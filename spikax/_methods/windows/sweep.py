@@ -12,7 +12,9 @@ from jaxtyping import Array, Bool, Float
 from ..._routing import SynapticInput, Train
 from .._base import Counters, Group, SimulationState
 from .arrivals import Chosen, Pathway, SpikeList, Window
-from .context import Before, Context
+from .context import Before, Context, Known, Prepared
+from .fixed_point import Instant
+from .guess import as_guessed
 
 
 class Sweep(eqx.Module):
@@ -22,23 +24,6 @@ class Sweep(eqx.Module):
     states: dict[str, SimulationState]
     saved: dict[str, Any]
     counters: dict[str, Counters]
-
-
-class Known(eqx.Module):
-    """The arrivals at a layer that do not depend on a guess."""
-
-    lists: list[SpikeList]
-    chosen: Chosen
-    until: Float[Array, " batch"]  # up to this time there is room for them
-
-
-class Prepared(eqx.Module):
-    """What all sweeps over a window share."""
-
-    context: Context
-    window: Window
-    states: dict[str, SimulationState]
-    known: dict[str, Known]
 
 
 def prepare(arguments: tuple[Context, Window, Before]) -> Prepared:
@@ -104,7 +89,7 @@ def prepare_first_part(context: Context, window: Window, before: Before, is_vali
         window = dataclasses.replace(window, end=jnp.minimum(window.end, end))
         selected = earlier.select(window)
         until = jnp.min(jnp.stack([jnp.min(jnp.where(is_valid, until, jnp.inf)) for _, until in selected.values()]))
-        middle = halfway(window)
+        middle = halfway(context, window)
         shorter = jnp.where((until > window.start) & (until < window.end), until, middle)
         # A part that is as short as can be is taken as it is, and reported.
         return window, jnp.where((until < jnp.inf) & (middle < window.end), shorter, jnp.inf), selected
@@ -114,15 +99,17 @@ def prepare_first_part(context: Context, window: Window, before: Before, is_vali
     return earlier._with(window, selected)
 
 
-def halfway(window: Window) -> Array:
+def halfway(context: Context, window: Window) -> Array:
     """The middle of a window; its end if the window is too short to be divided."""
     length = window.end - window.start
-    shortest = 4.0 * jnp.finfo(length.dtype).eps * jnp.maximum(jnp.abs(window.start), jnp.abs(window.end))
-    return jnp.where(length > shortest, window.start + 0.5 * length, window.end)
+    return jnp.where(length > context.shortest_window, window.start + 0.5 * length, window.end)
 
 
-def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train], Sweep]:
-    """Simulates every part in the window, with a guess of the spikes of those that are simulated later."""
+def sweep(prepared: Prepared, guess: dict[str, Train], final: Instant) -> tuple[dict[str, Train], Sweep]:
+    """Simulates every part in the window, with a guess of the spikes of those that are simulated later.
+
+    The guess is `final` up to an instant in each sample.
+    """
     context, window = prepared.context, prepared.window
     emitted, out = dict(guess), Sweep({}, {}, {}, {})
     for part in context.parts:
@@ -134,7 +121,10 @@ def sweep(prepared: Prepared, guess: dict[str, Train]) -> tuple[dict[str, Train]
             arrivals[name], fits[name] = _received(prepared, name, emitted)
         group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
         for name, result in part.method.simulate(group, part.grid).items():
-            emitted[name] = out.trains[name] = result.train
+            train = result.train
+            if name in guess:
+                train = as_guessed(prepared, guess[name], final, train)
+            emitted[name] = out.trains[name] = train
             out.states[name] = result.end
             out.counters[name] = dataclasses.replace(result.counters, fits=fits[name])
             if result.saved is not None:
