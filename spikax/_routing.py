@@ -65,7 +65,7 @@ class SynapticInput(eqx.Module):
 
     weight: PyTree[Float[Array, "sources units *neurons"]]
     times: Float[Array, "batch lanes spikes"]
-    source: Int[Array, "samples lanes spikes"]  # samples and lanes may be one, for all
+    source: Int[Array, "#batch #lanes spikes"]
     gains: PyTree[Float[Array, "batch lanes spikes"]] | None
     generation: Int[Array, "batch lanes spikes"] | None
     is_sorted: bool = eqx.field(static=True, default=False)  # by time, each lane

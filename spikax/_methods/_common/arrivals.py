@@ -18,7 +18,7 @@ class Arrivals(eqx.Module):
 
     times: Float[Array, "batch lanes arrivals"]
     spike: Int[Array, "batch lanes arrivals"]
-    source: Int[Array, "samples lanes spikes"]  # of each spike; samples and lanes may be one, for all
+    source: Int[Array, "#batch #lanes spikes"]  # of each spike
     generation: Int[Array, "batch lanes arrivals"] | None = None  # if the order of simultaneous arrivals matters
 
     def at(self, places: Places, cursor: Int[Array, "batch units 1"]) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._checks import require_count
 from ..._routing import SynapticInput
@@ -25,13 +25,31 @@ from .problem import LoopState, Point, Problem, Settings, Trains
 from .trial import is_finished
 
 
+class LoopEnd(eqx.Module):
+    """Where each unit ended."""
+
+    t: Float[Array, "batch units 1"]
+    state: PyTree[Float[Array, "batch units neurons"]]
+    filters: PyTree[Float[Array, "batch units neurons"]]
+    readiness: Int[Array, "events batch units neurons"]
+    count: Int[Array, "batch units neurons"]  # of spikes
+    h: Float[Array, "batch units 1"]  # the maximal length of the next step
+    stuck: Bool[Array, "batch units 1"]  # no step is short enough
+    rejected: Int[Array, "batch units 1"]  # trials
+    finished: Bool[Array, "batch units 1"]
+
+    @classmethod
+    def of(cls, end: LoopState, finished: Bool[Array, "batch units 1"]) -> "LoopEnd":
+        """What the state of the loop says of its end."""
+        return cls(end.t, end.state, end.filters, end.readiness, end.count, end.h, end.stuck, end.rejected, finished)
+
+
 class LoopOutcome(eqx.Module):
     """The result of the event loop."""
 
-    end: LoopState
+    end: LoopEnd
     trains: Trains
     found: Point | None  # the accepted point before each time of `ts`
-    finished: Bool[Array, "batch units 1"]
     iterations: Int[Array, ""]
 
 
@@ -84,7 +102,7 @@ class DiscreteAdjoint(AbstractAdjoint):
             result = _follow_the_rest(whole, received.times, t0, result)
         end = result.loop_state
         finished = is_finished(problem, settings, end)
-        return LoopOutcome(end, result.trains, result.found, finished, result.iterations)
+        return LoopOutcome(LoopEnd.of(end, finished), result.trains, result.found, result.iterations)
 
 
 # A second loop is worth its compilation if all units together may need this many steps. Measured on two CPU cores: at

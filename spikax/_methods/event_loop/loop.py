@@ -11,7 +11,7 @@ step is too long, or if an event may happen in the bin, the unit refines the bin
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from .._base import SimulationState
 from .._common.axes import indices
@@ -74,13 +74,6 @@ def idle_entry(problem: Problem, loop_state: LoopState) -> TapeEntry:
 def unfinished(problem: Problem, settings: Settings, loop_state: LoopState) -> Int[Array, ""]:
     """The number of unfinished units."""
     return jnp.sum(~is_finished(problem, settings, loop_state), dtype=jnp.int32)
-
-
-def is_finite(loop_state: LoopState) -> Bool[Array, " batch"]:
-    """Whether all states of a sample are finite."""
-    point = lax.stop_gradient((loop_state.state, loop_state.filters))
-    finite = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(point)]
-    return jnp.all(jnp.stack(finite), axis=0)
 
 
 def run(

@@ -20,10 +20,9 @@ from .._base import AbstractLayerMethod, Counters, Expected, LayerPlan, LayerRes
 from .._common import rates
 from .._common.axes import add_scaled, cast, over_units, spread
 from .._common.weight_matrix import weight_matrix
-from .adjoint import AbstractAdjoint, DiscreteAdjoint, LoopOutcome
+from .adjoint import AbstractAdjoint, DiscreteAdjoint, LoopEnd, LoopOutcome
 from .dense_output import dense_output
-from .loop import is_finite
-from .problem import LoopState, Settings
+from .problem import Settings
 from .shared_clock import as_one_unit, as_units_of_one
 from .step import AbstractStepper, make_stepper
 from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
@@ -219,13 +218,13 @@ class EventLoop(AbstractLayerMethod):
 
 def _result(neuron: AbstractNeuron, outcome: LoopOutcome, t1: Any, saved: Any) -> LayerResult:
     end, trains = outcome.end, outcome.trains
-    ok = outcome.finished & ~end.stuck
+    ok = end.finished & ~end.stuck
     stopped_at = jnp.where(ok, jnp.inf, lax.stop_gradient(end.t))
     counters = Counters.once(
         count=end.count[..., 0],
         # As a sum, not `any`: JAX cannot differentiate `any` of the output of a custom rule.
-        finished=_none_of(~outcome.finished),
-        finite=is_finite(end),
+        finished=_none_of(~end.finished),
+        finite=_is_finite(end),
         failed_at=jnp.min(stopped_at, axis=(1, 2)),
         iterations=outcome.iterations,
         rejected=jnp.sum(end.rejected, axis=(1, 2), dtype=jnp.int32),
@@ -237,7 +236,7 @@ def _result(neuron: AbstractNeuron, outcome: LoopOutcome, t1: Any, saved: Any) -
     return LayerResult(Train(times, payload, generation=generation), state, saved, counters, "EventLoop")
 
 
-def _at_the_end(neuron: AbstractNeuron, end: LoopState, t1: Any) -> tuple[Any, Any]:
+def _at_the_end(neuron: AbstractNeuron, end: LoopEnd, t1: Any) -> tuple[Any, Any]:
     """States and filters at `t1`, where units ended on an arrival or an event at that very time, also as that moves."""
 
     def slopes(neuron, t, state, filters):
@@ -250,6 +249,13 @@ def _at_the_end(neuron: AbstractNeuron, end: LoopState, t1: Any) -> tuple[Any, A
     # Zero, with the derivative of the time that is left.
     left = jnp.where(end.t >= t1, lax.stop_gradient(end.t) - end.t, 0.0)
     return add_scaled((end.state, end.filters), left, slope)
+
+
+def _is_finite(end: LoopEnd) -> Any:
+    """Whether all states of a sample are finite."""
+    point = lax.stop_gradient((end.state, end.filters))
+    finite = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(point)]
+    return jnp.all(jnp.stack(finite), axis=0)
 
 
 def _none_of(where: Any) -> Any:

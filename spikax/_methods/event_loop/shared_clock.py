@@ -5,6 +5,7 @@ time: the axes `(batch, neurons, 1)` of a layer, of units with one neuron each, 
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,46 +14,40 @@ from jaxtyping import Array
 
 from ..._routing import SynapticInput
 from .._base import LayerPlan, SimulationState
-from .adjoint import LoopOutcome
+from .adjoint import LoopEnd, LoopOutcome
 from .problem import Point
 
 
 def as_one_unit(plan: LayerPlan, received: SynapticInput) -> tuple[LayerPlan, SynapticInput]:
     """The layer and its input, with the axes of a single unit."""
     start = plan.start
-    state, filters, neuron = jax.tree.map(_swapped, (start.state, start.filters, plan.neuron))
+    state, filters, readiness, neuron = _swapped((start.state, start.filters, start.readiness, plan.neuron))
     h, stuck = jnp.min(start.h, axis=1, keepdims=True), jnp.any(start.stuck, axis=1, keepdims=True)
-    unit = SimulationState(state, filters, jnp.swapaxes(start.readiness, 2, 3), h, stuck)
+    unit = SimulationState(state, filters, readiness, h, stuck)
     weight = jax.tree.map(lambda leaf: leaf[:, None, :], received.weight)
     return dataclasses.replace(plan, neuron=neuron, start=unit), dataclasses.replace(received, weight=weight)
 
 
 def as_units_of_one(outcome: LoopOutcome) -> LoopOutcome:
     """The outcome of a single unit, with the axes of a layer."""
-    end, trains = outcome.end, outcome.trains
+    end, trains, found = outcome.end, outcome.trains, outcome.found
     shape = jnp.swapaxes(end.count, 1, 2).shape
 
     def each(clock: Array) -> Array:
         return jnp.broadcast_to(clock, (*clock.shape[:-3], *shape))
 
-    own = {"t": each(end.t), "h": each(end.h), "stuck": each(end.stuck), "rejected": _in_total(end.rejected, shape)}
-    own |= jax.tree.map(_swapped, {"state": end.state, "filters": end.filters, "count": end.count})
-    end = dataclasses.replace(end, **own, readiness=jnp.swapaxes(end.readiness, 2, 3))
-    times, payload = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 2, 3), (trains.times, trains.payload))
-    generation = None if trains.generation is None else jnp.swapaxes(trains.generation, 2, 3)
-    trains = dataclasses.replace(trains, times=times, payload=payload, generation=generation)
-    found = outcome.found
-    if found is not None:
-        parts = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 2, 3), (found.state, found.filters))
-        found = Point(each(found.t), *parts)
-    return LoopOutcome(end, trains, found, each(outcome.finished), outcome.iterations)
+    state, filters, readiness, count = _swapped((end.state, end.filters, end.readiness, end.count))
+    t, h, stuck, finished = (each(clock) for clock in (end.t, end.h, end.stuck, end.finished))
+    rejected = jnp.zeros(shape, end.rejected.dtype).at[:, :1].set(end.rejected)  # in total, as those of the first
+    end = LoopEnd(t, state, filters, readiness, count, h, stuck, rejected, finished)
+    found = None if found is None else Point(each(found.t), *_swapped((found.state, found.filters)))
+    return LoopOutcome(end, _swapped(trains), found, outcome.iterations)
 
 
-def _swapped(leaf: Array) -> Array:
-    """An array with the axes `(batch, units, neurons)`, with the last two swapped. Shared parameters stay."""
-    return jnp.swapaxes(leaf, 1, 2) if eqx.is_array(leaf) and leaf.ndim >= 3 else leaf
+def _swapped(tree: Any) -> Any:
+    """Arrays with the axes `(…, units, neurons)`, with these two swapped. Shared parameters stay."""
 
+    def swapped(leaf):
+        return jnp.swapaxes(leaf, -2, -1) if eqx.is_array(leaf) and leaf.ndim >= 3 else leaf
 
-def _in_total(rejected: Array, shape: tuple[int, ...]) -> Array:
-    """The number of rejected trials of the unit, as that of its first neuron."""
-    return jnp.zeros(shape, rejected.dtype).at[:, :1].set(rejected)
+    return jax.tree.map(swapped, tree)

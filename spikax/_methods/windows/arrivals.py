@@ -106,11 +106,11 @@ class Chosen(eqx.Module):
     def of(cls, each: Sequence["Chosen"], places: int) -> tuple["Chosen", Float[Array, " batch"]]:
         """The first arrivals of all in order, and up to when there is room for them: `inf` if there is for all."""
         batch, lanes, _ = each[0].t.shape
-        flat = [jax.tree.map(lambda leaf: leaf.reshape(batch * lanes, -1), part) for part in each]
-        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *flat)
-        t, order = sorted_rows(whole.t)
-        spike, row = (jnp.take_along_axis(part, order, axis=1) for part in (whole.spike, whole.row))
-        ordered = jax.tree.map(lambda leaf: leaf.reshape(batch, lanes, -1), cls(t, spike, row))
+        flat = [[leaf.reshape(batch * lanes, -1) for leaf in jax.tree.leaves(part)] for part in each]
+        whole = [jnp.concatenate(parts, axis=1) for parts in zip(*flat, strict=True)]
+        t, order = sorted_rows(whole[0])
+        spike, row = (jnp.take_along_axis(part, order, axis=1) for part in whole[1:])
+        ordered = cls(*(part.reshape(batch, lanes, -1) for part in (t, spike, row)))
         if ordered.t.shape[2] <= places:
             return ordered.padded(places), jnp.full(batch, jnp.inf, t.dtype)
         # With room for the spikes of the window itself, and not between simultaneous arrivals.
