@@ -89,6 +89,28 @@ def test_windows_select_what_arrives(dtype, accurate):
     assert_same(found, expected, accurate)
 
 
+def test_traced_inputs_may_be_in_any_order(dtype):
+    """Under `jax.jit` the order of spikes is not checked, and all other methods sort them."""
+    network, t1 = every_delay(dtype), 20.0
+    dense = [c for c in network.connections if not isinstance(c, sx.OneToOne)]  # which accepts no events
+    network = sx.Network(network.layers, dense, 6, "b")
+    ordered = random_inputs(0, (2, 6, 5), t1, dtype)
+    listed = ordered.events()
+
+    @eqx.filter_jit
+    def spikes(times, event_times, channels):
+        inputs = sx.Spikes(times), sx.Events(event_times, channels, 6)
+        method = sx.Windows(9)
+        return [sx.simulate(network, given, t1, max_spikes=24, method=method).spikes for given in inputs]
+
+    leaves = ordered.times, listed.times, listed.channels
+    expected, found = spikes(*leaves), spikes(*(leaf[..., ::-1] for leaf in leaves))
+    for name in expected[0]:
+        assert np.isfinite(expected[0][name].times).any()
+        for trains in (expected[1], *found):
+            np.testing.assert_array_equal(trains[name].times, expected[0][name].times)
+
+
 def test_a_window_is_divided_where_its_own_spikes_are_too_many(dtype, accurate):
     rng = np.random.default_rng(8)
     inner, delay = (jnp.asarray(rng.uniform(0.1, high, (4, 4)), dtype) for high in (1.0, 3.0))

@@ -5,7 +5,6 @@ then, for each lane, those that do, in order of time. Only then are times, weigh
 derivative has the size of what arrives, too.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -75,24 +74,28 @@ class Outgoing(eqx.Module):
 
 
 class SpikeList(eqx.Module):
-    """The spikes of a source in one list, in any order."""
+    """The spikes of a source. All spikes of a row have as many synapses. Most rows are in order of time, or all are."""
 
-    times: Float[Array, "batch spikes"]
-    neuron: Int[Array, "batch spikes"]  # that emitted it
-    gains: PyTree[Float[Array, "batch spikes"]] | None
-    generation: Int[Array, "batch spikes"] | None
+    times: Float[Array, "batch rows spikes"]
+    channel: Int[Array, "batch rows spikes"] | None  # that emitted it; None for the number of its row
+    gains: PyTree[Float[Array, "batch rows spikes"]] | None
+    generation: Int[Array, "batch rows spikes"] | None
 
     @classmethod
-    def of(cls, train: Train, neuron: AbstractNeuron) -> "SpikeList":
+    def of(cls, train: Train, neuron: AbstractNeuron, outgoing: Outgoing | None) -> "SpikeList":
         """The spikes of a train, with the factors of their weights at a target."""
-        if train.channel is not None:
-            return cls(train.times, train.channel, None, train.generation)
-        batch, n, k = train.times.shape
-        (gain,) = gains_of(neuron, [train.payload])
-        number = jnp.broadcast_to(jnp.repeat(indices(n), k), (batch, n * k))
-        parts = (train.times, gain, train.generation)
-        times, gains, generation = jax.tree.map(lambda leaf: leaf.reshape(batch, n * k), parts)
-        return cls(times, number, gains, generation)
+        if train.channel is None:
+            (gain,) = gains_of(neuron, [train.payload])
+            return cls(train.times, None, gain, train.generation)
+        batch, events = train.times.shape
+        # All channels of a dense connection have one synapse with each target.
+        shape = (batch, 1, events) if outgoing is None else (batch, events, 1)
+        listed = jax.tree.map(lambda leaf: leaf.reshape(shape), (train.times, train.channel, train.generation))
+        return cls(*listed[:2], None, listed[2])
+
+    def in_line(self) -> "SpikeList":
+        """The same spikes without rows, one after another: `(batch, rows * spikes)`."""
+        return jax.tree.map(lambda leaf: leaf.reshape(len(leaf), -1), self)
 
 
 class Chosen(eqx.Module):
@@ -206,21 +209,15 @@ class Incoming(eqx.Module):
         """
         to_all, chosen, until = [], known, jnp.full(self.batch, jnp.inf, self.t1.dtype)
         for pathway, spikes in zip(pathways, lists, strict=True):
-            batch, total = spikes.times.shape
-            index = jnp.broadcast_to(first + indices(total), (batch, total))
-            after = jnp.broadcast_to(window.start if pathway.is_under_way else window.after, (batch, total))
-            last = self._arrival_after(spikes.times, pathway.longest, pathway.is_apart)
-            may_arrive = (last > after) & (self.first_arrival(pathway, spikes.times) <= window.end)
-            listed = _Listed(spikes.times, spikes.neuron, index, after, may_arrive)
-            first += total
+            listed = _Listed.of(self, pathway, spikes, first, window)
+            first += listed.total
             if pathway.outgoing is None:
-                to_all.append(dataclasses.replace(listed, neuron=listed.neuron + pathway.first_row))
+                to_all.append(listed)
                 continue
-            chosen, fits_until = self._with_those_from_some(chosen, pathway, pathway.outgoing, listed, window)
+            chosen, fits_until = self._with_those_from_some(chosen, pathway.outgoing, listed, window)
             until = jnp.minimum(until, fits_until)
         if to_all:
-            whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *to_all)
-            chosen, fits_until = self._with_those_from_all(chosen, whole, window)
+            chosen, fits_until = self._with_those_from_all(chosen, to_all, window)
             until = jnp.minimum(until, fits_until)
         return chosen, until
 
@@ -229,29 +226,26 @@ class Incoming(eqx.Module):
         generation = jnp.zeros_like(chosen.spike) if self.is_ordered else None
         if not lists:
             return SynapticInput(self.weight, chosen.t, chosen.row, None, generation)
-        whole = SpikeList(
-            jnp.concatenate([spikes.times for spikes in lists], axis=1),
-            jnp.concatenate([spikes.neuron for spikes in lists], axis=1),
-            joined_gains([spikes.gains for spikes in lists], [spikes.times for spikes in lists]),
-            jnp.concatenate([spikes.generation for spikes in lists], axis=1) if self.is_ordered else None,
-        )
+        lines = [spikes.in_line() for spikes in lists]
+        times = jnp.concatenate([spikes.times for spikes in lines], axis=1)
+        gains = joined_gains([spikes.gains for spikes in lines], [spikes.times for spikes in lines])
         if self.is_ordered:
+            came = jnp.concatenate([spikes.generation for spikes in lines], axis=1)
             sample = indices(self.batch)[:, None, None]
-            t, came = (leaf[sample, chosen.spike] for leaf in (whole.times, whole.generation))
-            generation = arriving(t, chosen.t, came)
-        arrival, gains = _looked_up((self.delay, whole.times, whole.gains), chosen)
+            generation = arriving(times[sample, chosen.spike], chosen.t, came[sample, chosen.spike])
+        arrival, gains = _looked_up((self.delay, times, gains), chosen)
         return SynapticInput(self.weight, arrival, chosen.row, gains, generation, is_sorted=True)
 
     def _arrival(self, t: Array, row: Array, lane: Array | int) -> Array:
         """When a spike at the time `t` arrives."""
         delay = 0.0 if self.delay is None else self.delay[row, lane if self.delay.shape[1] > 1 else 0]
-        return self._arrival_after(t, delay, self.is_apart[row])
+        return self.arrival_after(t, delay, self.is_apart[row])
 
     def rounding(self, t: Array) -> Array:
         """By how much two searches may differ that find the same spike: each has a tolerance of 4 eps."""
         return 8.0 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(t), jnp.abs(self.t0))
 
-    def _arrival_after(self, t: Array, delay: Array | float, is_apart: Array | bool) -> Array:
+    def arrival_after(self, t: Array, delay: Array | float, is_apart: Array | bool) -> Array:
         rounding = 2.0 * self.rounding(t)
         # Not later than the end of the simulation, where it would be lost.
         apart = jnp.maximum(jnp.minimum(rounding, self.t1 - t) - delay, 0.0)
@@ -259,38 +253,37 @@ class Incoming(eqx.Module):
 
     def first_arrival(self, pathway: Pathway, t: Array) -> Array:
         """When a spike at the time `t` arrives at its first target."""
-        return self._arrival_after(t, pathway.shortest, pathway.is_apart)
+        return self.arrival_after(t, pathway.shortest, pathway.is_apart)
 
     def _with_those_from_all(
-        self, known: Chosen, listed: "_Listed", window: Window
+        self, known: Chosen, lists: Sequence["_Listed"], window: Window
     ) -> tuple[Chosen, Float[Array, " batch"]]:
         """Adds the arrivals at all neurons, from sources that reach all of them."""
 
         def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Float[Array, " batch"]]:
-            row = given.listed.neuron
-            t = self._arrival(given.listed.times[:, None], row[:, None], indices(self.lanes)[:, None])
+            row = given.row
+            t = self._arrival(given.t[:, None], row[:, None], indices(self.lanes)[:, None])
             # Without a delay the arrivals of all lanes are the same.
             t = jnp.broadcast_to(t, (self.batch, self.lanes, t.shape[2]))
-            t = jnp.where((t > given.listed.after[:, None]) & (t <= window.end), t, jnp.inf)
-            spike, row = (jnp.broadcast_to(part[:, None], t.shape) for part in (given.listed.index, row))
+            t = jnp.where((t > given.after[:, None]) & (t <= window.end), t, jnp.inf)
+            spike, row = (jnp.broadcast_to(part[:, None], t.shape) for part in (given.spike, row))
             return Chosen.of([known, Chosen(t, spike, row)], self.places)
 
-        each = listed.may_arrive.astype(jnp.int32)
-        most = min(self.places * _PER_PLACE, each.shape[1])
-        return _by_number(listed, known, each, self.places, most, choose)
+        most = min(self.places * _PER_PLACE, sum(listed.total for listed in lists))
+        return _by_number(lists, known, self.places, most, choose)
 
     def _with_those_from_some(
-        self, known: Chosen, pathway: Pathway, outgoing: Outgoing, listed: "_Listed", window: Window
+        self, known: Chosen, outgoing: Outgoing, listed: "_Listed", window: Window
     ) -> tuple[Chosen, Float[Array, " batch"]]:
         """Adds the arrivals from sources that reach some neurons."""
 
         def choose(given: _Candidates, known: Chosen) -> tuple[Chosen, Float[Array, " batch"]]:
-            row, target = outgoing.row_and_target(given.listed.neuron, given.number)
-            row = row + pathway.first_row
-            t = self._arrival(given.listed.times, row, target)
-            target = jnp.where((t > given.listed.after) & (t <= window.end), target, self.lanes)
+            row, target = outgoing.row_and_target(given.row - listed.first_row, given.number)
+            row = row + listed.first_row
+            t = self._arrival(given.t, row, target)
+            target = jnp.where((t > given.after) & (t <= window.end), target, self.lanes)
             # Sorted by target and time, they fill the places of each target in turn, after the known arrivals.
-            target, t, spike, row = lax.sort((target, t, given.listed.index, row), num_keys=2)
+            target, t, spike, row = lax.sort((target, t, given.spike, row), num_keys=2)
             first = jax.vmap(lambda row: jnp.searchsorted(row, row, side="left"))(target).astype(jnp.int32)
             place = indices(target.shape[1]) - first
             at = indices(len(t))[:, None], target, place
@@ -301,10 +294,10 @@ class Incoming(eqx.Module):
             chosen, until = Chosen.of([known, Chosen(*chosen)], self.places)
             return chosen, jnp.where(is_over, -jnp.inf, until)
 
-        each = jnp.where(listed.may_arrive, outgoing.degree[listed.neuron], 0)
-        sources, spikes = len(outgoing.degree), listed.times.shape[1]
-        most = min(self.places * _PER_PLACE * self.lanes, len(outgoing.synapse) * (spikes // sources))
-        return _by_number(listed, known, each, self.places, most, choose)
+        most = min(
+            self.places * _PER_PLACE * self.lanes, len(outgoing.synapse) * (listed.total // len(outgoing.degree))
+        )
+        return _by_number([listed], known, self.places, most, choose)
 
 
 def _looked_up(
@@ -362,48 +355,99 @@ _PER_PLACE = 16
 
 
 class _Listed(eqx.Module):
-    """The spikes that are looked through, in one list."""
+    """A list of spikes, and in each row those that may arrive, from the first to the last."""
 
-    times: Float[Array, "batch spikes"]
-    neuron: Int[Array, "batch spikes"]
-    index: Int[Array, "batch spikes"]
-    after: Float[Array, "batch spikes"]  # it counts if it arrives later
-    may_arrive: Bool[Array, "batch spikes"]
+    spikes: SpikeList
+    first_row: int = eqx.field(static=True)  # of the synapses
+    first_spike: int = eqx.field(static=True)  # the index of the first spike of the list
+    start: Int[Array, "batch rows"]  # the number of the first spike in its row
+    number: Int[Array, "batch rows"]  # of spikes
+    each: Int[Array, "batch rows"]  # the number of candidates for each spike
+    after: Float[Array, ""]  # a spike counts if it arrives later
+
+    @classmethod
+    def of(cls, incoming: Incoming, pathway: Pathway, spikes: SpikeList, first_spike: int, window: Window) -> "_Listed":
+        """The spikes of a pathway. Of these, some between the first and the last may not arrive."""
+        after = window.start if pathway.is_under_way else window.after
+        last = incoming.arrival_after(spikes.times, pathway.longest, pathway.is_apart)
+        may_arrive = (last > after) & (incoming.first_arrival(pathway, spikes.times) <= window.end)
+        # Most rows are in order, but no spike may be lost in a row that is not.
+        place, k = indices(spikes.times.shape[2]), spikes.times.shape[2]
+        start = jnp.min(jnp.where(may_arrive, place, k), axis=2)
+        number = jnp.maximum(jnp.max(jnp.where(may_arrive, place + 1, 0), axis=2) - start, 0)
+        each = jnp.ones_like(number)
+        if pathway.outgoing is not None:
+            channel = indices(number.shape[1]) if spikes.channel is None else spikes.channel[..., 0]
+            each = jnp.broadcast_to(pathway.outgoing.degree[channel], number.shape)
+        return cls(spikes, pathway.first_row, first_spike, start, number, each, after)
+
+    @property
+    def total(self) -> int:
+        """The number of places for the spikes of a sample."""
+        return self.spikes.times.shape[1] * self.spikes.times.shape[2]
+
+    def candidates(self, row: Int[Array, "batch candidates"], number: Int[Array, "batch candidates"]) -> "_Candidates":
+        """The candidates with these numbers in their rows."""
+
+        def at(leaf, place):
+            return jnp.take_along_axis(leaf, place, axis=1, mode="clip")
+
+        each, line = at(self.each, row), self.spikes.in_line()
+        place = row * self.spikes.times.shape[2] + at(self.start, row) + number // each
+        channel = row if line.channel is None else at(line.channel, place)
+        after = jnp.broadcast_to(self.after, row.shape)
+        return _Candidates(
+            at(line.times, place), self.first_row + channel, self.first_spike + place, number % each, after
+        )
 
 
 class _Candidates(eqx.Module):
     """What may arrive: a spike, or one of its outgoing synapses, whose number it has."""
 
-    listed: _Listed
+    t: Float[Array, "batch candidates"]  # of the spike
+    row: Int[Array, "batch candidates"]  # of the synapses of its source
+    spike: Int[Array, "batch candidates"]  # its index
     number: Int[Array, "batch candidates"]
+    after: Float[Array, "batch candidates"]  # it counts if it arrives later
+
+    @classmethod
+    def of(cls, lists: Sequence[_Listed], so_far: Int[Array, "batch rows"], size: int) -> "_Candidates":
+        """The candidates of all lists, of which there are `so_far` up to each row."""
+        number = jnp.broadcast_to(indices(size), (len(so_far), size))
+        row = jax.vmap(lambda so_far, number: jnp.searchsorted(so_far, number, side="right"))(so_far, number)
+        row = row.astype(jnp.int32)
+        before = jnp.pad(so_far, ((0, 0), (1, 0)))
+        number = number - jnp.take_along_axis(before, row, axis=1)
+        t = lists[0].spikes.times
+        none, first = jnp.zeros_like(row), 0
+        found = cls(jnp.full(row.shape, jnp.inf, t.dtype), none, none, none, jnp.zeros(row.shape, t.dtype))
+        for listed in lists:
+            rows = listed.number.shape[1]
+            own = listed.candidates(jnp.clip(row - first, 0, rows - 1), number)
+            is_own = (row >= first) & (row < first + rows)
+            found = jax.tree.map(lambda own, others, is_own=is_own: jnp.where(is_own, own, others), own, found)
+            first += rows
+        return found
 
 
 def _by_number(
-    listed: _Listed, known: Chosen, each: Int[Array, "batch spikes"], places: int, most: int, choose: Callable
+    lists: Sequence[_Listed], known: Chosen, places: int, most: int, choose: Callable
 ) -> tuple[Chosen, Float[Array, " batch"]]:
-    """`choose(candidates, known)`, compiled for a few numbers of both, up to `most` candidates; a spike has `each`."""
+    """`choose(candidates, known)`, compiled for a few numbers of both, up to `most` candidates."""
+    each = jnp.concatenate([listed.number * listed.each for listed in lists], axis=1)
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
     # In floats, since integers may overflow.
     is_over = jnp.sum(each.astype(jnp.float32), axis=1) > most
     sizes = [64 * 4**i for i in range(16) if 2 * 64 * 4**i < most] + [most]
 
-    def unchanged(listed, known, each, so_far):
+    def unchanged(lists, known, so_far):
         return known.padded(places), jnp.full(len(so_far), jnp.inf, known.t.dtype)
 
     def of_size(size):
-        def branch(listed, known, each, so_far):
-            number = indices(size)
-            place = jax.vmap(lambda row: jnp.searchsorted(row, number, side="right"))(so_far).astype(jnp.int32)
-
-            def picked(leaf):
-                return jnp.take_along_axis(leaf, place, axis=1, mode="clip")
-
-            exists = place < so_far.shape[1]
-            few = jax.tree.map(picked, listed)
-            few = dataclasses.replace(few, times=jnp.where(exists, few.times, jnp.inf))
-            candidates = _Candidates(few, jnp.where(exists, number - picked(so_far - each), 0))
+        def branch(lists, known, so_far):
             # The last size is that of the candidates alone: there may be more known arrivals.
             room = known.t.shape[2]
+            candidates = _Candidates.of(lists, so_far, size)
             return choose(candidates, known.padded(room if size == most else min(size, room)))
 
         return branch
@@ -411,5 +455,5 @@ def _by_number(
     found = jnp.where(jnp.any(is_over), most, jnp.max(so_far[:, -1]))
     needed = jnp.maximum(found, jnp.where(found > 0, known.most, 0))
     choice = jnp.sum(needed > jnp.asarray([0, *sizes[:-1]], jnp.int32), dtype=jnp.int32)
-    chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes)], listed, known, each, so_far)
+    chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes)], lists, known, so_far)
     return chosen, jnp.where(is_over, -jnp.inf, until)

@@ -1,6 +1,7 @@
 """A sweep over a window: each part of the group is simulated once, with a guess of the spikes of later parts."""
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -50,10 +51,10 @@ class _Earlier(eqx.Module):
                 # Without a delay, earlier spikes have arrived.
                 if source in context.outside or pathway.has_delay or pathway.is_apart:
                     pathways.append(pathway)
-                    lists.append(SpikeList.of(trains[source], incoming.neuron))
+                    lists.append(SpikeList.of(trains[source], incoming.neuron, pathway.outgoing))
                 if source in context.under_way and pathway.has_delay:
                     pathways.append(dataclasses.replace(pathway, is_under_way=True))
-                    lists.append(SpikeList.of(context.under_way[source], incoming.neuron))
+                    lists.append(SpikeList.of(context.under_way[source], incoming.neuron, pathway.outgoing))
             all_pathways[name], all_lists[name] = pathways, lists
         return cls(context, before.states, all_pathways, all_lists)
 
@@ -137,8 +138,8 @@ def _received(prepared: Prepared, name: str, emitted: dict[str, Train]) -> tuple
     """The arrivals at a layer in the window, and for which samples there is room for all of them."""
     incoming, earlier, fixed = prepared.context.incoming[name], prepared.known[name], lax.stop_gradient
     pathways = [pathway for pathway in incoming.pathways if pathway.source in emitted]
-    lists = [SpikeList.of(emitted[pathway.source], incoming.neuron) for pathway in pathways]
-    first = sum(spikes.times.shape[1] for spikes in earlier.lists)
+    lists = [SpikeList.of(emitted[pathway.source], incoming.neuron, pathway.outgoing) for pathway in pathways]
+    first = sum(math.prod(spikes.times.shape[1:]) for spikes in earlier.lists)
     # No spike of this window has arrived before, not even one at its very start.
     window = dataclasses.replace(prepared.window, after=jnp.full_like(prepared.window.after, -jnp.inf))
     chosen, until = fixed(incoming).select(*fixed((pathways, lists, earlier.chosen)), first, window)
