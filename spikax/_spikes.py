@@ -1,6 +1,8 @@
 """Spike trains, as padded arrays and as lists of events."""
 
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +21,7 @@ from ._checks import (
     require_finite,
     require_instance,
 )
+from ._trains import merged, nested, padded, read_table, read_trains
 
 
 def _times(value: Any) -> Array:
@@ -54,6 +57,64 @@ class Events(eqx.Module):
         channels = known(self.channels)
         inside = channels is None or bool(np.all((channels >= 0) & (channels < self.n)))
         require(inside, "channels", f"from 0 to n - 1 = {self.n - 1}", channels)
+
+    @staticmethod
+    def from_array(
+        array: Any, channels: Mapping[str, int], *, time: str = "t", unit: str = "us", start: int | float = 0
+    ) -> "Events":
+        """Reads the events of one recording from a table, such as that of an event camera.
+
+        ```python
+        events = sx.Events.from_array(recording, {"p": 2, "y": 34, "x": 34})  # 2 * 34 * 34 channels
+        ```
+
+        **Main arguments:**
+
+        - `array`: a structured array of NumPy, a data frame of pandas, or a dictionary of columns, with one event per
+          row, in any order.
+        - `channels`: the columns that determine the channel, with their sizes. The last one varies fastest: with the
+          columns `p`, `y` and `x`, the channel is `(p * height + y) * width + x`, as [`spikax.Conv`][] reads it. Other
+          columns have no effect.
+
+        **Other arguments:**
+
+        - `time`: the name of the column of time stamps, integers or floats.
+        - `unit`: the unit of the time stamps: `"s"`, `"ms"`, `"us"` or `"ns"`.
+        - `start`: the time stamp at which the time is zero. Integers are subtracted exactly, before the conversion to
+          ms, so stamps since the epoch lose nothing.
+
+        **Returns:** [`spikax.Events`][] with times of shape `(events,)`, in the default float type. They hold NumPy
+        arrays, so many recordings stay in host memory. [`spikax.datasets.Loader`][] makes batches of a list of them.
+
+        **Raises:** `TypeError` or `ValueError` for missing columns, channels out of range, and times that the float
+        type would round by more than 1 us.
+        """
+        return on_host(*read_table(array, channels, time, unit, start))
+
+    @staticmethod
+    def from_trains(trains: Any, *, unit: str = "ms") -> "Events":
+        """Creates lists of events from nested lists of spike trains, as `Spikes.from_trains`.
+
+        **Returns:** [`spikax.Events`][] with times of shape `(*batch, events)`, which fit the sample with most events.
+
+        **Raises:** `TypeError` or `ValueError`, as `Spikes.from_trains`.
+        """
+        read = read_trains(trains, unit)
+        return Events(*merged(read), read.n)
+
+    def to_trains(self) -> list[Any]:
+        """Returns nested lists with one array of times per channel; the inverse of `from_trains`.
+
+        **Raises:** `ValueError` for traced times.
+        """
+
+        def split(times, channels):
+            happened = times < np.inf
+            order = np.argsort(channels[happened], kind="stable")
+            counts = np.bincount(channels[happened], minlength=self.n)
+            return np.split(times[happened][order], np.cumsum(counts)[:-1])
+
+        return nested(split, _concrete(self.times), np.asarray(self.channels))
 
     def spikes(self, max_spikes: int | None = None) -> "Spikes":
         """Converts the events to padded spike trains, one for each channel; the inverse of `Spikes.events`.
@@ -146,6 +207,36 @@ class Spikes(eqx.Module):
         filled = empty.at[sample, flat[1], flat[2]].min(flat[0], mode="drop")
         return Spikes(filled.reshape(*batch, n, max_spikes))
 
+    @staticmethod
+    def from_trains(trains: Any, *, unit: str = "ms", max_spikes: int | None = None) -> "Spikes":
+        """Creates spikes from nested lists of spike trains of any lengths.
+
+        ```python
+        spikes = sx.Spikes.from_trains([[1.0, 4.0], [], [2.5]])  # times of shape (3, 2)
+        ```
+
+        **Arguments:**
+
+        - `trains`: a list with one train per neuron; for samples, a list of such lists, and so on. A train is an array
+          or a list of times, in any order, which may be empty. Trains with units, such as `neo.SpikeTrain`, are
+          converted to ms.
+        - `unit`: the unit of times without units: `"s"`, `"ms"`, `"us"` or `"ns"`.
+        - `max_spikes`: the capacity `k` of each neuron. By default the largest count.
+
+        **Returns:** [`spikax.Spikes`][] with times of shape `(*batch, n, max_spikes)`, in the default float type.
+
+        **Raises:** `TypeError` or `ValueError` for times that are not finite, for different numbers of neurons, for
+        more than `max_spikes` spikes, and for times that the float type would round by more than 1 us.
+        """
+        return Spikes(padded(read_trains(trains, unit), max_spikes))
+
+    def to_trains(self) -> list[Any]:
+        """Returns nested lists with one array of times per neuron, without payloads; the inverse of `from_trains`.
+
+        **Raises:** `ValueError` for traced times.
+        """
+        return nested(lambda times: times[times < np.inf], _concrete(self.times))
+
     def events(self) -> Events:
         """Returns all spikes of each sample as one list, sorted by time, without payloads; shape `(*batch, n * k)`."""
         *batch, n, k = self.times.shape
@@ -154,10 +245,28 @@ class Spikes(eqx.Module):
         return Events(jnp.take_along_axis(flat, order, axis=-1), order // k, n)
 
 
+def on_host(times: np.ndarray, channels: np.ndarray, n: int) -> Events:
+    """Events that hold NumPy arrays. They are not checked."""
+    return jax.tree.unflatten(_structure(n), (times, channels))
+
+
+@functools.cache
+def _structure(n: int) -> Any:
+    """The tree structure of events on `n` channels."""
+    return jax.tree.structure(Events(np.zeros(0), np.zeros(0, int), n))
+
+
 def first_spike(spikes: Spikes) -> Float[Array, "*batch n"]:
     """The first spike time of each neuron, in ms, `inf` if it is silent; shape `(*batch, n)`."""
     require_instance(spikes, Spikes, "spikes", "`sx.Spikes`")
     return spikes.times[..., 0]
+
+
+def _concrete(times: Array) -> np.ndarray:
+    """The times as an array of NumPy. Raises if they are traced."""
+    numbers = known(times)
+    require(numbers is not None, "times", "concrete, not traced", times, "Convert them outside of `jax.jit`.")
+    return numbers  # pyright: ignore[reportReturnType]
 
 
 def _places(events: Events) -> Int[Array, "*batch events"]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import spikax as sx
-from spikax.datasets import fashion_mnist, image_spikes, Loader, mnist, shd, ssc
+from spikax.datasets import fashion_mnist, image_spikes, Loader, mnist, nmnist, Recordings, shd, ssc
 
 
 pytestmark = pytest.mark.modes("float64")  # the code is that of NumPy; what depends on the mode says so
@@ -493,9 +493,54 @@ def test_shd_refuses_other_files(tmp_path, monkeypatch):
         shd(tmp_path)
 
 
+def camera_bytes(events):
+    """A file as those of N-MNIST, of events (x, y, p, us)."""
+    return b"".join((x << 32 | y << 24 | p << 23 | us).to_bytes(5, "big") for x, y, p, us in events)
+
+
+@pytest.fixture
+def camera_folder(tmp_path):
+    """Files of N-MNIST, two of each label for training and one for the test, whose last pixel tells the label."""
+    for part, n in (("Train", 2), ("Test", 1)):
+        for label in range(10):
+            folder = tmp_path / part / str(label)
+            folder.mkdir(parents=True)
+            for number in range(n):
+                events = [(0, 0, 1, 2**23 - 1), (label, 33, 0, 937)]
+                (folder / f"{number:05}.bin").write_bytes(camera_bytes(events))
+    return tmp_path
+
+
+def test_nmnist_reads_its_files(camera_folder):
+    overflow = [(33, 2, 1, 100), (255, 240, 1, 8191), (3, 4, 0, 5), (0, 240, 0, 0), (5, 6, 1, 7)]
+    (camera_folder / "Test" / "9" / "00000.bin").write_bytes(camera_bytes(overflow))
+    training, validation, test = nmnist(camera_folder, n_validation=10)
+    assert sorted(training.labels) == sorted(validation.labels) == test.labels.tolist() == list(range(10))
+    float_type = jnp.result_type(float)
+    for part in (training, validation, Recordings(test.spikes[:9], test.labels[:9])):
+        for events, label in zip(part.spikes, part.labels, strict=True):
+            assert events.n == 2312 and isinstance(events.times, np.ndarray)
+            np.testing.assert_array_equal(events.times, np.asarray([0.937, 8388.607], float_type))
+            assert events.channels.tolist() == [33 * 34 + label, 34 * 34]
+    np.testing.assert_array_equal(test.spikes[9].times, np.asarray([0.1, 8.197, 16.391], float_type))
+    assert test.spikes[9].channels.tolist() == [34 * 34 + 2 * 34 + 33, 4 * 34 + 3, 34 * 34 + 6 * 34 + 5]
+    batch, labels = next(Loader(training.spikes, training.labels, batch_size=10).epoch(0))
+    assert batch.times.shape == (10, 2) and labels.shape == (10,)
+
+
+@pytest.mark.parametrize("data", [b"", b"1234", camera_bytes([(0, 0, 0, 1)]) + b"1", camera_bytes([(34, 0, 0, 1)])])
+def test_nmnist_refuses_files(camera_folder, data):
+    (camera_folder / "Train" / "3" / "00001.bin").write_bytes(data)
+    with pytest.raises(ValueError, match="`Train/3/00001.bin` must be of .*; got"):
+        nmnist(camera_folder, n_validation=10)
+
+
 @pytest.mark.parametrize(
     "name, error, build",
     [
+        ("directory", FileNotFoundError, lambda folder: nmnist(folder)),
+        ("directory", TypeError, lambda folder: nmnist(None)),
+        ("seed", ValueError, lambda folder: nmnist(folder, seed=-1)),
         ("seed", TypeError, lambda folder: sx.datasets.digits(seed="a")),
         ("seed", ValueError, lambda folder: mnist(folder, seed=-1)),
         ("directory", TypeError, lambda folder: mnist(None)),

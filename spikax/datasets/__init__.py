@@ -7,5 +7,6 @@ from ._heidelberg import Recordings as Recordings, shd as shd, ssc as ssc
 from ._images import image_spikes as image_spikes, Images as Images
 from ._loader import Loader as Loader
 from ._mnist import fashion_mnist as fashion_mnist, mnist as mnist
+from ._nmnist import nmnist as nmnist
 from ._split import Split as Split
 from ._yin_yang import yin_yang as yin_yang, yin_yang_spikes as yin_yang_spikes, YinYang as YinYang

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from .._checks import require, require_instance, require_natural
-from .._spikes import Events
+from .._spikes import Events, on_host
 from ._split import require_fewer, set_aside, Split
 
 
@@ -86,8 +85,7 @@ def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Record
     require(is_unit, name, f"of units from 0 to {CHANNELS - 1}", units)
     known_class = bool(np.all((labels >= 0) & (labels < classes)))
     require(known_class, name, f"of labels from 0 to {classes - 1}", labels)
-    like = jax.tree.structure(Events(np.zeros(0), np.zeros(0, int), CHANNELS))
-    lists = [jax.tree.unflatten(like, _in_order(*pair)) for pair in zip(times, units, strict=True)]
+    lists = [on_host(*_in_order(*pair), CHANNELS) for pair in zip(times, units, strict=True)]
     return Recordings(lists, labels.astype(np.int32))
 
 
