@@ -60,7 +60,12 @@ class Events(eqx.Module):
 
     @staticmethod
     def from_array(
-        array: Any, channels: Mapping[str, int], *, time: str = "t", unit: str = "us", start: int | float = 0
+        array: Any,
+        channels: Mapping[str, int],
+        *,
+        time: str = "t",
+        unit: str = "us",
+        start: int | float | np.number = 0,
     ) -> "Events":
         """Reads the events of one recording from a table, such as that of an event camera.
 
@@ -262,7 +267,7 @@ def first_spike(spikes: Spikes) -> Float[Array, "*batch n"]:
     return spikes.times[..., 0]
 
 
-def _concrete(times: Array) -> np.ndarray:
+def _concrete(times: Array | np.ndarray) -> np.ndarray:
     """The times as an array of NumPy. Raises if they are traced."""
     numbers = known(times)
     require(numbers is not None, "times", "concrete, not traced", times, "Convert them outside of `jax.jit`.")

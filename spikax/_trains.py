@@ -77,7 +77,7 @@ def nested(split: Callable[..., Any], *arrays: np.ndarray) -> Any:
 
 
 def read_table(
-    table: Any, channels: Mapping[str, int], time: str, unit: str, start: int | float
+    table: Any, channels: Mapping[str, int], time: str, unit: str, start: int | float | np.number
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Times in ms, ascending, and channels of the events in a table with named columns, and the number of channels."""
     require_unit(unit)
@@ -161,11 +161,11 @@ def _train(node: Any, unit: str) -> np.ndarray:
 
 def _column(table: Any, name: str) -> np.ndarray:
     """A column of a structured array, a data frame or a dictionary."""
-    is_structured = isinstance(table, np.ndarray) and table.dtype.names is not None
-    is_table = is_structured or isinstance(table, Mapping) or hasattr(table, "columns")
+    structured = table.dtype.names if isinstance(table, np.ndarray) else None
+    is_table = structured is not None or isinstance(table, Mapping) or hasattr(table, "columns")
     expectation = "a structured array, a data frame or a dictionary of columns"
     require(is_table, "array", expectation, table, error=TypeError)
-    names = list(table.dtype.names if is_structured else table)
+    names = list(table if structured is None else structured)
     hint = "Name the column of the time by `time`, and those of the channel by `channels`."
     require(name in names, "array", f"a table with the column {name!r}", names, hint)
     column = np.asarray(table[name])

@@ -275,6 +275,115 @@ def test_a_truncated_checkpoint_is_refused(noisy, tmp_path):
             noisy(directory=tmp_path)
 
 
+def batches_of(loader, number):
+    """The batches of a loader as NumPy arrays, in lists."""
+    return [[np.asarray(inputs), np.asarray(targets)] for inputs, targets in loader.epoch(number)]
+
+
+class Tensor:
+    """A stand-in for the tensors of PyTorch: an array that only NumPy understands."""
+
+    def __init__(self, array):
+        self._array = np.asarray(array)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+
+class Stream:
+    """A stand-in for the loaders of PyTorch: an iterable with a new order in each iteration."""
+
+    def __init__(self, loader):
+        self._loader, self._epochs = loader, 0
+
+    def __iter__(self):
+        self._epochs += 1
+        return ((Tensor(inputs), Tensor(targets)) for inputs, targets in self._loader.epoch(self._epochs))
+
+
+@pytest.mark.parametrize("kind", ["function", "generator function", "iterable", "list"])
+def test_batches_may_come_from_elsewhere(noisy, dtype, kind):
+    """The same batches give the same training, to the bit."""
+    loader, tested = line(50, dtype), line(13, dtype, batch_size=13)
+
+    def generated(number):
+        yield from loader.epoch(number)
+
+    kinds = {
+        "function": lambda number: batches_of(loader, number),
+        "generator function": generated,
+        "iterable": Stream(loader),
+        "list": batches_of(loader, 1),
+    }
+    epochs = 1 if kind == "list" else 3
+    whole = train.fit(jnp.zeros(2, dtype), regression, loader, tested, optimizer=SGD, epochs=epochs)
+    validation = [[batch[0], batch[1]] for batch in tested.in_order()]
+    fit = train.fit(jnp.zeros(2, dtype), regression, kinds[kind], validation, optimizer=SGD, epochs=epochs)
+    np.testing.assert_array_equal(fit.network, whole.network)
+    assert without_seconds(fit.history) == without_seconds(whole.history)
+
+
+def test_every_sample_of_batches_from_elsewhere_counts(dtype):
+    loader, weight = line(13, dtype, batch_size=13), jnp.zeros(2, dtype)
+    ((inputs, targets, _),) = loader.in_order()
+    parts = [(inputs[:8], targets[:8]), (inputs[8:], targets[8:])]
+    expected = pytest.approx(train.evaluate(weight, regression, loader))
+    assert train.evaluate(weight, regression, parts) == expected
+    assert train.evaluate(weight, regression, lambda number: iter(parts)) == expected
+
+
+@pytest.mark.unchecked
+def test_an_iterable_that_cannot_be_repeated_says_so(noisy, dtype, tmp_path):
+    loader = line(50, dtype)
+    noisy(training=Stream(loader), directory=tmp_path, epochs=1)
+    with pytest.warns(UserWarning, match="resumed after epoch 1, but its data, a Stream, cannot skip") as caught:
+        noisy(training=Stream(loader), directory=tmp_path, epochs=2)
+    assert caught[0].filename == __file__
+    noisy(training=Stream(loader), directory=tmp_path, epochs=2)  # nothing is left to do
+    with pytest.raises(ValueError, match="`training` must be as in the checkpoint .*, `Stream`; got 'a function'"):
+        noisy(training=loader.epoch, directory=tmp_path, epochs=2)
+
+
+def test_a_function_of_the_epoch_is_resumed_to_the_bit(noisy, dtype, tmp_path):
+    loader = line(50, dtype)
+    whole = noisy(training=loader.epoch)
+    noisy(training=loader.epoch, directory=tmp_path, epochs=2)
+    resumed = noisy(training=loader.epoch, directory=tmp_path)
+    np.testing.assert_array_equal(resumed.network, whole.network)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+
+
+BATCH = (np.ones((8, 2), np.float32), np.ones(8, np.float32))
+
+
+@pytest.mark.unchecked
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize(
+    "error, training, complaint",
+    [
+        (TypeError, iter([BATCH]), "`training` must be .*; got .*An iterator ends after one epoch. Pass a function"),
+        (TypeError, [BATCH[0]], "`training` must be an iterable of batches"),
+        (TypeError, [(*BATCH, 8)], "`training` must be an iterable of batches"),
+        (TypeError, "text", "`training` must be an iterable of batches"),
+        (TypeError, [(BATCH[0], None)], "`training` must be of batches with targets; got None"),
+        (TypeError, [(BATCH[0], 1.0)], "`training` must be of batches of arrays of numbers"),
+        (TypeError, [(BATCH[0], np.asarray(["a"]))], "`training` must be of batches of arrays of numbers"),
+        (TypeError, lambda number: number, "`training` must be a function that returns an iterable; got 1"),
+        (ValueError, [], "`training` must be of at least one batch in each epoch"),
+        (ValueError, (lambda once: lambda number: once)(iter([BATCH])), "`training` must be of at least one .*An iter"),
+    ],
+)
+def test_batches_of_another_form_are_refused(error, training, complaint):
+    with pytest.raises(error, match=complaint):
+        train.fit(jnp.zeros(2), regression, training, [BATCH], optimizer=SGD, epochs=2)
+
+
+@pytest.mark.modes("float32")
+def test_errors_of_validation_batches_name_them():
+    with pytest.raises(TypeError, match="`validation` must be an iterable of batches"):
+        train.fit(jnp.zeros(2), regression, [BATCH], BATCH, optimizer=SGD, epochs=1)
+
+
 def test_patience_ends_a_training_that_gets_no_better(dtype, tmp_path):
     def stop(**options):
         return fit_line(dtype, optimizer=optax.sgd(0.0), epochs=50, patience=3, **options)
@@ -429,6 +538,22 @@ def test_what_watches_is_told_of_every_step(dtype):
     assert without_seconds(fit.history) == without_seconds(fit_line(dtype, epochs=2).history)
 
 
+def test_the_number_of_steps_is_known_after_an_epoch(dtype):
+    class Watch:
+        def __init__(self):
+            self.told = []
+
+        def step(self, epoch, share):
+            self.told.append((epoch, share))
+
+        def __call__(self, epoch, network):
+            pass
+
+    loader, watch = line(24, dtype), Watch()
+    fit_line(dtype, epochs=2, training=loader.epoch, callbacks=[watch])
+    assert watch.told == [(2, step / 3) for step in range(3)]
+
+
 def test_tensorboard_gets_every_measure(dtype, monkeypatch):
     written = {}
 
@@ -454,7 +579,7 @@ def test_tensorboard_gets_every_measure(dtype, monkeypatch):
 
 
 def test_optional_packages_are_named(monkeypatch):
-    for name in ("tqdm", "tensorboardX", "torch", "torch.utils.tensorboard"):
+    for name in ("tqdm", "tqdm.auto", "tensorboardX", "torch", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pip install 'spikax"):
         train.ProgressBar(3)

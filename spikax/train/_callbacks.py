@@ -9,7 +9,7 @@ from ._epoch import Epoch
 
 
 class ProgressBar:
-    """A callback of [`spikax.train.fit`][] that shows a progress bar with losses and measures.
+    """A callback of [`spikax.train.fit`][] that shows a progress bar with losses and measures, also in a notebook.
 
     ```python
     with sx.train.ProgressBar(50) as bar:
@@ -26,7 +26,7 @@ class ProgressBar:
     def __init__(self, epochs: int):
         require_count(epochs, "epochs")
         try:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
         except ImportError as error:
             raise ImportError("`sx.train.ProgressBar` requires tqdm: `pip install 'spikax[cli]'`.") from error
         layout = "{desc} {bar} {percentage:3.0f} %, {remaining} left{postfix}"

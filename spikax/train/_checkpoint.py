@@ -126,12 +126,7 @@ def _write_measures(directory: Path, history: list[Epoch]) -> None:
 
     Both are written anew after every epoch: there is never half a line.
     """
-    rows = [
-        {"epoch": epoch.number, "seconds": epoch.seconds}
-        | {f"training_{name}": value for name, value in epoch.training.items()}
-        | {f"validation_{name}": value for name, value in epoch.validation.items()}
-        for epoch in history
-    ]
+    rows = [{"epoch": epoch.number} | epoch.measures for epoch in history]
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
     writer.writeheader()

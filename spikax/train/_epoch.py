@@ -19,6 +19,13 @@ class Epoch(NamedTuple):
     validation: dict[str, float]
 
     @property
+    def measures(self) -> dict[str, float]:
+        """All numbers by name, as in `metrics.csv`: `"seconds"`, `"training_loss"`, `"validation_loss"`, ..."""
+        training = {f"training_{name}": value for name, value in self.training.items()}
+        validation = {f"validation_{name}": value for name, value in self.validation.items()}
+        return {"seconds": self.seconds} | training | validation
+
+    @property
     def score(self) -> tuple[float, float]:
         """The criterion of the best epoch: the accuracy in validation, if it is measured, and then a low loss."""
         return self.validation.get("accuracy", 0.0), -self.validation["loss"]

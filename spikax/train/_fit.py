@@ -16,11 +16,11 @@ import optax
 from jaxtyping import Array, Bool, PyTree, UInt
 
 from .._checks import require, require_count, require_instance, require_natural
-from ..datasets import Loader
 from . import _checkpoint as checkpoint
 from ._checkpoint import TrainState
+from ._data import as_batches, Batches, Data
 from ._epoch import Epoch
-from ._objective import evaluate, measures_of, Objective, require_loader
+from ._objective import mean_measures, measures_of, Objective
 
 
 class Fit(NamedTuple):
@@ -40,8 +40,8 @@ class Fit(NamedTuple):
 def fit(
     network: Any,
     objective: Objective,
-    training: Loader,
-    validation: Loader,
+    training: Data,
+    validation: Data,
     *,
     optimizer: optax.GradientTransformation,
     epochs: int,
@@ -68,7 +68,20 @@ def fit(
     - `objective`: a function `(network, inputs, targets) -> (losses, measures)`. The losses, and each entry of the
       dictionary of measures, have shape `(batch,)`. The mean loss is minimised. A measure `"accuracy"`, 1 for correct
       samples and 0 for others, selects the best epoch.
-    - `training`, `validation`: a [`spikax.datasets.Loader`][] each. The training step is compiled once per batch shape.
+    - `training`, `validation`: a [`spikax.datasets.Loader`][] each, or other batches. The training step is compiled
+      once per batch shape.
+
+    Batches are pairs `(inputs, targets)` of pytrees of arrays, also of NumPy or PyTorch, with samples along the first
+    axis. `training` and `validation` can be
+
+    - a `Loader`;
+    - a function of the number of an epoch, from 1, that returns an iterable of its batches, for the same number the
+      same batches. For the validation its argument is 0;
+    - an iterable of batches, such as a loader of PyTorch or Grain, which is iterated anew in each epoch. An iterator,
+      such as a generator, ends after one epoch and is an error.
+
+    A resumed training continues with the next epoch. An iterable other than a list cannot skip the batches of the
+    epochs before, so the batches differ from those without the interruption, which causes a warning.
 
     **Other arguments:**
 
@@ -83,7 +96,8 @@ def fit(
     - `patience`: the number of epochs without improvement after which the training stops.
     - `callbacks`: functions `(epoch, network)`, called after the checkpoint of each [`spikax.train.Epoch`][], such as
       [`spikax.train.ProgressBar`][] and [`spikax.train.TensorBoard`][]. A method `step(epoch, share)` of a callback is
-      called after each step with the number of the epoch and the fraction of its steps that are done.
+      called after each step with the number of the epoch and the fraction of its steps that are done, if the number
+      of batches is known: from their `len`, or from the epoch before.
     - `directory`: the directory of checkpoint and measures. It is created if it does not exist.
     - `settings`: a JSON-serialisable dictionary of everything else that the training depends on, such as the learning
       rate. It is stored in the checkpoint and must agree on resumption, because functions cannot be compared.
@@ -95,7 +109,8 @@ def fit(
     gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept.
 
     **Warns:** once, after an epoch in which all gradients were zero, or in which a measure whose name ends with
-    `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample.
+    `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample. When a training is resumed with an
+    iterable that cannot skip epochs.
     """
     require_instance(optimizer, optax.GradientTransformation, "optimizer", "an Optax optimiser")
     require_count(epochs, "epochs")
@@ -106,16 +121,13 @@ def fit(
     require(augment is None or callable(augment), "augment", "a function", augment, error=TypeError)
     is_list = isinstance(callbacks, list | tuple) and all(map(callable, callbacks))
     require(is_list, "callbacks", "a list of functions (epoch, network)", callbacks, error=TypeError)
-    require_loader(training, "training")
-    require_loader(validation, "validation")
-    enough = training.batch_size <= training.samples
-    require(enough, "batch_size", f"at most {training.samples}, the number of training samples", training.batch_size)
+    batches, tested = as_batches(training, "training"), as_batches(validation, "validation")
 
     network = jax.tree.map(_strong, network)
     plan = _Plan(objective, optimizer, augment, seed, _spec(network, trainable))
     state = optimizer.init(eqx.filter(network, plan.spec))
     train_state = TrainState(network, state, network, [])
-    others = {"training": repr(training), "validation": repr(validation), "seed": seed, "settings": _as_json(settings)}
+    others = {"training": batches.text, "validation": tested.text, "seed": seed, "settings": _as_json(settings)}
     own = checkpoint.identity(network, state, **others)
     if directory is not None:
         directory = Path(directory)
@@ -124,8 +136,11 @@ def fit(
     watchers = [callback.step for callback in callbacks if hasattr(callback, "step")]
     done = len(train_state.history)
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)
+    if 0 < done < epochs and not _has_stalled(train_state, patience):
+        _warn_of_other_batches(batches, done)
     while len(train_state.history) < epochs and not _has_stalled(train_state, patience):
-        train_state = _after_epoch(train_state, plan, training, validation, watchers)
+        train_state, steps = _after_epoch(train_state, plan, batches, tested, watchers)
+        batches = batches._replace(steps=steps)
         _warn_of_silence(train_state.history)
         if directory is not None:
             checkpoint.write(directory, train_state, own)
@@ -154,31 +169,35 @@ class _Report(NamedTuple):
 def _after_epoch(
     train_state: TrainState,
     plan: _Plan,
-    training: Loader,
-    validation: Loader,
+    training: Batches,
+    validation: Batches,
     watchers: Sequence[Callable[[int, float], Any]],
-) -> TrainState:
-    start = time.perf_counter()
+) -> tuple[TrainState, int]:
+    """The state after one more epoch, and the number of its steps."""
+    start, steps = time.perf_counter(), training.steps
     number = len(train_state.history) + 1
     network, state, fine, reports = train_state.network, train_state.state, jnp.asarray(True), []
     for step, batch in enumerate(training.epoch(number)):
         place = np.asarray([number, step], np.uint32)
         network, state, fine, report = _step(network, state, fine, plan, *batch, place)
         reports.append(report)
+        if steps is None:
+            continue
         for watch in watchers:
             # JAX dispatches steps asynchronously. Report a step when it is done, while the next one is running.
             jax.block_until_ready(reports[step - 1 : step])
-            watch(number, step / len(training))
+            watch(number, min(step / steps, 1.0))
     # Transfer the reports only at the end of the epoch, so that steps need not wait for the host.
     reports = jax.device_get(reports)
     _require_finite(reports, network, plan, number)
     learned = {name: float(np.mean([report.means[name] for report in reports])) for name in reports[0].means}
     learned["gradient_norm"] = max(float(np.linalg.norm(report.norms)) for report in reports)
-    tested = evaluate(network, plan.objective, validation)
+    tested = mean_measures(network, plan.objective, validation)
     _require_finite_loss(tested["loss"], number)
     epoch = Epoch(number, time.perf_counter() - start, learned, tested)
     is_best = all(epoch.score > other.score for other in train_state.history)
-    return TrainState(network, state, network if is_best else train_state.best, [*train_state.history, epoch])
+    best = network if is_best else train_state.best
+    return TrainState(network, state, best, [*train_state.history, epoch]), len(reports)
 
 
 @eqx.filter_jit
@@ -267,6 +286,17 @@ def _require_finite(reports: list[_Report], network: Any, plan: _Plan, number: i
         raise FloatingPointError(
             f"In step {step} of epoch {number} the loss is {loss}, and the norm of its gradient with respect to "
             f"`network{paths[worst]}` is {norms[worst]}. {cause}"
+        )
+
+
+def _warn_of_other_batches(training: Batches, done: int) -> None:
+    """Warns if a resumed training cannot have the batches that it would have had without the interruption."""
+    if not training.is_repeatable:
+        warnings.warn(
+            f"The training is resumed after epoch {done}, but its data, a {training.text}, cannot skip the batches of "
+            "the epochs before: the result differs from that without the interruption. To repeat it exactly, pass a "
+            "function of the number of the epoch, which returns the same batches for the same number.",
+            stacklevel=3,
         )
 
 

@@ -9,27 +9,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._checks import require, require_instance
-from ..datasets import Loader
+from .._checks import require
+from ._data import as_batches, Batches, Data
 
 
 Objective = Callable[[Any, Any, Any], tuple[Array, dict[str, Array]]]
 """A function `(network, inputs, targets) -> (losses, measures)` with one loss and one of each measure per sample."""
 
 
-def evaluate(network: Any, objective: Objective, data: Loader) -> dict[str, float]:
+def evaluate(network: Any, objective: Objective, data: Data) -> dict[str, float]:
     """The loss and each measure, averaged over all samples of a data set.
 
     **Arguments:**
 
     - `network`, `objective`: as in [`spikax.train.fit`][].
-    - `data`: a [`spikax.datasets.Loader`][]. Its order and seed have no effect.
+    - `data`: a [`spikax.datasets.Loader`][], whose order and seed have no effect; or other batches, as in
+      [`spikax.train.fit`][].
 
     **Returns:** a dictionary with the entry `"loss"` and one entry per measure.
 
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for an objective with results of another form.
     """
-    require_loader(data, "data")
+    return mean_measures(network, objective, as_batches(data, "data"))
+
+
+def mean_measures(network: Any, objective: Objective, data: Batches) -> dict[str, float]:
+    """As `evaluate`."""
     measured = [(_measures(network, objective, *batch), count) for *batch, count in data.in_order()]
     measured = [{name: values[:count] for name, values in part.items()} for part, count in jax.device_get(measured)]
     return {name: float(np.mean(np.concatenate([part[name] for part in measured]))) for name in measured[0]}
@@ -48,12 +53,6 @@ def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyT
     for name, values in ({"loss": losses} | measures).items():
         require(jnp.shape(values) == samples, name, f"of shape {samples}, one number per sample", values)
     return {"loss": losses} | measures
-
-
-def require_loader(data: Any, name: str) -> None:
-    """Raises `TypeError` unless `data` is a loader."""
-    hint = "For example `sx.datasets.Loader(inputs, targets, batch_size=50)`."
-    require_instance(data, Loader, name, "a `sx.datasets.Loader`", hint)
 
 
 @eqx.filter_jit
