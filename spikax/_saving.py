@@ -1,6 +1,7 @@
 """Saving and loading of networks: a description in JSON, and the arrays."""
 
 import dataclasses
+import errno
 import inspect
 import json
 import math
@@ -11,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,6 +24,7 @@ from ._files import replacing
 from ._simulate.entry import simulate
 from ._types import Constant, Integer, resolved
 from ._version import __version__
+from .neurons._function import FunctionNeuron
 
 
 FORMAT = 1
@@ -95,20 +97,29 @@ def load(path: str | os.PathLike, modules: Sequence[type[eqx.Module]] = ()) -> t
     cannot be read.
     """
     classes = _by_name(modules)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _expect_plain(archive, os.path.getsize(path))
-            description = json.loads(archive.read(_DESCRIPTION))
-            _expect(isinstance(description, dict), "its description is not a JSON object")
-            version = description.get("format")
-            _expect(version == FORMAT, f"its format is {version!r}, and this version of spikax reads {FORMAT}")
-            reader = _Reader(archive, classes, str(description.get("spikax")), set())
-            network, options = (reader.read(description.get(part)) for part in ("network", "options"))
-            _expect(isinstance(options, dict), "its options are not a dictionary")
-            return network, options
-    except _DAMAGES as error:
-        what = str(error).rstrip(".") or type(error).__name__
-        raise ValueError(f"`path` must be a file written by `sx.save`; got {os.fspath(path)!r}: {what}.") from error
+    with open(path, "rb") as file:
+        try:
+            return _read(file, classes)
+        except (*_DAMAGES, OSError) as error:
+            # A damaged archive may point to a place before its start.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            what = str(error).rstrip(".") or type(error).__name__
+            raise ValueError(f"`path` must be a file written by `sx.save`; got {os.fspath(path)!r}: {what}.") from error
+
+
+def _read(file: BinaryIO, classes: dict[str, type]) -> tuple[Any, dict[str, Any]]:
+    """The network and the options in a file."""
+    with zipfile.ZipFile(file) as archive:
+        _expect_plain(archive, os.fstat(file.fileno()).st_size)
+        description = json.loads(archive.read(_DESCRIPTION))
+        _expect(isinstance(description, dict), "its description is not a JSON object")
+        version = description.get("format")
+        _expect(version == FORMAT, f"its format is {version!r}, and this version of spikax reads {FORMAT}")
+        reader = _Reader(archive, classes, str(description.get("spikax")), set())
+        network, options = (reader.read(description.get(part)) for part in ("network", "options"))
+        _expect(isinstance(options, dict), "its options are not a dictionary")
+        return network, options
 
 
 # The exceptions of zipfile, json, NumPy and the checks of modules for a damaged file.
@@ -150,9 +161,9 @@ class _Writer(NamedTuple):
             names = [field.name for field in dataclasses.fields(value)]
             fields = {name: self.describe(getattr(value, name), f"{where}.{name}") for name in names}
             return {"class": self._class(kind, where), "fields": fields}
-        if isinstance(value, jax.Array | np.ndarray | np.generic) and _holds_numbers(value):
+        if isinstance(value, jax.Array | np.ndarray | np.generic) and _holds_numbers(value.dtype):
             return self._array(value)
-        if isinstance(value, types.FunctionType) and _is_of_library(value):
+        if isinstance(value, types.FunctionType) and _is_of_solvers(value):
             return {"function": _name_of(value)}
         raise TypeError(_refusal(value, where))
 
@@ -194,7 +205,8 @@ class _Reader(NamedTuple):
                 return {key: self.read(item) for key, item in items.items()}
             case {"function": str(name), **rest} if not rest:
                 function = _found(name)
-                _expect(isinstance(function, types.FunctionType), f"it names the unknown function `{name}`")
+                is_right = isinstance(function, types.FunctionType) and _is_of_solvers(function)
+                _expect(is_right, f"it names the unknown function `{name}`")
                 return function
             case {"class": str(name), "fields": dict(fields), **rest} if not rest:
                 return self._module(name, {key: self.read(item) for key, item in fields.items()})
@@ -205,6 +217,8 @@ class _Reader(NamedTuple):
 
     def _module(self, name: str, fields: dict[str, Any]) -> eqx.Module:
         kind = self.classes.get(name) or _found(name)
+        # A simulation would call whatever functions the file names.
+        _expect(kind is not FunctionNeuron, "it has a neuron of functions, which `sx.save` does not write")
         is_module = isinstance(kind, type) and issubclass(kind, eqx.Module)
         hint = f"Give the class: `sx.load(path, [{name}])`"
         _expect(is_module, f"it names the class `{name}`, which is none of {', '.join(_LIBRARIES)}. {hint}")
@@ -232,6 +246,7 @@ class _Reader(NamedTuple):
             _expect(np.lib.format.read_magic(member) == (1, 0), f"its array `{name}` is of another format of NumPy")
             found, _, raw = np.lib.format.read_array_header_1_0(member)
             kind = jnp.dtype(dtype)
+            _expect(_holds_numbers(kind), f"its array `{name}` is not of numbers")
             # A type that NumPy does not have is stored as bytes.
             stands = kind if kind.kind == "V" and raw == np.dtype(f"u{kind.itemsize}") else raw
             head = f"{stands.name}{list(found)}"
@@ -262,12 +277,17 @@ def _member(number: int) -> str:
     return f"arrays/{number}.npy"
 
 
-def _holds_numbers(array: Any) -> bool:
-    return bool(jnp.issubdtype(array.dtype, np.number)) or array.dtype == bool
+def _holds_numbers(dtype: np.dtype) -> bool:
+    return bool(jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_))
 
 
 def _is_of_library(value: Any) -> bool:
     return value.__module__.split(".")[0] in _LIBRARIES
+
+
+def _is_of_solvers(function: Any) -> bool:
+    """Whether a function is of Diffrax, Optimistix or Lineax. Their solvers have functions in fields, such as norms."""
+    return _is_of_library(function) and function.__module__.split(".")[0] != "spikax"
 
 
 def _name_of(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The training loop: what it learns, reports and keeps, and how it goes on after an interruption."""
 
+import contextlib
 import csv
 import json
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import spikax as sx
 from spikax import train
+from spikax._files import replacing
 from spikax.datasets import Loader
 
 
@@ -159,15 +161,16 @@ def test_a_kill_while_a_file_is_written_loses_at_most_its_epoch(dtype, tmp_path,
     fit_line(dtype, directory=tmp_path, epochs=2)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json"}
-    write = eqx.tree_serialise_leaves
 
-    def half(file, tree):
-        if name in file.name:
-            file.write(b"half of a")
-            raise Killed
-        write(file, tree)
+    @contextlib.contextmanager
+    def half(path):
+        with replacing(path) as file:
+            if path.name == name:
+                file.write(b"half of a")
+                raise Killed
+            yield file
 
-    monkeypatch.setattr(eqx, "tree_serialise_leaves", half)
+    monkeypatch.setattr("spikax.train._checkpoint.replacing", half)
     with pytest.raises(Killed):
         fit_line(dtype, directory=tmp_path)
     monkeypatch.undo()
@@ -240,7 +243,7 @@ def test_another_network_is_not_resumed(dtype, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", b'{"format": 1}\n', b"[1]\n", b'{"format": 9, "identity": {}, "history": []}\n']
+    "content", [b"", b"text", b"\xff", b'{"format": 2}\n', b"[1]\n", b'{"format": 9, "identity": {}, "history": []}\n']
 )
 def test_what_is_no_checkpoint_is_refused(noisy, tmp_path, content):
     (tmp_path / "last.eqx").write_bytes(content)
@@ -252,18 +255,18 @@ def test_a_checkpoint_of_another_format_is_refused(noisy, tmp_path, monkeypatch)
     """Whatever else differs in it; and it stays as it is."""
     noisy(directory=tmp_path, epochs=1)
     written = (tmp_path / "last.eqx").read_bytes()
-    monkeypatch.setattr("spikax.train._checkpoint.FORMAT", 2)
-    header = {"format": 1, "spikax": "0.0.9", "epochs": []}
+    monkeypatch.setattr("spikax.train._checkpoint.FORMAT", 3)
+    header = {"format": 2, "spikax": "0.0.9", "epochs": []}
     for content in (written, json.dumps(header).encode() + b"\n"):
         (tmp_path / "last.eqx").write_bytes(content)
         with pytest.raises(
-            ValueError, match="`directory` must be one with a checkpoint of format 2, .*; got 1. spikax 0.*"
+            ValueError, match="`directory` must be one with a checkpoint of format 3, .*; got 2. spikax 0.*"
         ):
             noisy(directory=tmp_path)
         assert (tmp_path / "last.eqx").read_bytes() == content
     (tmp_path / "last.eqx").unlink()
     noisy(directory=tmp_path, epochs=1)
-    assert json.loads((tmp_path / "last.eqx").read_bytes().partition(b"\n")[0])["format"] == 2
+    assert json.loads((tmp_path / "last.eqx").read_bytes().partition(b"\n")[0])["format"] == 3
 
 
 def test_a_truncated_checkpoint_is_refused(noisy, tmp_path):

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import equinox as eqx
+import numpy as np
 
 from .._checks import require
 from .._files import replacing
@@ -18,7 +20,7 @@ from .._version import __version__
 from ._epoch import Epoch
 
 
-FORMAT = 1  # of a checkpoint. Raise it when older files cannot be read any more.
+FORMAT = 2  # of a checkpoint. Raise it when older files cannot be read any more.
 LAST, BEST = "last.eqx", "best.eqx"
 
 
@@ -52,15 +54,17 @@ def identity(network: Any, state: Any, **others: Any) -> dict[str, Any]:
 def write(directory: Path, train_state: TrainState, identity: Mapping[str, Any]) -> None:
     """Writes the checkpoint of the last epoch, and the best network; of each file all, or nothing."""
     history = [epoch._asdict() for epoch in train_state.history]
-    header = {"format": FORMAT, "spikax": __version__, "identity": identity, "history": history}
+    content = {"format": FORMAT, "spikax": __version__, "identity": identity, "history": history}
+    leaves = io.BytesIO()
+    eqx.tree_serialise_leaves(leaves, (train_state.network, train_state.state, train_state.best))
+    header = content | {"crc32": _checksum(content, leaves.getvalue())}
     if train_state.best_number == train_state.history[-1].number:
         with replacing(directory / BEST) as file:
             eqx.tree_serialise_leaves(file, train_state.best)
     _write_measures(directory, train_state.history)
     # Last, as the training goes on from here: what was not written before is then written again.
     with replacing(directory / LAST) as file:
-        file.write(json.dumps(header).encode() + b"\n")
-        eqx.tree_serialise_leaves(file, (train_state.network, train_state.state, train_state.best))
+        file.write(json.dumps(header).encode() + b"\n" + leaves.getvalue())
 
 
 def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> TrainState:
@@ -71,31 +75,66 @@ def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> Tra
     path = directory / LAST
     if not path.exists():
         return start
-    with open(path, "rb") as file:
-        theirs, history = _header(file.readline(), path)
-        _require_same(path, theirs, identity)
-        try:
-            leaves = eqx.tree_deserialise_leaves(file, (start.network, start.state, start.best))
-        except (ValueError, RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: {error}.") from error
-    return TrainState(*leaves, history)
+    line, _, leaves = path.read_bytes().partition(b"\n")
+    header = _header(line, path)
+    try:
+        is_whole = header.pop("crc32") == _checksum(header, leaves)
+        history = [_epoch(**epoch) for epoch in header["history"]]
+        theirs = dict(header["identity"])
+    except _DAMAGES as error:
+        raise ValueError(f"`directory` must hold a checkpoint in {LAST}; {path} is none: {error}.") from error
+    if not is_whole:
+        raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: its checksum differs.")
+    _require_same(path, theirs, identity)
+    like = (start.network, start.state, start.best)
+    try:
+        return TrainState(*eqx.tree_deserialise_leaves(io.BytesIO(leaves), like, _leaf), history)
+    except _DAMAGES as error:
+        raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: {error}.") from error
 
 
-def _header(line: bytes, path: Path) -> tuple[Mapping[str, Any], list[Epoch]]:
-    """The identity and the epochs of a checkpoint, from its first line."""
+# The exceptions of json, NumPy and Equinox for a damaged file.
+_DAMAGES = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, OverflowError)
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def _leaf(file: BinaryIO, like: Any) -> Any:
+    """Reads a leaf as Equinox does. Raises before memory is allocated for more numbers than the file holds."""
+    if not eqx.is_array_like(like):
+        return like
+    start = file.tell()
+    shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    size, rest = math.prod(shape) * dtype.itemsize, -file.tell() + file.seek(0, io.SEEK_END)
+    if size > rest:
+        raise ValueError(f"it has an array of {size} bytes, and {rest} bytes are left")
+    file.seek(start)
+    return eqx.default_deserialise_filter_spec(file, like)
+
+
+def _header(line: bytes, path: Path) -> dict[str, Any]:
+    """The first line of a checkpoint. Raises unless it has the right format."""
     try:
         header = json.loads(line)
-        # Before anything else: of the rest, another format may have another form.
-        _require_format(header["format"], header.get("spikax"), path)
-        return header["identity"], [Epoch(**epoch) for epoch in header["history"]]
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, LookupError, AttributeError) as error:
+        version, writer = header["format"], header.get("spikax")
+    except _DAMAGES as error:
         raise ValueError(f"`directory` must hold a checkpoint in {LAST}; {path} is none: {error}.") from error
-
-
-def _require_format(version: Any, writer: Any, path: Path) -> None:
+    # Before anything else: of the rest, another format may have another form.
     expectation = f"one with a checkpoint of format {FORMAT}, that of spikax {__version__}"
     hint = f"spikax {writer} wrote {path}: go on with that version, or begin anew in another `directory`."
     require(version == FORMAT, "directory", expectation, version, hint)
+    return header
+
+
+def _epoch(number: int, seconds: float, training: dict[str, float], validation: dict[str, float]) -> Epoch:
+    """An epoch of a checkpoint. Raises unless it has the right types."""
+    parts = ({str(name): float(value) for name, value in part.items()} for part in (training, validation))
+    epoch = Epoch(int(number), float(seconds), *parts)
+    _ = epoch.score  # of which the best epoch is chosen
+    return epoch
+
+
+def _checksum(content: Mapping[str, Any], leaves: bytes) -> int:
+    return zlib.crc32(leaves, zlib.crc32(json.dumps(content).encode()))
 
 
 def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
