@@ -188,7 +188,7 @@ class Network(eqx.Module):
         return as_html(*summary(self))
 
 
-def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
+def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray, delay: Any = None) -> Network:
     """Creates a feed-forward network, in which each layer receives from the one before it.
 
     **Arguments:**
@@ -196,11 +196,15 @@ def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
     - `inputs`: the number of input channels.
     - `layers`: the layers, each with its `weights`. Layers without a name are called `"hidden"` (`"hidden1"`,
       `"hidden2"`, ... if there are several), and the last one `"output"`.
-    - `key`: the random key for the weights.
+    - `key`: the random key for the weights and delays.
+    - `delay`: the delays of all connections, in ms: a number or parameter, as for [`spikax.Dense`][]; or an initializer
+      `(key, shape) -> delays`, called with `shape = (sources, size)` for each layer; or a list with one of these for
+      each layer, None for no delay.
 
     **Returns:** a [`spikax.Network`][] with [`spikax.Dense`][] connections.
 
-    **Raises:** `TypeError` or `ValueError` for a layer without weights, or with weights of the wrong shape.
+    **Raises:** `TypeError` or `ValueError` for a layer without weights, with weights or delays of the wrong shape, and
+    for negative delays.
     """
     require_count(inputs, "inputs")
     require(len(layers) > 0, "layers", "at least one `sx.Layer`", layers)
@@ -210,10 +214,12 @@ def sequential(inputs: int, *layers: Layer, key: PRNGKeyArray) -> Network:
     names = _names(layers)
     sizes = [inputs, *(layer.size for layer in layers)]
     sources = ["input", *names]
-    connections = [
-        Dense(sources[i], names[i], _draw(layer, names[i], (sizes[i], sizes[i + 1]), jax.random.fold_in(key, i)))
-        for i, layer in enumerate(layers)
-    ]
+    delays = delay if isinstance(delay, list | tuple) else [delay] * len(layers)
+    require(len(delays) == len(layers), "delay", f"one delay, or a list of {len(layers)}, one per layer", delay)
+    connections = []
+    for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        shape, own = (sizes[i], sizes[i + 1]), jax.random.fold_in(key, i)
+        connections.append(Dense(sources[i], name, _draw(layer, name, shape, own), _drawn(delays[i], shape, own)))
     bare = [Layer(layer.neuron, layer.size) for layer in layers]
     return Network(dict(zip(names, bare, strict=True)), connections, {"input": inputs}, names[-1])
 
@@ -241,6 +247,11 @@ def _draw(layer: Layer, name: str, shape: tuple[int, int], key: PRNGKeyArray) ->
     return jax.tree.unflatten(structure, drawn)
 
 
+def _drawn(delay: Any, shape: tuple[int, int], key: PRNGKeyArray) -> Any:
+    """The delays of a connection. `key` is that of its weights, whose ports use `fold_in`."""
+    return delay(jax.random.split(key)[0], shape) if callable(delay) else delay
+
+
 def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, delay: Any = None) -> Network:
     """Creates a network as `sequential` does, with recurrent connections within all layers but the last.
 
@@ -251,7 +262,8 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
     - `inputs`, `layers`, `key`: as for [`spikax.sequential`][].
     - `weights`: the weights within each recurrent layer: like the `weights` of a [`spikax.Layer`][], of shape
       `(size, size)`. Wrap them in `sx.Masked` to exclude connections of neurons to themselves.
-    - `delay`: the delays of the recurrent connections, in ms, as for [`spikax.Dense`][].
+    - `delay`: the delays of the recurrent connections, in ms, as for [`spikax.Dense`][]; or an initializer
+      `(key, shape) -> delays`, called with `shape = (size, size)` for each layer.
 
     **Returns:** a [`spikax.Network`][].
 
@@ -263,8 +275,8 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
     for number, name in enumerate(names[:-1] or names):
         size = network.layers[name].size
         layer = Layer(network.layers[name].neuron, size, weights=weights)
-        weight = _draw(layer, name, (size, size), jax.random.fold_in(key, len(names) + number))
-        loops.append(Dense(name, name, weight, delay))
+        shape, own = (size, size), jax.random.fold_in(key, len(names) + number)
+        loops.append(Dense(name, name, _draw(layer, name, shape, own), _drawn(delay, shape, own)))
     return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
 
 

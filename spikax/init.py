@@ -1,7 +1,9 @@
-"""Weight initialisers.
+"""Initialisers of weights, delays and other parameters.
 
-An initialiser is a function `(key, shape) -> array` with `shape = (sources, targets)`. Functions of this form, such as
-those of `jax.nn.initializers`, can be used instead of the initialisers of this module.
+An initialiser is a function `(key, shape) -> array`. For the weights and delays of a connection,
+`shape = (sources, targets)`. Functions of this form, such as those of `jax.nn.initializers`, can be used instead of the
+initialisers of this module. Parameters of neurons are drawn by a call, for 20 neurons
+`sx.LIF(bias=sx.init.normal(0.0, 0.1)(key, (20,)))`.
 """
 
 import math
@@ -14,17 +16,17 @@ from jaxtyping import Array
 from ._checks import require, require_below, require_finite, require_positive
 
 
-Initializer = Callable[[Array, tuple[int, int]], Array]
+Initializer = Callable[[Array, tuple[int, ...]], Array]
 
 
 def constant(value: float) -> Initializer:
-    """An initialiser that sets all weights to `value`."""
+    """An initialiser that sets all values to `value`."""
     require_finite(value, "value")
     return lambda key, shape: jnp.full(shape, float(value))
 
 
 def normal(mean: float, std: float) -> Initializer:
-    """An initialiser that draws weights from a normal distribution."""
+    """An initialiser that draws values from a normal distribution."""
     require_finite(mean, "mean")
     require_finite(std, "std")
     require(std >= 0, "std", "at least 0", std)
@@ -32,7 +34,7 @@ def normal(mean: float, std: float) -> Initializer:
 
 
 def uniform(low: float, high: float) -> Initializer:
-    """An initialiser that draws weights uniformly between `low` and `high`."""
+    """An initialiser that draws values uniformly between `low` and `high`."""
     require_finite(low, "low")
     require_finite(high, "high")
     require_below(low, high, "low", "high")
@@ -48,6 +50,23 @@ def scaled_normal(mean: float, std: float) -> Initializer:
     require_finite(std, "std")
     require(std >= 0, "std", "at least 0", std)
     return lambda key, shape: mean / shape[0] + std / math.sqrt(shape[0]) * jax.random.normal(key, shape)
+
+
+def scaled_uniform(mean: float, std: float) -> Initializer:
+    r"""An initialiser that draws weights uniformly, with mean $\text{mean} / n$ and variance $\text{std}^2 / n$.
+
+    For $n$ sources they lie between $\text{mean} / n \pm \sqrt{3 / n}\, \text{std}$. The sum of all weights of a neuron
+    has the mean `mean` and the standard deviation `std` for any number of sources, as with `scaled_normal`.
+    """
+    require_finite(mean, "mean")
+    require_positive(std, "std")
+
+    def draw(key, shape):
+        n = shape[0]
+        bound = math.sqrt(3.0 / n) * std
+        return mean / n + jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+    return draw
 
 
 def fluctuation_driven(

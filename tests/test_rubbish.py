@@ -105,6 +105,10 @@ CALLS = {
         ("mean", lambda: sx.init.scaled_normal([], 1.0)),
         ("std", lambda: sx.init.scaled_normal(0.0, -1.0)),
     ],
+    "init.scaled_uniform": [
+        ("mean", lambda: sx.init.scaled_uniform(NAN, 1.0)),
+        ("std", lambda: sx.init.scaled_uniform(0.0, 0.0)),
+    ],
     "init.uniform": [
         ("low", lambda: sx.init.uniform(1.0, 1.0)),
         ("low", lambda: sx.init.uniform("a", 1.0)),
@@ -332,6 +336,11 @@ CALLS = {
     "recurrent": [
         ("weights", lambda: sx.recurrent(2, LAYER, key=KEY, weights=None)),
         ("weights", lambda: sx.recurrent(2, LAYER, key=KEY, weights=jnp.ones((2, 3)))),
+        ("delay", lambda: sx.sequential(2, LAYER, key=KEY, delay=-1.0)),
+        ("delay", lambda: sx.sequential(2, LAYER, key=KEY, delay=jnp.ones(3))),
+        ("delay", lambda: sx.sequential(2, LAYER, key=KEY, delay=[1.0, 1.0])),
+        ("delay", lambda: sx.sequential(2, LAYER, key=KEY, delay=sx.init.constant(-1.0))),
+        ("delay", lambda: sx.sequential(2, LAYER, key=KEY, delay=lambda key, shape: "a")),
         ("delay", lambda: sx.recurrent(2, LAYER, key=KEY, weights=sx.init.constant(1.0), delay=-1.0)),
     ],
     "sequential": [
@@ -404,6 +413,10 @@ CALLS = {
         ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction="held")),
         ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction=1.5)),
         ("held_fraction", lambda: sx.Refractory(sx.LIF(), held_fraction=-0.1)),
+        ("frozen", lambda: sx.Refractory(sx.LIF(), frozen="v")),
+        ("frozen", lambda: sx.Refractory(sx.LIF(), frozen=())),
+        ("frozen", lambda: sx.Refractory(sx.LIF(), frozen=["v", "w"])),
+        ("neuron", lambda: sx.Refractory(sx.LIF, frozen=["v"])),
     ],
     "SingleSpike": [
         ("neuron", lambda: sx.SingleSpike(3.0)),

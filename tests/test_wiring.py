@@ -8,7 +8,7 @@ import pytest
 
 import spikax as sx
 
-from .helpers import finite_sum, learning, random_inputs, worst_derivative
+from .helpers import cast, finite_sum, learning, random_inputs, worst_derivative
 
 
 T1 = 40.0
@@ -526,3 +526,48 @@ def test_windows_let_all_layers_end_early(dtype, accurate):
     np.testing.assert_allclose(found, expected, atol=accurate)
     for leaf, like in zip(jax.tree.leaves(other), jax.tree.leaves(gradient), strict=True):
         np.testing.assert_allclose(leaf, like, atol=100 * accurate * float(jnp.max(jnp.abs(like))))
+
+
+def test_sequential_draws_delays(dtype):
+    """The weights are those without delays, and every connection has delays of its own."""
+    layers = [sx.Layer(sx.LIF(), n, weights=sx.init.normal(0.0, 1.0)) for n in (3, 2, 2)]
+    options = {"key": jax.random.key(0)}
+    bare = sx.sequential(4, *layers, **options)
+    uniform = sx.init.uniform(1.0, 5.0)
+    drawn = sx.sequential(4, *layers, **options, delay=lambda key, shape: sx.Positive(uniform(key, shape)))
+    delays = [np.asarray(connection.delay.value) for connection in drawn.connections]
+    assert [delay.shape for delay in delays] == [(4, 3), (3, 2), (2, 2)]
+    assert all(delay.min() >= 1.0 and delay.max() < 5.0 for delay in delays)
+    assert np.unique(np.concatenate([delay.ravel() for delay in delays])).size == 22
+    for one, other in zip(bare.connections, drawn.connections, strict=True):
+        np.testing.assert_array_equal(one.weight, other.weight)
+        assert not np.any(np.isclose(np.ravel(other.weight)[:4], np.ravel(other.delay.value)[:4]))
+    listed = sx.sequential(4, *layers, **options, delay=[None, 2.0, jnp.ones(2)])
+    assert listed.connections[0].delay is None and float(listed.connections[1].delay) == 2.0
+    assert listed.connections[2].delay.shape == (2,)
+    loop = sx.recurrent(4, layers[0], **options, weights=sx.init.constant(1.0), delay=sx.init.uniform(1.0, 2.0))
+    assert loop.connections[1].delay.shape == (3, 3)
+
+
+@pytest.mark.modes("float32")
+def test_scaled_initialisers_have_sums_of_one_distribution():
+    for n in (4, 100):
+        for draw in (sx.init.scaled_normal(2.0, 0.5), sx.init.scaled_uniform(2.0, 0.5)):
+            sums = np.sum(draw(jax.random.key(n), (n, 4000)), axis=0)
+            # Within five standard deviations of the estimates.
+            assert abs(sums.mean() - 2.0) < 5 * 0.5 / np.sqrt(4000) and abs(sums.std() - 0.5) < 5 * 0.5 / np.sqrt(8000)
+        bound = np.sqrt(3.0 / n) * 0.5
+        weights = np.asarray(sx.init.scaled_uniform(0.0, 0.5)(jax.random.key(0), (n, 1000)))
+        assert 0.98 * bound < np.abs(weights).max() <= bound * (1 + 1e-6)
+
+
+def test_the_events_of_all_layers_are_one_list(dtype):
+    layers = [sx.Layer(sx.LIF(), n, weights=sx.init.constant(1.5)) for n in (3, 2)]
+    network = cast(sx.sequential(4, *layers, key=jax.random.key(0), delay=[None, jnp.asarray([0.0, 1.0, 2.0])]), dtype)
+    spikes = sx.Spikes(jnp.broadcast_to(jnp.arange(1.0, 9.0, dtype=dtype), (2, 4, 8)))
+    solution = sx.simulate(network, spikes, 20.0, max_spikes={"hidden": 12, "output": 16})
+    events = solution.events()
+    assert events.n == 5 and events.times.shape == (2, 3 * 12 + 2 * 16) and bool(jnp.isfinite(events.times[0, 8]))
+    found = events.spikes(16).times
+    np.testing.assert_array_equal(found[:, :3, :12], solution.spikes["hidden"].times)
+    np.testing.assert_array_equal(found[:, 3:], solution.spikes["output"].times)

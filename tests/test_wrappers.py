@@ -127,6 +127,25 @@ def test_arrivals_of_the_same_instant_as_a_spike(simulate):
     np.testing.assert_array_equal(state.v, [0.0, 0.0])
 
 
+def test_only_the_named_variables_are_frozen(simulate, close):
+    """The voltage is held during the period, while the adaptation of the threshold decays."""
+    tau, increment = 30.0, 0.4
+    neuron = sx.Refractory(sx.ALIF(bias=BIAS, tau_adapt=tau, increment=increment), PERIOD, frozen=["v"])
+    ts = [RISE + 1.0, RISE + PERIOD, RISE + PERIOD + 1.0]
+    _, state = simulate(neuron, saveat=ts)
+    np.testing.assert_allclose(state.inner.a, increment * np.exp(-np.asarray([1.0, 3.0, 4.0]) / tau), rtol=20 * close)
+    np.testing.assert_allclose(state.v, [0.0, 0.0, BIAS * (1.0 - np.exp(-1.0 / TAU))], rtol=20 * close, atol=1e-12)
+    _, all_held = simulate(sx.Refractory(neuron.neuron, PERIOD), saveat=ts)
+    np.testing.assert_array_equal(all_held.inner.a[:2], np.asarray(increment, all_held.v.dtype))
+
+
+def test_gradients_with_named_variables_frozen():
+    neuron = sx.Refractory(sx.ALIF(TAU, 30.0, bias=0.1), 2.5, 0.5, ("v",))
+    function, arrays = graded(everything(neuron, (0.0, 9.0)), method=sx.EventLoop(diffrax.Heun(), dt0=0.5))
+    assert_exact(function, arrays)
+    assert_all_learn(function, arrays, (".held_fraction",))
+
+
 # --- Single spikes ---
 
 

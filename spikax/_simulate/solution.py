@@ -4,11 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import known
-from .._spikes import Spikes
+from .._spikes import Events, Spikes
 from .._tables import as_html, as_text, Section
 from .results import CAUSES, RESULTS
 from .snapshot import Snapshot
@@ -83,6 +84,21 @@ class Solution(eqx.Module):
     result: RESULTS
     results: dict[str, RESULTS]
     stats: dict[str, Stats]
+
+    def events(self) -> Events:
+        """Returns the spikes of all layers as one list for each sample, sorted by time, without payloads.
+
+        The channels number the neurons of all layers, in the order of `spikes`: those of the first layer from 0, those
+        of the second from the size of the first, and so on.
+        """
+        layers = list(self.spikes.values())
+        sizes = [layer.times.shape[-2] for layer in layers]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        lists = [layer.events() for layer in layers]
+        times = jnp.concatenate([events.times for events in lists], axis=-1)
+        channels = jnp.concatenate([start + part.channels for start, part in zip(starts, lists, strict=True)], axis=-1)
+        order = jnp.argsort(times, axis=-1)
+        return Events(*(jnp.take_along_axis(part, order, axis=-1) for part in (times, channels)), sum(sizes))
 
     def __str__(self) -> str:
         return as_text(*_summary(self))

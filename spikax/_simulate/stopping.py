@@ -23,7 +23,8 @@ class FirstSpikes(eqx.Module):
 
     **Arguments:**
 
-    - `layer`: the name of the layer; by default the outputs of the network.
+    - `layer`: the name of the layer; by default the outputs of the network. To wait for some neurons only, put them
+      into a layer of their own.
     """
 
     layer: str | None = eqx.field(static=True, default=None)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from .._checks import require_instance
+from .._checks import require, require_instance
 from .._neuron import AbstractNeuron, Event
 from .._synapse import for_each_port, is_impulsive
 from .._types import Scalar, State, Weight
@@ -61,8 +61,9 @@ class Refractory(AbstractWrapper):
     $$ x' = \begin{cases} 0 & \text{for a time } T \text{ after each spike,} \\
        f(t, x, I) & \text{otherwise,} \end{cases} \qquad \text{with } f \text{ and the reset of the wrapped neuron.} $$
 
-    During the period the state $x$ is held at its value after the reset, and the neuron does not spike. The end of the
-    period is an event, located exactly. The filters of the synapse evolve during the period, but their drive has no
+    During the period the state $x$ is held at its value after the reset, and the neuron does not spike. With `frozen`,
+    only some of its variables are held, such as the voltage, while the others evolve, such as an adaptation. The end of
+    the period is an event, located exactly. The filters of the synapse evolve during the period, but their drive has no
     effect on the held state. Internal events of the wrapped neuron that depend on time, such as the end of an inner
     refractory period, still happen during the period.
 
@@ -76,8 +77,10 @@ class Refractory(AbstractWrapper):
     - `period`: the duration $T$ of the refractory period, in ms.
     - `held_fraction`: the fraction of each arrival that is held until the end of the period: 0 drops the arrivals, 1
       holds them in full.
+    - `frozen`: the names of the variables that are held, such as `("v",)`; by default all of the state.
 
-    **Raises:** `TypeError` or `ValueError` for a period that is not positive, and a fraction outside of 0 to 1.
+    **Raises:** `TypeError` or `ValueError` for a period that is not positive, a fraction outside of 0 to 1, and names
+    that the state of the neuron does not have.
 
     ??? cite "Reference"
         W. Gerstner, W. M. Kistler, R. Naud, L. Paninski, *Neuronal Dynamics*, Cambridge University Press, 2014,
@@ -87,6 +90,15 @@ class Refractory(AbstractWrapper):
     neuron: AbstractNeuron
     period: Scalar = parameter(2.0, positive)
     held_fraction: Scalar = parameter(0.0, within(0, 1, "0 drops the arrivals during the period, 1 holds them."))
+    frozen: tuple[str, ...] | None = eqx.field(static=True, default=None, converter=lambda names: _as_names(names))
+
+    def __check_init__(self):
+        if self.frozen is None or not isinstance(self.neuron, AbstractNeuron):
+            return  # the base class refuses what is no neuron
+        state = self.neuron.initial_state()
+        names = [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []
+        for name in self.frozen:
+            require(name in names, "frozen", f"names of variables among {names}", name)
 
     def initial_state(self):
         zero = jnp.asarray(0.0)
@@ -96,7 +108,8 @@ class Refractory(AbstractWrapper):
     def dynamics(self, t, state, drive):
         still = jax.tree.map(jnp.zeros_like, state)
         slope = self.neuron.dynamics(t, state.inner, drive)
-        return dataclasses.replace(still, inner=_chosen(state.rests > 0.5, still.inner, slope))
+        in_period = still.inner if self.frozen is None else _replaced(slope, self.frozen, still.inner)
+        return dataclasses.replace(still, inner=_chosen(state.rests > 0.5, in_period, slope))
 
     def spike_condition(self, t, state):
         return jnp.where(state.rests > 0.5, -1.0, self.neuron.spike_condition(t, state.inner))
@@ -176,6 +189,18 @@ class SingleSpike(AbstractWrapper):
 
     def _is_frozen(self, state: SingleSpikeState) -> Bool[Array, ""]:
         return (state.spikes > 0.5) & self.freezes
+
+
+def _as_names(names: Any) -> tuple[str, ...] | None:
+    is_list = isinstance(names, list | tuple) and len(names) > 0 and all(isinstance(name, str) for name in names)
+    hint = 'For example `("v",)`.'
+    require(names is None or is_list, "frozen", "a list of names, or None for all", names, hint, TypeError)
+    return None if names is None else tuple(names)
+
+
+def _replaced(state: Any, names: tuple[str, ...], other: Any) -> Any:
+    """The state with the variables of these names taken from another."""
+    return dataclasses.replace(state, **{name: getattr(other, name) for name in names})
 
 
 def _chosen(where: Array, new: Any, old: Any) -> Any:

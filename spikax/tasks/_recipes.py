@@ -87,7 +87,7 @@ def _centred(factor: float) -> Callable[[Initializer], Initializer]:
     """Subtracts the mean of the drawn weights, and multiplies them by a factor."""
 
     def change(initializer: Initializer) -> Initializer:
-        def centred(key: Array, shape: tuple[int, int]) -> Array:
+        def centred(key: Array, shape: tuple[int, ...]) -> Array:
             weights = initializer(key, shape)
             return factor * (weights - jnp.mean(weights))
 
