@@ -19,7 +19,8 @@ from spikax.datasets import Loader
 from .test_saving import loop, stack
 
 
-pytestmark = pytest.mark.modes("float32")  # nothing depends on the float type
+# Nothing depends on the float type, and the checks of types execute code of their own.
+pytestmark = [pytest.mark.modes("float32"), pytest.mark.unchecked]
 
 WATCHED = ("import", "exec", "pickle.find_class", "os.system", "subprocess.Popen", "shutil.unpack_archive")
 

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -98,7 +98,7 @@ _DAMAGES = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, EO
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def _leaf(file: BinaryIO, like: Any) -> Any:
+def _leaf(file: io.BytesIO, like: Any) -> Any:
     """Reads a leaf as Equinox does. Raises before memory is allocated for more numbers than the file holds."""
     if not eqx.is_array_like(like):
         return like
