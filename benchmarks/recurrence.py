@@ -128,7 +128,7 @@ NEURONS = {
     "LIF, two ports": (sx.LIF(synapse=PORTS), 0.35, 1.0),
     "QIF": (sx.QIF(), 1.5, 15.0),
     "EIF": (sx.EIF(), 0.12, 1.0),
-    "Izhikevich": (sx.Izhikevich(), 4.0, 20.0),
+    "Izhikevich": (sx.Izhikevich(), 0.9, 8.0),
     "EGRU": (sx.EGRU(), 0.2, 1.0),
 }
 

@@ -269,7 +269,7 @@ class Incoming(eqx.Module):
             spike, row = (jnp.broadcast_to(part[:, None], t.shape) for part in (given.spike, row))
             return Chosen.of([known, Chosen(t, spike, row)], self.places)
 
-        most = min(self.places * _PER_PLACE, sum(listed.total for listed in lists))
+        most = min(self.places * _AT_ONCE, sum(listed.total for listed in lists))
         return _by_number(lists, known, self.places, most, choose)
 
     def _with_those_from_some(
@@ -294,9 +294,8 @@ class Incoming(eqx.Module):
             chosen, until = Chosen.of([known, Chosen(*chosen)], self.places)
             return chosen, jnp.where(is_over, -jnp.inf, until)
 
-        most = min(
-            self.places * _PER_PLACE * self.lanes, len(outgoing.synapse) * (listed.total // len(outgoing.degree))
-        )
+        total = len(outgoing.synapse) * (listed.total // len(outgoing.degree))
+        most = min(self.places * self.lanes * _AT_ONCE, total)
         return _by_number([listed], known, self.places, most, choose)
 
 
@@ -350,8 +349,8 @@ def _looked_up(
 # The number of places in a piece.
 _PIECE = 64
 
-# The number of candidates for each place: spikes between the shortest and the longest delay before the window.
-_PER_PLACE = 16
+# The number of candidates for each place that are looked at together.
+_AT_ONCE = 4
 
 
 class _Listed(eqx.Module):
@@ -411,9 +410,11 @@ class _Candidates(eqx.Module):
     after: Float[Array, "batch candidates"]  # it counts if it arrives later
 
     @classmethod
-    def of(cls, lists: Sequence[_Listed], so_far: Int[Array, "batch rows"], size: int) -> "_Candidates":
-        """The candidates of all lists, of which there are `so_far` up to each row."""
-        number = jnp.broadcast_to(indices(size), (len(so_far), size))
+    def of(
+        cls, lists: Sequence[_Listed], so_far: Int[Array, "batch rows"], number: Int[Array, " candidates"]
+    ) -> "_Candidates":
+        """The candidates with these numbers, of all lists. There are `so_far` up to each row."""
+        number = jnp.broadcast_to(number, (len(so_far), *number.shape))
         row = jax.vmap(lambda so_far, number: jnp.searchsorted(so_far, number, side="right"))(so_far, number)
         row = row.astype(jnp.int32)
         before = jnp.pad(so_far, ((0, 0), (1, 0)))
@@ -433,27 +434,34 @@ class _Candidates(eqx.Module):
 def _by_number(
     lists: Sequence[_Listed], known: Chosen, places: int, most: int, choose: Callable
 ) -> tuple[Chosen, Float[Array, " batch"]]:
-    """`choose(candidates, known)`, compiled for a few numbers of both, up to `most` candidates."""
+    """`choose(candidates, known)`, compiled for a few numbers of both, up to `most`. More candidates come in turns."""
     each = jnp.concatenate([listed.number * listed.each for listed in lists], axis=1)
     so_far = jnp.cumsum(each, axis=1, dtype=jnp.int32)
     # In floats, since integers may overflow.
-    is_over = jnp.sum(each.astype(jnp.float32), axis=1) > most
-    sizes = [64 * 4**i for i in range(16) if 2 * 64 * 4**i < most] + [most]
+    is_over = jnp.any(jnp.sum(each.astype(jnp.float32), axis=1) > 2.0**30)
+    total = jnp.max(so_far[:, -1])
+    sizes = [64 * 4**i for i in range(16) if 2 * 64 * 4**i < most]
 
     def unchanged(lists, known, so_far):
         return known.padded(places), jnp.full(len(so_far), jnp.inf, known.t.dtype)
 
     def of_size(size):
         def branch(lists, known, so_far):
-            # The last size is that of the candidates alone: there may be more known arrivals.
-            room = known.t.shape[2]
-            candidates = _Candidates.of(lists, so_far, size)
-            return choose(candidates, known.padded(room if size == most else min(size, room)))
+            return choose(_Candidates.of(lists, so_far, indices(size)), known.padded(min(size, known.t.shape[2])))
 
         return branch
 
-    found = jnp.where(jnp.any(is_over), most, jnp.max(so_far[:, -1]))
-    needed = jnp.maximum(found, jnp.where(found > 0, known.most, 0))
-    choice = jnp.sum(needed > jnp.asarray([0, *sizes[:-1]], jnp.int32), dtype=jnp.int32)
-    chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes)], lists, known, so_far)
+    def in_turns(lists, known, so_far):
+        def turn(carry):
+            first, chosen, until = carry
+            chosen, fits_until = choose(_Candidates.of(lists, so_far, first + indices(most)), chosen)
+            return first + most, chosen, jnp.minimum(until, fits_until)
+
+        start = jnp.int32(0), *unchanged(lists, known, so_far)
+        return lax.while_loop(lambda carry: carry[0] < jnp.max(so_far[:, -1]), turn, start)[1:]
+
+    needed = jnp.maximum(total, jnp.where(total > 0, known.most, 0))
+    choice = jnp.sum(needed > jnp.asarray([0, *sizes], jnp.int32), dtype=jnp.int32)
+    choice = jnp.where(is_over, 0, choice)
+    chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes), in_turns], lists, known, so_far)
     return chosen, jnp.where(is_over, -jnp.inf, until)

@@ -1,5 +1,6 @@
 """What all windows have in common, and what each one starts from."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -70,10 +71,15 @@ class Context(eqx.Module):
         incoming = next(iter(self.incoming.values()))
         return incoming.rounding(incoming.t1)
 
-    def silent(self, name: str) -> Train:
-        """The trains of neurons that have not spiked."""
+    def places(self, name: str) -> int:
+        """The number of spikes of a neuron in a window for which there is room: a few times the mean, if all spike."""
+        most = self.layers[name].max_spikes
+        return min(most, 4 + math.ceil(4 * most / self.windows))
+
+    def silent(self, name: str, k: int) -> Train:
+        """The trains of neurons that have not spiked, with `k` places."""
         plan = self.layers[name]
-        start, k = plan.start, plan.max_spikes
+        start = plan.start
         payload = payload_of(plan.neuron, start.h, start.state, start.filters)
         empty = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:2], k), leaf.dtype), payload)
         shape = *start.h.shape[:2], k
@@ -99,7 +105,8 @@ class Progress(eqx.Module):
     def of(cls, context: Context) -> "Progress":
         """The simulation at its start."""
         layers = context.layers
-        states, trains = ({name: part(name) for name in layers} for part in (lambda n: layers[n].start, context.silent))
+        states = {name: plan.start for name, plan in layers.items()}
+        trains = {name: context.silent(name, plan.max_spikes) for name, plan in layers.items()}
         saved = {name: _unsaved(plan) for name, plan in layers.items() if plan.ts is not None}
         counters = {n: Counters.none(*p.start.h.shape[:2], p.start.h.dtype) for n, p in layers.items()}
         return cls(Before(states, trains), saved, counters)

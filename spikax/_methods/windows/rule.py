@@ -103,7 +103,7 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
         was_valid = _all_samples(at.counters, lambda counters: counters.failed_at == jnp.inf)
         prepared = prepare_first_part(context, window, at.before, was_valid)
         window = prepared.window
-        found = _solved(prepared, at.before)
+        found = _solved(prepared, at)
         middle = halfway(context, window)
         now = found.rest.counters
         fits = _all_samples(now, lambda counters: counters.fits)
@@ -114,7 +114,9 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
         def next_window(state: _Forward) -> _Forward:
             after = _after(context, at, found, window)
             record = state.record.with_window(i, window, at, found.sweeps, after)
-            return _Forward(i + 1, window.end, jnp.full_like(t0, jnp.inf), after, record)
+            # After a part of a window, the next one may be twice as long.
+            longest = jnp.where(state.longest < jnp.inf, 2.0 * (window.end - state.t), jnp.inf)
+            return _Forward(i + 1, window.end, longest, after, record)
 
         def again(state: _Forward) -> _Forward:
             return dataclasses.replace(state, longest=middle - state.t)
@@ -153,7 +155,8 @@ def _backward(
     bar: Progress,
 ) -> tuple[Context, Array, Array]:
     """The cotangents of the context, of the start and of the end, from that of the results."""
-    silent = {name: context.silent(name) for name in trains}
+    silent = {name: context.silent(name, train.places) for name, train in trains.items()}
+    new_silent = {name: context.silent(name, context.places(name)) for name in trains}
     no_counters = zeros_like(eqx.filter(Progress.of(context).counters, eqx.is_inexact_array))
 
     def one_window(carry):
@@ -162,14 +165,13 @@ def _backward(
         window, states, sweeps = jax.tree.map(lambda rows: rows[i], (record.window, record.states, record.sweeps))
         count, after = ({name: rows[j] for name, rows in record.count.items()} for j in (i, i + 1))
         earlier = {name: _spikes_between(train, silent[name], 0, count[name]) for name, train in trains.items()}
-        guess = {n: _spikes_between(trains[n], silent[n], count[n], after[n]) for n in context.guessed}
+        guess = {n: _spikes_between(trains[n], new_silent[n], count[n], after[n]) for n in context.guessed}
 
         def continued(earlier, new):
             return {name: _continued(earlier[name], count[name], new[name]) for name in earlier}
 
         # Linear in the spikes, so any do.
-        like = eqx.filter(silent, eqx.is_inexact_array)
-        _, pull = jax.vjp(continued, like, like)
+        _, pull = jax.vjp(continued, *eqx.filter((silent, new_silent), eqx.is_inexact_array))
         earlier_bar, trains_bar = pull(before_bar.trains)
         rest_bar = Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
         arguments = context, window, Before(states, earlier)
@@ -192,8 +194,8 @@ def _backward(
 
 
 def _spikes_between(train: Train, silent: Train, first: Array | int, after: Array) -> Train:
-    """The spikes of each neuron with the numbers from `first` up to `after`, excluded."""
-    number = indices(train.places) + jnp.broadcast_to(first, after.shape)[..., None]
+    """The spikes of each neuron with the numbers from `first` up to `after`, excluded, as trains like `silent`."""
+    number = indices(silent.places) + jnp.broadcast_to(first, after.shape)[..., None]
 
     def leaf(whole, empty):
         shifted = jnp.take_along_axis(whole, jnp.minimum(number, train.places - 1), axis=-1)
@@ -202,13 +204,23 @@ def _spikes_between(train: Train, silent: Train, first: Array | int, after: Arra
     return jax.tree.map(leaf, train, silent)
 
 
-def _solved(prepared: Prepared, before: Before) -> FixedPoint:
+def _solved(prepared: Prepared, at: Progress) -> FixedPoint:
     """The spikes of the group in a window."""
     context = prepared.context
     start = Progress.of(context)
-    nothing = Sweep(start.before.trains, before.states, start.saved, start.counters)
-    guess = {name: nothing.trains[name] for name in context.guessed}
-    return solve(_SWEEPS, prepared, guess, _instant(context, -jnp.inf), nothing, context.max_sweeps)
+    silent = {name: context.silent(name, context.places(name)) for name in context.layers}
+    nothing = Sweep(silent, at.before.states, start.saved, start.counters)
+    guess = {name: silent[name] for name in context.guessed}
+    found = solve(_SWEEPS, prepared, guess, _instant(context, -jnp.inf), nothing, context.max_sweeps)
+    counters = {name: _with_room(context, name, at.count[name], now) for name, now in found.rest.counters.items()}
+    return dataclasses.replace(found, rest=dataclasses.replace(found.rest, counters=counters))
+
+
+def _with_room(context: Context, name: str, before: Int[Array, "batch neurons"], now: Counters) -> Counters:
+    """Without room for the spikes of a window, these do not fit, unless they could not be recorded anyway."""
+    places, most = context.places(name), context.layers[name].max_spikes
+    is_lost = (now.count > places) & (before + places < most)
+    return dataclasses.replace(now, fits=now.fits & ~jnp.any(is_lost, axis=1))
 
 
 def _instant(context: Context, t: float) -> Instant:
@@ -232,9 +244,10 @@ def _after(context: Context, at: Progress, found: FixedPoint, window: Window) ->
 def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> Train:
     """A train, continued with the spikes of the window."""
     number = indices(train.places) - count[..., None]
+    is_new = (number >= 0) & (number < new.places)
 
     def leaf(before, new):
-        return jnp.where(number < 0, before, jnp.take_along_axis(new, jnp.maximum(number, 0), axis=-1))
+        return jnp.where(is_new, jnp.take_along_axis(new, jnp.where(is_new, number, 0), axis=-1), before)
 
     return jax.tree.map(leaf, train, new)
 

@@ -118,7 +118,8 @@ def sweep(prepared: Prepared, guess: dict[str, Train], final: Instant) -> tuple[
         for name in part.names:
             plan, start = context.layers[name], prepared.states[name]
             ts = None if plan.ts is None else _times_inside(plan.ts, window)
-            plans[name] = dataclasses.replace(plan, start=start, ts=ts, stop_after=None, windows=context.windows)
+            own = {"start": start, "ts": ts, "max_spikes": context.places(name), "windows": context.windows}
+            plans[name] = dataclasses.replace(plan, stop_after=None, **own)
             arrivals[name], fits[name] = _received(prepared, name, emitted)
         group = Group(part.network, plans, {}, {}, window.start, window.end, context.is_ordered, arrivals)
         for name, result in part.method.simulate(group, part.grid).items():
