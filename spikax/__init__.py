@@ -21,6 +21,7 @@ from ._connection import (
     Conv as Conv,
     Dense as Dense,
     OneToOne as OneToOne,
+    Rectangular as Rectangular,
     Sparse as Sparse,
     Synapses as Synapses,
 )
@@ -52,6 +53,9 @@ from ._synapse import (
     AlphaSynapse as AlphaSynapse,
     DeltaSynapse as DeltaSynapse,
     ExpSynapse as ExpSynapse,
+    FilteredHoldState as FilteredHoldState,
+    FilteredHoldSynapse as FilteredHoldSynapse,
+    HoldSynapse as HoldSynapse,
     Synapse as Synapse,
 )
 from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ._checks import as_array, known, require, require_count, require_finite, require_instance
+from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_natural
 from ._types import resolved
-from .constraints import Checked, finite, not_negative, require_constraints
+from .constraints import Checked, finite, not_negative, parameter, positive, require_constraints
 
 
 # The constraints of all connections, whatever their class.
@@ -48,6 +48,10 @@ class AbstractConnection(Checked):
     @abc.abstractmethod
     def synapses(self) -> Synapses:
         """The weight, source and delay of each synapse."""
+
+    def deliveries(self) -> "tuple[AbstractConnection, ...]":
+        """The connections that deliver its spikes in a simulation: itself, or several."""
+        return (self,)
 
     @property
     def has_own_arrivals(self) -> bool:
@@ -238,42 +242,52 @@ def _slots(targets: np.ndarray, n: int) -> np.ndarray:
 
 
 class Conv(AbstractConnection):
-    """A two-dimensional convolution.
+    """A two-dimensional convolution: a cross-correlation, as in all deep learning libraries.
 
     The neurons of source and target are images of shape `(channels, height, width)`, flattened in this order.
 
     **Arguments:**
 
     - `source`, `target`: the names of source and target.
-    - `weight`: the kernel, of shape `(channels out, channels in, height, width)`; for a synapse with named ports, a
-      dictionary of such arrays.
+    - `weight`: the kernel, of shape `(channels out, channels in / groups, height, width)`; for a synapse with named
+      ports, a dictionary of such arrays.
     - `image`: the height and width of the source image.
-    - `stride`: the step of the kernel, in neurons.
-    - `padding`: the number of silent neurons that extend each side of the source image.
+    - `stride`: the step of the kernel, in neurons; one number, or a pair: of rows and of columns.
+    - `padding`: the number of silent neurons that extend each side of the source image; one number, or a pair.
+    - `dilation`: the distance of neighbouring entries of the kernel, in neurons; one number, or a pair.
+    - `groups`: the number of groups, of equal size, into which the channels of source and target are divided. Each
+      group of the target receives from the same group of the source.
     - `delay`: the delay, in ms; shape `()`. By default there is no delay.
 
-    **Raises:** `TypeError` or `ValueError` for a kernel that does not fit into the image, and otherwise as
-    [`spikax.Dense`][].
+    **Raises:** `TypeError` or `ValueError` for a kernel that does not fit into the image, channels that cannot be
+    divided into groups, and otherwise as [`spikax.Dense`][].
     """
 
     source: str = eqx.field(static=True)
     target: str = eqx.field(static=True)
     weight: Any
     image: tuple[int, int] = eqx.field(static=True, kw_only=True)
-    stride: int = eqx.field(static=True, default=1, kw_only=True)
-    padding: int = eqx.field(static=True, default=0, kw_only=True)
+    stride: int | tuple[int, int] = eqx.field(static=True, default=1, kw_only=True)
+    padding: int | tuple[int, int] = eqx.field(static=True, default=0, kw_only=True)
+    dilation: int | tuple[int, int] = eqx.field(static=True, default=1, kw_only=True)
+    groups: int = eqx.field(static=True, default=1, kw_only=True)
     delay: Any = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self):
-        self._check_weight("(out, in, height, width)")
+        self._check_weight("(out, in / groups, height, width)")
         self._check_delay()
         is_pair = isinstance(self.image, tuple) and len(self.image) == 2
         require(is_pair, "image", "a pair: height and width", self.image, error=TypeError)
         for size in self.image:
             require_count(size, "image")
-        require_count(self.stride, "stride")
-        is_padding = isinstance(self.padding, int) and self.padding >= 0
-        require(is_padding, "padding", "an integer of at least 0", self.padding)
+        for name in ("stride", "dilation"):
+            for number in _pair(getattr(self, name), name):
+                require_count(number, name)
+        for number in _pair(self.padding, "padding"):
+            require_natural(number, "padding")
+        require_count(self.groups, "groups")
+        out = self._kernel()[0]
+        require(out % self.groups == 0, "groups", f"a divisor of the {out} channels of the target", self.groups)
         fits = all(size >= 1 for size in self.image_out)
         require(fits, "weight", f"a kernel that fits into the image {self.image}", self._kernel())
 
@@ -283,34 +297,170 @@ class Conv(AbstractConnection):
     @property
     def image_out(self) -> tuple[int, int]:
         """The height and width of the target image."""
+        pairs = (_pair(getattr(self, name), name) for name in ("stride", "padding", "dilation"))
         height, width = (
-            (size + 2 * self.padding - kernel) // self.stride + 1
-            for size, kernel in zip(self.image, self._kernel()[2:], strict=True)
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in zip(self.image, self._kernel()[2:], *pairs, strict=True)
         )
         return height, width
 
     @property
     def shape(self):
         out, channels, *_ = self._kernel()
-        return channels * self.image[0] * self.image[1], out * self.image_out[0] * self.image_out[1]
+        sources = channels * self.groups * self.image[0] * self.image[1]
+        return sources, out * self.image_out[0] * self.image_out[1]
 
     def synapses(self):
-        out, *patch = self._kernel()
-        height, width = self.image_out
-        c, ky, kx = (axis.reshape(-1, 1, 1) for axis in np.indices(patch))
-        row = np.arange(height)[:, None] * self.stride - self.padding + ky
-        column = np.arange(width) * self.stride - self.padding + kx
-        inside = (row >= 0) & (row < self.image[0]) & (column >= 0) & (column < self.image[1])
-        source = np.where(inside, (c * self.image[0] + row) * self.image[1] + column, 0)
-
-        def everywhere(x):
-            """The same values for every channel of the target."""
-            return jnp.broadcast_to(jnp.asarray(x)[:, None], (x.shape[0], out, height, width)).reshape(len(x), -1)
+        source, exists = patches(
+            self.image,
+            self.image_out,
+            self._kernel(),
+            stride=_pair(self.stride, "stride"),
+            padding=_pair(self.padding, "padding"),
+            dilation=_pair(self.dilation, "dilation"),
+            groups=self.groups,
+        )
+        delay = None if self.delay is None else jnp.broadcast_to(jnp.asarray(self.delay), (len(source), 1))
+        places = self.image_out[0] * self.image_out[1]
 
         def shared(kernel):
-            flat = kernel.reshape(out, -1).T[:, :, None]
-            return jnp.broadcast_to(flat, (*flat.shape[:2], height * width)).reshape(flat.shape[0], -1)
+            flat = kernel.reshape(len(kernel), -1).T[:, :, None]
+            return jnp.broadcast_to(flat, (*flat.shape[:2], places)).reshape(flat.shape[0], -1)
 
-        delay = None if self.delay is None else jnp.broadcast_to(jnp.asarray(self.delay), (len(source), 1))
-        source, exists = everywhere(source.astype(np.int32)), everywhere(inside)
-        return Synapses(jax.tree.map(shared, self.weight), source, delay, exists)
+        return Synapses(jax.tree.map(shared, self.weight), jnp.asarray(source, jnp.int32), delay, jnp.asarray(exists))
+
+
+def _pair(value: Any, name: str) -> tuple[int, int]:
+    """The value for rows and for columns."""
+    if isinstance(value, tuple):
+        require(len(value) == 2, name, "one integer, or a pair", value, error=TypeError)
+        return value
+    return value, value
+
+
+def patches(
+    image: tuple[int, int],
+    image_out: tuple[int, int],
+    kernel: tuple[int, int, int, int],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sources of each target of a convolution, and whether they exist: integers and bools `(slots, targets)`.
+
+    `kernel` is the shape of the kernel, each of whose entries for one channel of the target is a slot. `padding` is
+    that above and on the left.
+    """
+    out, *patch = kernel
+    channel, *offsets = (axis.reshape(-1, 1, 1) for axis in np.indices(patch))
+    row, column = (
+        axis * step - before + distance * offset
+        for axis, step, before, distance, offset in zip(
+            np.ogrid[: image_out[0], : image_out[1]], stride, padding, dilation, offsets, strict=True
+        )
+    )
+    inside = (row >= 0) & (row < image[0]) & (column >= 0) & (column < image[1])
+    # The first channel of the source in the group of each channel of the target.
+    first = np.arange(out) // (out // groups) * patch[0]
+    channels = (first + channel[..., 0])[:, :, None, None]
+    source = (channels * image[0] + row[:, None]) * image[1] + column[:, None]
+    exists = np.broadcast_to(inside[:, None], source.shape).reshape(len(channel), -1)
+    return np.where(exists, source.reshape(len(channel), -1), 0), exists
+
+
+class Rectangular(AbstractConnection):
+    r"""Synapses through which a spike arrives as a rectangle: it acts for a duration, and is then taken back.
+
+    A spike that another connection delivers at $t$ with the weight $w$ arrives with $w$ at $t$, and with $-w$ at
+    $t + T$. For a synapse that keeps its value, [`spikax.HoldSynapse`][] or [`spikax.FilteredHoldSynapse`][], this is a
+    rectangle of height $w$ and duration $T$.
+
+    **Arguments:**
+
+    - `connection`: the connection, such as a [`spikax.Dense`][], which holds the weights and the delays.
+    - `duration`: the duration $T$, in ms; shape `()`.
+
+    **Raises:** `TypeError` or `ValueError` for another kind of connection, or a duration that is not positive.
+    """
+
+    connection: AbstractConnection
+    duration: Any = parameter(5.0, positive)
+
+    def __check_init__(self):
+        require_instance(self.connection, AbstractConnection, "connection", "a connection, such as a `sx.Dense`")
+        require(np.ndim(resolved(self.duration)) == 0, "duration", "of shape ()", self.duration)
+
+    @property
+    def source(self):
+        return self.connection.source
+
+    @property
+    def target(self):
+        return self.connection.target
+
+    @property
+    def weight(self):
+        return self.connection.weight
+
+    @property
+    def delay(self):
+        return self.connection.delay
+
+    @property
+    def shape(self):
+        return self.connection.shape
+
+    @property
+    def has_own_arrivals(self):
+        return self.connection.has_own_arrivals
+
+    def synapses(self):
+        return self.connection.synapses()
+
+    def deliveries(self):
+        # Two connections, not one with twice the synapses: spikes without a delay then start without one, too.
+        return tuple(part for c in self.connection.deliveries() for part in (c, _Ends(c, self.duration)))
+
+
+class _Ends(AbstractConnection):
+    """The ends of rectangular spikes: the spikes of a connection, later and with the opposite weight."""
+
+    connection: AbstractConnection
+    duration: Any
+
+    @property
+    def source(self):
+        return self.connection.source
+
+    @property
+    def target(self):
+        return self.connection.target
+
+    @property
+    def weight(self):
+        return jax.tree.map(lambda w: -w, self.connection.weight)
+
+    @property
+    def delay(self):
+        duration, delay = self.duration, self.connection.delay
+        # Known delays stay known in a compiled function.
+        array = np if known(duration) is not None and known(delay) is not None else jnp
+        delay = array.asarray(0.0 if delay is None else delay)
+        return delay + array.asarray(duration, delay.dtype)
+
+    @property
+    def shape(self):
+        return self.connection.shape
+
+    @property
+    def has_own_arrivals(self):
+        return self.connection.has_own_arrivals
+
+    def synapses(self):
+        starts = self.connection.synapses()
+        slots = jax.tree.leaves(starts.weight)[0].shape[0]
+        start = jnp.zeros((slots, 1), jnp.result_type(self.duration)) if starts.delay is None else starts.delay
+        delay = start + jnp.asarray(self.duration, start.dtype)
+        return Synapses(jax.tree.map(lambda w: -w, starts.weight), starts.source, delay, starts.exists)

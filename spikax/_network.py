@@ -280,6 +280,13 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
     return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
 
 
+def with_deliveries(network: Network) -> Network:
+    """The network with the connections that deliver the spikes; the first ones of each keep its place."""
+    each = [connection.deliveries() for connection in network.connections]
+    connections = (*(first for first, *_ in each), *(c for _, *others in each for c in others))
+    return eqx.tree_at(lambda n: n.connections, network, connections)
+
+
 def without_zero_delays(network: Network) -> Network:
     """The network, in which connections whose delays are known to be zero have none."""
 

@@ -127,6 +127,63 @@ class DeltaSynapse(AbstractSynapse):
         return True
 
 
+class HoldSynapse(AbstractSynapse):
+    r"""A synapse that keeps its value: an arrival adds its weight for good.
+
+    $$ i' = 0, \qquad i \leftarrow i + w \text{ at an arrival}, \qquad \text{drive} = i. $$
+
+    With a [`spikax.Rectangular`][] connection, which takes each weight back after a duration, an input spike is a
+    rectangular current. What remains of a weight that was added and taken back is the rounding error of the sum.
+    """
+
+    def initial_state(self, weight):
+        return jnp.zeros_like(weight)
+
+    def evolve(self, state, duration):
+        return state
+
+    def receive(self, state, weight):
+        return state + weight
+
+    def drive(self, state):
+        return state
+
+
+class FilteredHoldState(eqx.Module):
+    """The state of a filtered hold synapse: the value that is held, and the current."""
+
+    held: Array
+    i: Array
+
+
+class FilteredHoldSynapse(AbstractSynapse):
+    r"""A hold synapse with a low-pass filter: the current approaches the sum of the weights.
+
+    $$ x' = 0, \qquad \tau\, i' = x - i, \qquad x \leftarrow x + w \text{ at an arrival}, \qquad \text{drive} = i. $$
+
+    With a [`spikax.Rectangular`][] connection, it is the response of an exponential synapse to rectangular spikes.
+
+    **Arguments:**
+
+    - `tau`: the time constant of the filter, in ms.
+    """
+
+    tau: Scalar = parameter(5.0, positive)
+
+    def initial_state(self, weight):
+        return FilteredHoldState(held=jnp.zeros_like(weight), i=jnp.zeros_like(weight))
+
+    def evolve(self, state, duration):
+        approached = -jnp.expm1(-duration / self.tau)
+        return FilteredHoldState(held=state.held, i=state.i + (state.held - state.i) * approached)
+
+    def receive(self, state, weight):
+        return FilteredHoldState(held=state.held + weight, i=state.i)
+
+    def drive(self, state):
+        return state.i
+
+
 Synapse = AbstractSynapse | dict[str, AbstractSynapse]
 """One synapse, or a dictionary of named ports. Weights, state and drive are then dictionaries with the same names."""
 

@@ -114,6 +114,7 @@ def wired(dtype):
         sx.OneToOne("input", "a", one(4), one(4)),
         sx.Sparse("input", "a", [0, 1], [1, 0], one(2), shape=(4, 4), delay=one(2)),
         sx.Conv("input", "a", one((1, 1, 1, 1)), image=(2, 2), delay=one(())),
+        sx.Rectangular(sx.OneToOne("input", "a", one(4), one(4)), one(())),
     ]
     return sx.Network({"a": sx.Layer(sx.LI(), 4), "b": sx.Layer(sx.LI(), 1)}, connections, 4, "a")
 

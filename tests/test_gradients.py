@@ -22,6 +22,8 @@ SYNAPSES = {
     "exp": sx.ExpSynapse(5.0),
     "alpha": sx.AlphaSynapse(3.0),
     "delta": sx.DeltaSynapse(),
+    "hold": sx.HoldSynapse(),
+    "filtered hold": sx.FilteredHoldSynapse(3.0),
     "ports": {"exc": sx.ExpSynapse(4.0), "inh": sx.AlphaSynapse(3.0), "kick": sx.DeltaSynapse()},
 }
 # Each with the weights, low and high, that let its neurons spike several times with exponential synapses.
@@ -31,7 +33,14 @@ NEURONS = {
     "eif": (lambda s: sx.EIF(20.0, 0.05, 1.0, 0.2, 1.6, -0.1, 0.1, s), (-1.0, 7.0)),
 }
 # An arrival through a delta synapse moves the membrane by its weight, at once.
-SCALE = {"exp": 1.0, "alpha": 0.5, "delta": 0.14, "ports": {"exc": 1.0, "inh": -0.1, "kick": 0.015}}
+SCALE = {
+    "exp": 1.0,
+    "alpha": 0.5,
+    "delta": 0.14,
+    "hold": 0.2,
+    "filtered hold": 0.2,
+    "ports": {"exc": 1.0, "inh": -0.1, "kick": 0.015},
+}
 
 
 def case(neuron, synapse, flip=False, n=4, batch=2, seed=1):
@@ -107,6 +116,9 @@ def test_every_parameter_of_the_shared_case(lif):
         ("eif", "exp"),
         ("eif", "delta"),
         ("qif", "ports"),
+        ("eif", "hold"),
+        ("lif", "filtered hold"),
+        pytest.param("qif", "hold", marks=pytest.mark.slow),
         pytest.param("lif", "ports", marks=pytest.mark.slow),
         pytest.param("lif", "alpha", marks=pytest.mark.slow),
         pytest.param("qif", "alpha", marks=pytest.mark.slow),
@@ -159,6 +171,21 @@ def test_two_layers():
     )
     inputs = random_inputs(3, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
     assert_exact(*graded((network, inputs, None), method=sx.EventLoop(diffrax.Heun(), dt0=0.5)))
+
+
+def test_rectangular_spikes():
+    """The ends of the spikes move with the duration and the delays, also of a recurrent connection."""
+    rng = np.random.default_rng(1)
+    arrays = (jnp.asarray(rng.uniform(*bounds)) for bounds in ((0.0, 4.0, (3, 4)), (1.0, 3.0, 3), (-1.0, 0.5, (4, 4))))
+    weight, delay, loop = arrays
+    connections = [
+        sx.Rectangular(sx.Dense("input", "output", weight, delay), jnp.asarray(2.1)),
+        sx.Rectangular(sx.Dense("output", "output", loop), jnp.asarray(3.2)),
+    ]
+    layer = sx.Layer(learning(sx.LIF(10.0, synapse=sx.HoldSynapse()), 4, jnp.float64), 4)
+    network = sx.Network({"output": layer}, connections, 3, "output")
+    inputs = random_inputs(3, (2, 3, 4), 0.8 * T1, jnp.float64, silent=0.1)
+    assert_exact(*graded((network, inputs, None)))
 
 
 def test_segments(lif):

@@ -416,17 +416,50 @@ def test_connections_are_those_of_a_matrix(kind, dtype, close):
     assert_same(found, expected, 40.0 * close)
 
 
-def test_padding_and_stride_of_a_convolution(dtype):
+@pytest.mark.parametrize(
+    "stride, padding, dilation, groups", [(2, 1, 1, 1), ((1, 2), (0, 1), 1, 1), (1, (2, 1), (1, 2), 2)]
+)
+def test_options_of_a_convolution(stride, padding, dilation, groups, dtype):
     """The synapses are those of JAX's convolution."""
     rng = np.random.default_rng(7)
-    kernel = jnp.asarray(rng.standard_normal((3, 2, 3, 2)), dtype)
-    connection = sx.Conv("input", "output", kernel, image=(5, 4), stride=2, padding=1)
+    kernel = jnp.asarray(rng.standard_normal((4, 2 // groups, 3, 2)), dtype)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    connection = sx.Conv("input", "output", kernel, image=(5, 4), **options)
     image = jnp.eye(40, dtype=dtype).reshape(40, 2, 5, 4)
-    matrix = jax.lax.conv_general_dilated(image, kernel, (2, 2), [(1, 1), (1, 1)]).reshape(40, -1)
+    strides, pads, steps = (x if isinstance(x, tuple) else (x, x) for x in (stride, padding, dilation))
+    result = jax.lax.conv_general_dilated(
+        image, kernel, strides, [(p, p) for p in pads], rhs_dilation=steps, feature_group_count=groups
+    )
+    assert connection.image_out == result.shape[2:]
+    matrix = result.reshape(40, -1)
     synapses = connection.synapses()
     weight = jnp.where(synapses.exists, synapses.weight, jnp.zeros((), dtype))
     found = jnp.zeros(connection.shape, dtype).at[synapses.source, jnp.arange(connection.shape[1])].add(weight)
     np.testing.assert_allclose(found, matrix, rtol=1e-6)
+
+
+@pytest.mark.parametrize("synapse", [sx.HoldSynapse(), sx.FilteredHoldSynapse(3.0)], ids=["hold", "filtered hold"])
+def test_rectangular_spikes_in_closed_form(synapse, dtype, accurate):
+    """The voltage is the integral of rectangles, with every method, also where they overlap and after a delay."""
+    rng = np.random.default_rng(4)
+    weight, delay = rng.uniform(-1.0, 1.0, (3, 2)), np.array([0.0, 1.5, 2.0])
+    inputs, ts, (tau, duration) = random_inputs(5, (3, 3), 12.0, dtype), np.linspace(0.0, 20.0, 9), (8.0, 2.5)
+    wires = sx.Dense("input", "output", jnp.asarray(weight, dtype), jnp.asarray(delay, dtype))
+    layers = {"output": sx.Layer(sx.LI(tau_mem=tau, synapse=synapse), 2)}
+    network = sx.Network(layers, [sx.Rectangular(wires, duration)], 3, "output")
+
+    def response(s):
+        """To a step at s = 0."""
+        s = np.maximum(s, 0.0)
+        if isinstance(synapse, sx.HoldSynapse):
+            return 1.0 - np.exp(-s / tau)
+        return 1.0 - (tau * np.exp(-s / tau) - 3.0 * np.exp(-s / 3.0)) / (tau - 3.0)
+
+    age = ts[:, None, None] - (np.asarray(inputs.times, float) + delay[:, None])
+    expected = (response(age) - response(age - duration)).sum(axis=-1) @ weight
+    for method in (sx.ClosedForm(), sx.EventLoop(), sx.Windows(4)):
+        found = sx.simulate(network, inputs, 20.0, saveat=jnp.asarray(ts, dtype), method=method)
+        np.testing.assert_allclose(found.states["output"].v, expected, rtol=0.0, atol=accurate)
 
 
 def test_events_are_spikes_in_a_list(dtype, close):

@@ -8,7 +8,7 @@ from .._checks import require_instance
 from .._methods import AbstractMethod
 from .._methods._common.broadcasting import broadcasting
 from .._methods._common.reverse_rule import MESSAGE
-from .._network import Network, without_zero_delays
+from .._network import Network, with_deliveries, without_zero_delays
 from .._spikes import Events, Spikes
 from .._types import resolved
 from .devices import check_devices
@@ -73,7 +73,8 @@ def simulate(
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
     require_instance(throw, bool, "throw", "True or False")
-    network, inputs = without_zero_delays(resolved(network)), checked_inputs(network, inputs)
+    inputs = checked_inputs(network, inputs)
+    network = without_zero_delays(with_deliveries(resolved(network)))
     t0 = checked_start_time(t0, start)
     check_times(t0, t1, inputs)
     warn_of_seconds(network, inputs, t0)
