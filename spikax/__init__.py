@@ -11,6 +11,7 @@ from . import (
     encode as encode,
     init as init,
     losses as losses,
+    nir as nir,
     plot as plot,
     silence as silence,
     train as train,
@@ -75,9 +76,12 @@ from .neurons import (
     EGRUState as EGRUState,
     EIF as EIF,
     EIFState as EIFState,
+    FilteredBias as FilteredBias,
+    FilteredBiasState as FilteredBiasState,
     HodgkinHuxley as HodgkinHuxley,
     HodgkinHuxleyState as HodgkinHuxleyState,
     IF as IF,
+    Integrator as Integrator,
     Izhikevich as Izhikevich,
     IzhikevichState as IzhikevichState,
     LI as LI,
@@ -97,3 +101,9 @@ from .neurons import (
     SingleSpikeState as SingleSpikeState,
 )
 from .neurons._function import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
+from .nir import (
+    from_nir as from_nir,
+    from_nir_data as from_nir_data,
+    to_nir as to_nir,
+    to_nir_data as to_nir_data,
+)

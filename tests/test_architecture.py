@@ -27,7 +27,7 @@ LEVELS = [
     ["_simulate"],
     ["_saving"],
     ["decode", "losses", "silence", "encode", "datasets", "train"],
-    ["plot"],
+    ["plot", "nir"],
     ["tasks"],
     ["__main__"],
 ]

@@ -143,3 +143,33 @@ class LI(SilentNeuron):
 
     def receive(self, t, state, weight):
         return LIFState(v=state.v + total_impulse(self.synapse, weight))
+
+
+class Integrator(SilentNeuron):
+    r"""The perfect integrator, without a leak, which never spikes.
+
+    $$ \tau_{mem}\, v' = I + b, \qquad v(t_0) = 0. $$
+
+    **Arguments:**
+
+    - `tau_mem`: the time in which a current of one raises $v$ by one, in ms.
+    - `bias`: a constant current $b$.
+    - `synapse`: the synapse model, or a dictionary of named ports, whose drives are summed.
+    """
+
+    tau_mem: Scalar = parameter(20.0, positive)
+    bias: Scalar = parameter(0.0)
+    synapse: Synapse = ExpSynapse()
+
+    @property
+    def is_linear(self):
+        return True
+
+    def initial_state(self):
+        return LIFState(v=jnp.asarray(0.0))
+
+    def dynamics(self, t, state, drive):
+        return LIFState(v=(total(drive) + self.bias) / self.tau_mem)
+
+    def receive(self, t, state, weight):
+        return LIFState(v=state.v + total_impulse(self.synapse, weight))

@@ -1,4 +1,4 @@
-"""Wrappers of neurons: a refractory period, a single spike."""
+"""Wrappers of neurons: a refractory period, a single spike, a filtered bias."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from .._checks import require, require_instance
 from .._neuron import AbstractNeuron, Event
-from .._synapse import for_each_port, is_impulsive
+from .._synapse import AbstractSynapse, for_each_port, is_impulsive
 from .._types import Scalar, State, Weight
 from ..constraints import parameter, positive, within
 
@@ -189,6 +189,67 @@ class SingleSpike(AbstractWrapper):
 
     def _is_frozen(self, state: SingleSpikeState) -> Bool[Array, ""]:
         return (state.spikes > 0.5) & self.freezes
+
+
+class FilteredBiasState(_WrapperState):
+    """The state of the wrapped neuron, and the filtered bias."""
+
+    i: Array
+
+
+class FilteredBias(AbstractWrapper):
+    r"""A neuron with a constant input that passes a low-pass filter, as if through its synapse. It starts at zero.
+
+    $$ \tau\, i' = b - i, \quad i(t_0) = 0, \qquad x' = f(t, x, I + i), $$
+
+    with $f$ of the wrapped neuron.
+
+    **Arguments:**
+
+    - `neuron`: the neuron to wrap, with a single synapse, for example `sx.LIF()`.
+    - `bias`: the constant $b$.
+    - `tau`: the time constant of the filter, in ms.
+
+    **Raises:** `TypeError` or `ValueError` for a neuron with named ports, and a time constant that is not positive.
+    """
+
+    neuron: AbstractNeuron
+    bias: Scalar = parameter(0.0)
+    tau: Scalar = parameter(5.0, positive)
+
+    def __check_init__(self):
+        require_instance(self.neuron, AbstractNeuron, "neuron", "a neuron", "For example `sx.LIF()`.")
+        require_instance(self.neuron.synapse, AbstractSynapse, "neuron", "a neuron with a single synapse")
+
+    @property
+    def is_linear(self):
+        return self.neuron.is_linear
+
+    @property
+    def can_spike(self):
+        return self.neuron.can_spike
+
+    def initial_state(self):
+        return FilteredBiasState(self.neuron.initial_state(), i=jnp.asarray(0.0))
+
+    def dynamics(self, t, state, drive):
+        slope = self.neuron.dynamics(t, state.inner, drive + state.i)
+        return FilteredBiasState(slope, i=(self.bias - state.i) / self.tau)
+
+    def spike_condition(self, t, state):
+        return self.neuron.spike_condition(t, state.inner)
+
+    def reset(self, t, state):
+        return FilteredBiasState(self.neuron.reset(t, state.inner), state.i)
+
+    def receive(self, t, state, weight):
+        return FilteredBiasState(self.neuron.receive(t, state.inner, weight), state.i)
+
+    def payload(self, t, state, drive):
+        return self.neuron.payload(t, state.inner, drive + state.i)
+
+    def internal_events(self):
+        return tuple(map(_lifted, self.neuron.internal_events()))
 
 
 def _as_names(names: Any) -> tuple[str, ...] | None:

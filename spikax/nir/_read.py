@@ -1,0 +1,128 @@
+"""Networks from graphs of NIR."""
+
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import require, require_instance
+from .._connection import AbstractConnection, Rectangular
+from .._network import Layer, Network
+from ._convention import Convention, library, Rectangle, refuse
+from ._graph import Graph, IDENTITIES, input_shape, neuron_shape, NEURONS, require_shape, Signal, signal_into, Step
+from ._linear import bias_of, connection, LINEAR, shape_after, synapses_of
+from ._neurons import Population
+
+
+def from_nir(graph: Any, *, spike: Any = None, time_unit: str | None = None, dtype: Any = None) -> Network:
+    r"""Reads a network from a graph of the Neuromorphic Intermediate Representation (NIR).
+
+    ```python
+    network = sx.from_nir("network.nir", spike=sx.nir.Rectangle(1e-4), time_unit="s")
+    ```
+
+    NIR is defined in continuous time, and the network follows its equations exactly, with the parameters of each
+    neuron. A file does not say what a spike is, nor what its unit of time is; these are arguments. The layers have the
+    names of the nodes, those of a nested graph `a` the names `a.name`. Weights and biases are trained; parameters of
+    neurons and delays are constant.
+
+    A neuron spikes as its voltage rises through `v_threshold`, and is reset to `v_reset`. It starts at `v_leak`,
+    without leak at `v_reset` or zero, and without a synaptic current. `start` of [`spikax.simulate`][] sets other
+    voltages.
+
+    **Arguments:**
+
+    - `graph`: a `nir.NIRGraph`, or the path of a file.
+    - `spike`: what a spike is: [`spikax.nir.Dirac`][] or [`spikax.nir.Rectangle`][].
+    - `time_unit`: the unit of all times of the graph: `"s"`, `"ms"` or `"us"`.
+    - `dtype`: the float type of the network. By default that of JAX.
+
+    **Returns:** a [`spikax.Network`][].
+
+    **Raises:** `ImportError` without the package nir; `TypeError` or `ValueError` for invalid graphs, for nodes without
+    an exact counterpart, and if `spike` or `time_unit` is missing where it matters. Each names the node.
+
+    ??? cite "Reference"
+        J. E. Pedersen et al., *Neuromorphic intermediate representation: A unified instruction set for interoperable
+        brain-inspired computing*, Nature Communications 15, 2024.
+    """
+    nir = library()
+    if isinstance(graph, str | os.PathLike):
+        # Types are checked here: those of nir 1.0.8 are wrong for groups, and for kernels that are not square.
+        graph = nir.read(graph, type_check=False)
+    require_instance(graph, nir.NIRGraph, "graph", "a `nir.NIRGraph` or the path of a file")
+    return _Reader(Graph.of(graph), Convention.of(spike, time_unit), dtype or jnp.result_type(float)).network()
+
+
+class _Reader:
+    """Reads a network from a graph without nesting."""
+
+    def __init__(self, graph: Graph, convention: Convention, dtype: Any):
+        self.graph, self.convention, self.dtype = graph, convention, dtype
+
+    def network(self) -> Network:
+        """The network."""
+        for name in self.graph.nodes:
+            self._require_known(name)
+        layers, connections = {}, []
+        for name in self.graph.of_kind(*NEURONS):
+            layers[name], incoming = self._layer(name)
+            connections += incoming
+        require(len(layers) > 0, "graph", f"of at least one neuron: {', '.join(NEURONS)}", list(self.graph.nodes))
+        inputs = {name: int(np.prod(input_shape(name, self.graph.nodes[name]))) for name in self.graph.of_kind("Input")}
+        outputs = [self._output(name) for name in self.graph.of_kind("Output")]
+        require(len(outputs) > 0, "graph", "of at least one Output", list(self.graph.nodes))
+        return Network(layers, connections, inputs, outputs[0] if len(outputs) == 1 else tuple(dict.fromkeys(outputs)))
+
+    def _require_known(self, name: str) -> None:
+        node, kind = self.graph.nodes[name], self.graph.kind(name)
+        if kind == "Threshold":
+            reason = "NIR does not say whether it emits a spike as its input rises, or one for as long as it is above"
+            refuse(node, name, reason, "Use a LIF, IF or CubaLIF.")
+        kinds = (*NEURONS, *LINEAR, *IDENTITIES, "Input")
+        require(kind in kinds, name, f"one of the nodes {', '.join(kinds)}", kind)
+
+    def _layer(self, name: str) -> tuple[Layer, list[AbstractConnection]]:
+        """A layer and its connections."""
+        population = Population.of(name, self.graph.nodes[name], self.convention, self.dtype)
+        if not self.graph.before[name]:
+            return Layer(population.layer(np.zeros(population.size), False), population.size), []
+        signal = signal_into(name, self.graph, self._through)
+        require_shape(signal.shape, neuron_shape(population.node), name)
+        connections = [self._connection(population, *path) for path in signal.paths]
+        kept = [c for c in connections if c is not None]
+        return Layer(population.layer(signal.constant, len(kept) > 0), population.size), kept
+
+    def _through(self, name: str, signal: Signal) -> Signal:
+        """What a linear node makes of a signal."""
+        step = Step(name, self.graph.nodes[name], signal.shape)
+        shape, bias = shape_after(*step), bias_of(*step)
+        constant = synapses_of(*step).applied(signal.constant) if np.any(signal.constant) else 0.0
+        paths = tuple((source, (*path, step)) for source, path in signal.paths)
+        return Signal(shape, np.zeros(int(np.prod(shape))) + constant + bias, paths)
+
+    def _connection(self, population: Population, source: str, path: tuple[Step, ...]) -> AbstractConnection | None:
+        has_delay = [step.name for step in path if type(step.node).__name__ == "Delay" and np.any(step.node.delay)]
+        unit = self.convention.unit(has_delay[0]) if has_delay else None
+        found = connection(source, population.name, path, population.gain(), unit, self.dtype)
+        spike = self.convention.spike
+        if found is None or not isinstance(spike, Rectangle):
+            return found
+        duration = float(self.convention.milliseconds(population.name, spike.duration))
+        return Rectangular(found, duration)
+
+    def _output(self, name: str) -> str:
+        """The layer that an Output records."""
+        sources = self.graph.before[name]
+        while len(sources) == 1 and self.graph.kind(sources[0]) in (*IDENTITIES, "Flatten"):
+            sources = self.graph.before[sources[0]]
+        hint = "Spikes of spikax are those of neurons: add neurons, or connect the output to them."
+        is_layer = len(sources) == 1 and self.graph.kind(sources[0]) in NEURONS
+        kinds = [f"{source} ({self.graph.kind(source)})" for source in sources]
+        require(is_layer, name, "an Output of one node of neurons", kinds, hint)
+        shape = neuron_shape(self.graph.nodes[sources[0]])
+        given = self.graph.nodes[name].output_type["output"]
+        if given is not None:
+            require(int(np.prod(given)) == int(np.prod(shape)), name, f"of as many outputs as neurons, {shape}", given)
+        return sources[0]
