@@ -174,10 +174,12 @@ def connection(
     `gain` multiplies the weights of each target. `unit` is the unit of the delays in ms, None if there are no delays.
     Without a weight other than zero there is no connection.
     """
-    convs = [part for part in path if type(part.node).__name__ in CONVOLUTIONS]
-    others = [part for part in path if type(part.node).__name__ not in (*CONVOLUTIONS, "Flatten")]
-    if len(convs) == 1 and not others:
-        found = _as_conv(source, target, convolution(*convs[0]), gain, dtype)
+    convs = [step for step in path if type(step.node).__name__ in CONVOLUTIONS]
+    delays = [_factor(step.node).ravel() for step in path if type(step.node).__name__ == "Delay"]
+    only_these = all(type(step.node).__name__ in (*CONVOLUTIONS, "Delay", "Flatten") for step in path)
+    if len(convs) == 1 and only_these and all(np.all(delay == delay[0]) for delay in delays):
+        delay = _delays(np.asarray(sum(float(delay[0]) for delay in delays) * (unit or 1.0)), dtype)
+        found = _as_conv(source, target, convolution(*convs[0]), gain, delay, dtype)
         if found is not None:
             return found
     each = np.arange(gain.size)
@@ -192,14 +194,14 @@ def connection(
     return _as_connection(source, target, whole, sources, is_fixed, unit, dtype)
 
 
-def _as_conv(source: str, target: str, conv: Convolution, gain: np.ndarray, dtype: Any) -> Conv | None:
+def _as_conv(source: str, target: str, conv: Convolution, gain: np.ndarray, delay: Any, dtype: Any) -> Conv | None:
     """A convolution, unless its padding or the gain within a channel is not the same everywhere."""
     by_channel = gain.reshape(len(conv.kernel), -1)
     if not conv.is_symmetric or not np.all(by_channel == by_channel[:, :1]):
         return None
     kernel = jnp.asarray(conv.kernel * by_channel[:, :1, None, None], dtype)
     options = {name: getattr(conv, name) for name in ("image", "stride", "padding", "dilation", "groups")}
-    return Conv(source, target, kernel if conv.learns else Fixed(kernel), **options)
+    return Conv(source, target, kernel if conv.learns else Fixed(kernel), delay=delay, **options)
 
 
 def _as_connection(
