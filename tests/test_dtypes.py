@@ -34,6 +34,8 @@ NEURONS = {
     "positive": sx.LIF(sx.Positive(20.0)),
     "refractory": sx.Refractory(sx.EIF()),
     "refractory-delta": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), held_fraction=0.5),
+    "filtered-bias": sx.FilteredBias(sx.LIF(synapse=sx.FilteredHoldSynapse())),
+    "integrator": sx.Integrator(synapse=sx.HoldSynapse()),
     "single-spike": sx.SingleSpike(sx.LIF()),
     "conductance": sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 4.0, "inh": -1.0}),
     "compartments": sx.MultiCompartment(

@@ -56,6 +56,7 @@ NEURONS = {
     "resonate": (sx.ResonateAndFire(20.0, 12.0, 1.0, 0.1, -0.1, 0.2), (-4.0, 8.0)),
     "adapting": (sx.ALIF(10.0, 50.0, 0.05, 1.0, -0.1, 0.2, 0.1), (-1.0, 5.0)),
     "ports": (TwoPorts(), {"fast": (-1.0, 3.0), "slow": (-0.5, 0.8)}),
+    "filtered bias": (sx.FilteredBias(sx.LIF(10.0, 0.05, 1.0, -0.1, 0.0), 0.6, 6.0), (-1.0, 3.0)),
     "passive": (PASSIVE, {"soma": (-1.0, 5.0), "tuft": (-1.0, 3.0)}),
 }
 
@@ -98,7 +99,7 @@ def test_every_parameter():
 
 @exact
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adapting", "ports", "passive"])
+@pytest.mark.parametrize("name", ["adapting", "ports", "filtered bias", "passive"])
 def test_every_parameter_of_the_others(name):
     function, arrays = gradient_of(name)
     if name == "passive":

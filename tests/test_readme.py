@@ -130,6 +130,19 @@ def test_the_page_on_training(monkeypatch, tmp_path):
     assert len(names["losses"]) == 100 and np.mean(names["losses"][-10:]) < 0.3 * np.mean(names["losses"][:10])
 
 
+def test_the_page_on_nir(monkeypatch, tmp_path):
+    """A graph is read, written and read again, and its spikes, too."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "nir.md").read_text()
+    names: dict = {}
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "nir.md", "exec"), names)
+    assert names["solution"].stats["lif"].spikes > 4
+    times = names["solution"].spikes["lif"].times
+    assert jnp.array_equal(names["events"]["lif"].spikes(times.shape[-1]).times[0], times)
+
+
 def test_the_page_on_simulation():
     """The printed summary is that of the page, and two parts are one long simulation."""
     if MODE != "float32":

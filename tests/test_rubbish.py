@@ -438,6 +438,16 @@ CALLS = {
         ("freezes", lambda: sx.SingleSpike(sx.LIF(), freezes="yes")),
         ("freezes", lambda: sx.SingleSpike(sx.LIF(), freezes=None)),
     ],
+    "FilteredBias": [
+        ("neuron", lambda: sx.FilteredBias(3.0)),
+        ("neuron", lambda: sx.FilteredBias(sx.LIF(synapse=PORTS))),
+        ("bias", lambda: sx.FilteredBias(sx.LIF(), NAN)),
+        ("tau", lambda: sx.FilteredBias(sx.LIF(), 1.0, 0.0)),
+    ],
+    "Integrator": [
+        ("tau_mem", lambda: sx.Integrator(0.0)),
+        ("bias", lambda: sx.Integrator(bias="a")),
+    ],
     "ConductanceBased": [
         ("neuron", lambda: sx.ConductanceBased(sx.LIF, 0.0)),
         ("neuron", lambda: sx.ConductanceBased(sx.LIF(synapse=sx.DeltaSynapse()), 0.0)),

@@ -82,6 +82,8 @@ class _Reader:
             refuse(node, name, reason, "Use a LIF, IF or CubaLIF.")
         kinds = (*NEURONS, *LINEAR, *IDENTITIES, "Input")
         require(kind in kinds, name, f"one of the nodes {', '.join(kinds)}", kind)
+        is_fed = kind == "Input" and len(self.graph.before[name]) > 0
+        require(not is_fed, name, "an Input without edges to it", self.graph.before[name])
 
     def _layer(self, name: str) -> tuple[Layer, list[AbstractConnection]]:
         """A layer and its connections."""
