@@ -1,6 +1,7 @@
 """Connections: synapses with weights and delays, from a source to a target."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -386,7 +387,7 @@ class Rectangular(AbstractConnection):
     """
 
     connection: AbstractConnection
-    duration: Any = parameter(5.0, positive)
+    duration: Any = parameter(dataclasses.MISSING, positive)
 
     def __check_init__(self):
         require_instance(self.connection, AbstractConnection, "connection", "a connection, such as a `sx.Dense`")

@@ -500,6 +500,7 @@ def chain_to_output():
     )
 
 
+@pytest.mark.unchecked
 @pytest.mark.modes("float32")
 @pytest.mark.parametrize("name", REFUSED_GRAPHS)
 def test_graphs_without_an_exact_counterpart_are_refused(name):
@@ -555,6 +556,7 @@ REFUSED_NETWORKS = {
 }
 
 
+@pytest.mark.unchecked
 @pytest.mark.modes("float32")
 @pytest.mark.parametrize("name", REFUSED_NETWORKS)
 def test_networks_that_nir_cannot_hold_are_refused(name):
@@ -595,6 +597,7 @@ REFUSED_DATA = {
 }
 
 
+@pytest.mark.unchecked
 @pytest.mark.modes("float32")
 @pytest.mark.parametrize("name", REFUSED_DATA)
 def test_other_data_are_refused(name):
@@ -603,6 +606,7 @@ def test_other_data_are_refused(name):
         call()
 
 
+@pytest.mark.unchecked
 @pytest.mark.modes("float32")
 def test_what_a_spike_is():
     for call in (lambda: sx.nir.Dirac(0.0), lambda: sx.nir.Dirac("a"), lambda: sx.nir.Rectangle(-1.0)):

@@ -318,7 +318,7 @@ CALLS = {
         ("groups", lambda: conv(groups=2)),
     ],
     "Rectangular": [
-        ("connection", lambda: sx.Rectangular(WEIGHT)),
+        ("connection", lambda: sx.Rectangular(WEIGHT, 1.0)),
         ("duration", lambda: sx.Rectangular(sx.Dense("input", "a", WEIGHT), 0.0)),
         ("duration", lambda: sx.Rectangular(sx.Dense("input", "a", WEIGHT), jnp.ones(2))),
         ("duration", lambda: sx.Rectangular(sx.Dense("input", "a", WEIGHT), "1 ms")),

@@ -111,11 +111,26 @@ def round_trip(tmp_path, tree, **options):
 
 def test_every_neuron_comes_back(tmp_path, dtype):
     kinds = [kind for kind in vars(sx).values() if isinstance(kind, type) and issubclass(kind, sx.AbstractNeuron)]
-    around = {sx.Refractory, sx.SingleSpike, sx.ConductanceBased, sx.MultiCompartment, sx.FunctionNeuron}
+    around = {
+        sx.FilteredBias,
+        sx.Refractory,
+        sx.SingleSpike,
+        sx.ConductanceBased,
+        sx.MultiCompartment,
+        sx.FunctionNeuron,
+    }
     made = [kind() for kind in kinds if kind not in around and not getattr(kind, "__abstractmethods__", ())]
     assert len(made) >= 10
     learning = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), made)
-    round_trip(tmp_path, {"constant": made, "learning": learning, "single": sx.SingleSpike(Leaky(), freezes=False)})
+    round_trip(
+        tmp_path,
+        {
+            "constant": made,
+            "learning": learning,
+            "single": sx.SingleSpike(Leaky(), freezes=False),
+            "biased": sx.FilteredBias(Leaky(), 0.5),
+        },
+    )
 
 
 def test_all_kinds_of_values_come_back(tmp_path):

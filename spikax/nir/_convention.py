@@ -84,7 +84,7 @@ class Convention(NamedTuple):
 
     def milliseconds(self, node: str, value: Any) -> np.ndarray:
         """Times of a node in ms."""
-        return np.asarray(value, np.float64) * self.unit(node)
+        return np.asarray(np.asarray(value, np.float64) * self.unit(node))
 
 
 def library() -> Any:

@@ -131,7 +131,12 @@ def input_shape(name: str, node: Any) -> tuple[int, ...]:
     """The shape of an Input."""
     shape = node.input_type["input"]
     require(shape is not None, name, "an Input with a shape", shape)
-    return tuple(int(size) for size in np.ravel(shape))
+    return as_shape(shape)
+
+
+def as_shape(value: Any) -> tuple[int, ...]:
+    """A shape as plain integers."""
+    return tuple(int(size) for size in np.ravel(value))
 
 
 def require_shape(found: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:

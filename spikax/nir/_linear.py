@@ -9,7 +9,7 @@ import numpy as np
 from .._checks import require
 from .._connection import AbstractConnection, Conv, Dense, OneToOne, patches, Sparse
 from .._parameters import Fixed
-from ._graph import require_shape, Step
+from ._graph import as_shape, require_shape, Step
 
 
 class SynapseList(NamedTuple):
@@ -123,7 +123,7 @@ def convolution(name: str, node: Any, shape: tuple[int, ...]) -> Convolution:
     image = (1,) * (2 - axes) + shape[1:]
     if kind in ("Conv1d", "Conv2d"):
         if node.input_shape is not None:
-            require_shape(shape[1:], tuple(np.ravel(node.input_shape)), f"{name}.input_shape")
+            require_shape(shape[1:], as_shape(node.input_shape), f"{name}.input_shape")
         weight = np.asarray(node.weight, np.float64)
         kernel = weight.reshape(*weight.shape[:2], *_pair(weight.shape[2:], axes, 1))
         groups, dilation = int(node.groups), _pair(node.dilation, axes, 1)
@@ -256,7 +256,7 @@ def _flat(name: str, node: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape after a Flatten. The order of the numbers stays as it is."""
     given = node.input_type["input"]
     if given is not None:
-        require_shape(shape, tuple(np.ravel(given)), name)
+        require_shape(shape, as_shape(given), name)
     axes = len(shape)
     first, last = (int(axis) + axes * (axis < 0) for axis in (node.start_dim, node.end_dim))
     if axes <= 1:
