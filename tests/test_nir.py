@@ -373,7 +373,10 @@ def images(dtype):
     """A convolution and a list of neurons that receives from it."""
     first = sx.Conv("input", "a", weights(dtype, (2, 1, 2, 2), 0.0, 0.6), image=(3, 3), padding=(0, 1), delay=1.0)
     second = sx.Dense("a", "b", weights(dtype, (16, 3), 0.0, 1.0), 2.0)
-    layers = {"a": sx.Layer(sx.LIF(synapse=sx.DeltaSynapse()), 16), "b": sx.Layer(sx.LIF(), 3)}
+    layers = {
+        "a": sx.Layer(sx.LIF(synapse=sx.DeltaSynapse(), bias=jnp.repeat(weights(dtype, 2, 0.0, 0.5), 8)), 16),
+        "b": sx.Layer(sx.LIF(), 3),
+    }
     return sx.Network(layers, [first, second], 9, "b")
 
 
@@ -390,7 +393,7 @@ NETWORKS = {
     "delays by synapse": (lambda t: one(spiking(t), dense(t, weights(t, (4, 4)))), sx.nir.Dirac()),
     "sparse": (lambda t: one(spiking(t), sparse(t)), sx.nir.Dirac()),
     "sparse with delays": (lambda t: one(spiking(t), sparse(t, weights(t, 5))), sx.nir.Dirac()),
-    "images": (images, sx.nir.Dirac()),
+    "images with a bias": (images, sx.nir.Dirac()),
     "filtered bias": (lambda t: one(sx.FilteredBias(sx.LIF(), weights(t, 4)), dense(t)), sx.nir.Dirac()),
     "pulses": (lambda t: one(spiking(t, synapse=DELTA, bias=0.25), dense(t, scale=0.2)), sx.nir.Dirac()),
     "integrators": (lambda t: one(sx.IF(synapse=DELTA), dense(t, scale=0.2)), sx.nir.Dirac()),
@@ -423,7 +426,7 @@ def test_round_trips(name, dtype, tmp_path):
 @pytest.mark.modes("float32")
 def test_written_graphs_have_the_types_of_nir():
     """Its own check of types accepts them."""
-    for name in ("recurrent", "images", "pulses", "delays by synapse"):
+    for name in ("recurrent", "images with a bias", "pulses", "delays by synapse"):
         make, spike = NETWORKS[name]
         assert sx.to_nir(make(jnp.float32), spike=spike, time_unit="ms").check_types()
 
@@ -523,6 +526,8 @@ def written(neuron, *connections, size=4, **options):
 
 
 FLOAT = jnp.float32
+MIXED = sx.Conv("input", "a", jnp.ones((1, 1, 1, 1)), image=(2, 2))
+IMAGE = sx.Conv("input", "a", jnp.ones((1, 1, 2, 2)), image=(3, 3))
 REFUSED_NETWORKS = {
     "network": (lambda: sx.to_nir(None), "`network` must be a `sx.Network`"),
     "neuron": (lambda: written(sx.QIF()), r"`layers\['a'\].neuron` must be one of LIF, IF, LI, Integrator.*got 'QIF'"),
@@ -551,6 +556,14 @@ REFUSED_NETWORKS = {
     "pulses": (
         lambda: written(sx.LIF(synapse=sx.HoldSynapse()), dense(FLOAT), spike=BOX),
         "must be a `sx.Rectangular`",
+    ),
+    "bias of an image": (
+        lambda: sx.to_nir(one(sx.LIF(bias=jnp.arange(4.0), synapse=DELTA), IMAGE, inputs=9)),
+        "bias` must be one for each channel of an image",
+    ),
+    "list": (
+        lambda: written(sx.LIF(), MIXED, dense(FLOAT)),
+        r"`connections\[1\]` must be a `sx.Conv` or `sx.OneToOne`",
     ),
     "unit": (lambda: written(sx.LIF(), time_unit="h"), "`time_unit` must be one of"),
 }

@@ -1,5 +1,6 @@
 """Graphs of NIR from networks."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -93,16 +94,27 @@ class _Writer:
                 continue
             wires = self._without_rectangles(f"connections[{number}]", given)
             steps = self._steps(f"connections[{number}]", wires, layer.gain)
-            if remaining is not None and type(steps[-1]).__name__ == "Linear":
-                steps[-1], remaining = self.nir.Affine(steps[-1].weight, remaining), None
+            adding = None if remaining is None else self._with_constant(steps[-1], remaining)
+            if adding is not None:
+                steps[-1], remaining = adding, None
             self._link(wires.source, name, steps)
         if remaining is not None:
             self._link_constant(name, remaining)
 
+    def _with_constant(self, node: Any, constant: np.ndarray) -> Any | None:
+        """The node with a constant that it adds; None if it cannot."""
+        if isinstance(node, self.nir.Linear):
+            return self.nir.Affine(node.weight, constant)
+        if not isinstance(node, self.nir.Conv2d):
+            return None
+        by_channel = constant.reshape(len(node.weight), -1)
+        is_shared = bool(np.all(by_channel == by_channel[:, :1]))
+        return dataclasses.replace(node, bias=by_channel[:, 0].copy()) if is_shared else None
+
     def _link_constant(self, name: str, constant: np.ndarray) -> None:
         """A constant input without a connection that could add it: a matrix of zeros does."""
         is_list = len(self.shapes[name]) == 1
-        require(is_list, f"layers[{name!r}].neuron.bias", "zero for an image, for NIR", constant)
+        require(is_list, f"layers[{name!r}].neuron.bias", "one for each channel of an image, for NIR", constant)
         source = next(iter(self.network.inputs))
         weight = np.zeros((constant.size, self.network.inputs[source]))
         self._link(source, name, [*self._flattened(source), self.nir.Affine(weight, constant)])
