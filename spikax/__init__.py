@@ -99,6 +99,8 @@ from .neurons import (
     SilentNeuron as SilentNeuron,
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
+    Threshold as Threshold,
+    ThresholdState as ThresholdState,
 )
 from .neurons._function import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
 from .nir import (

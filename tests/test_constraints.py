@@ -41,6 +41,7 @@ NEURONS = {
     "Refractory": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), held_fraction=0.5),
     "ResonateAndFire": sx.ResonateAndFire(),
     "SingleSpike": sx.SingleSpike(sx.LIF()),
+    "Threshold": sx.Threshold(sx.LI()),
 }
 INPUTS = jnp.asarray([[[1.0, 3.0]]])
 

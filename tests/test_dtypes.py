@@ -36,6 +36,7 @@ NEURONS = {
     "refractory-delta": sx.Refractory(sx.LIF(synapse=sx.DeltaSynapse()), held_fraction=0.5),
     "filtered-bias": sx.FilteredBias(sx.LIF(synapse=sx.FilteredHoldSynapse())),
     "integrator": sx.Integrator(synapse=sx.HoldSynapse()),
+    "threshold": sx.Threshold(sx.LI()),
     "single-spike": sx.SingleSpike(sx.LIF()),
     "conductance": sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 4.0, "inh": -1.0}),
     "compartments": sx.MultiCompartment(

@@ -118,3 +118,15 @@ def test_gradients_are_finite(name, dtype):
 @pytest.mark.float64
 def test_the_perfect_integrator_in_parallel():
     assert_every_parameter(case("if", jnp.float64), "if", method=None)
+
+
+@pytest.mark.float64
+def test_a_threshold_without_a_reset():
+    neuron = learning(sx.Threshold(sx.LI(1.0, 0.05, 0.1, sx.ExpSynapse(2.0)), 0.5), 3, jnp.float64)
+    weight = np.random.default_rng(1).uniform(-8.0, 8.0, (3, 3))
+    inputs = random_inputs(1, (2, 3, 3), 13.0, jnp.float64, silent=0.1)
+    method = sx.EventLoop(diffrax.Heun(), dt0=0.2)
+    function, arrays = graded(
+        (single_layer(neuron, weight, jnp.float64), inputs, None), t1=16.0, ts=(7.0,), method=method
+    )
+    assert_exact(function, arrays, spikes=1.0)

@@ -120,6 +120,33 @@ def test_neurons_follow_the_equations_of_nir(kind, spike, dtype, accurate):
         np.testing.assert_allclose(state.v[neuron], v, rtol=0.0, atol=2.0 * accurate)
 
 
+def thresholds(spike, dtype):
+    """A voltage with a threshold, whose spikes another one receives."""
+    li, two = POPULATIONS["CubaLI"], np.array([2])
+    nodes = {"input": nir.Input({"input": np.array([3])}), "w": nir.Linear(np.full((2, 3), 3.0)), "li": li}
+    nodes |= {"spikes": nir.Threshold(array(0.5, 0.7)), "after": POPULATIONS["I"], "output": nir.Output(two)}
+    edges = [("input", "w"), ("w", "li"), ("li", "spikes"), ("spikes", "after"), ("after", "output")]
+    return sx.from_nir(nir.NIRGraph(nodes, edges), spike=spike, time_unit="s", dtype=dtype)
+
+
+def test_a_threshold_emits_a_pulse_as_its_input_rises(dtype, accurate):
+    """The rises of the voltage that SciPy finds, and what the neurons behind them receive."""
+    network = thresholds(PULSE, dtype)
+    assert list(network.layers) == ["spikes", "after"]
+    inputs = sx.Spikes(jnp.asarray([[2.0, 82.0], [3.0, 83.0], [4.0, 84.0]], dtype))
+    found = sx.simulate(network, inputs, 120.0)
+    node, arrivals = POPULATIONS["CubaLI"], [(t / 1000.0, 3.0) for t in (2.0, 3.0, 4.0, 82.0, 83.0, 84.0)]
+    for neuron, threshold in enumerate((0.5, 0.7)):
+        ts = np.linspace(0.0, 0.12, 121)
+        v = [reference(node, neuron, [a for a in arrivals if a[0] <= t], 0.0, PULSE, t)[1] for t in ts]
+        (rises,) = np.nonzero((np.array(v[1:]) >= threshold) & (np.array(v[:-1]) < threshold))
+        times = found.spikes["spikes"].times[neuron, : len(rises)]
+        assert len(rises) == int(found.spikes["spikes"].count[neuron]) == 2
+        assert np.all((times >= 1000.0 * ts[rises]) & (times <= 1000.0 * ts[rises + 1]))
+        r = POPULATIONS["I"].r[neuron]
+        np.testing.assert_allclose(found.end.states["after"].v[neuron], 2.0 * r * PULSE.area, atol=accurate)
+
+
 # The time steps with an input spike, and those with an output spike, of the example of the NIR paper.
 STEPS_IN = [60, 220, 270, 310, 320, 350, 370, 400, 410, *range(430, 540, 10)]
 STEPS_IN += [*range(670, 790, 10), 840, 850]
@@ -473,7 +500,11 @@ REFUSED_GRAPHS = {
     "unit": (lambda: sx.from_nir(graph_of(LIF2, inputs=2), spike=PULSE), "`time_unit` must be.*`0.tau`.*seconds"),
     "unknown unit": (lambda: chain_with(time_unit="min"), "`time_unit` must be one of .*got 'min'"),
     "graph": (lambda: read(3), "`graph` must be a `nir.NIRGraph`"),
-    "threshold": (lambda: chain(nir.Threshold(np.ones(2)), LIF2, inputs=2), "`0`, a Threshold, has no exact"),
+    "threshold": (
+        lambda: chain(nir.Threshold(np.ones(2)), LIF2, inputs=2),
+        "`0` must be a Threshold of one LI, CubaLI",
+    ),
+    "threshold of rectangles": (lambda: thresholds(BOX, jnp.float32), "`spikes`, a Threshold, has no exact"),
     "analog": (lambda: chain(POPULATIONS["LI"], LIF2, inputs=2), "`0`, a LI, has no exact counterpart: it sends its v"),
     "loop": (lambda: read(looped()), "`a` must be no part of a cycle without a neuron"),
     "output": (lambda: chain_to_output(), "`output` must be an Output of one node of neurons.*Linear"),

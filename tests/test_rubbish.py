@@ -444,6 +444,10 @@ CALLS = {
         ("bias", lambda: sx.FilteredBias(sx.LIF(), NAN)),
         ("tau", lambda: sx.FilteredBias(sx.LIF(), 1.0, 0.0)),
     ],
+    "Threshold": [
+        ("neuron", lambda: sx.Threshold(3.0)),
+        ("v_threshold", lambda: sx.Threshold(sx.LI(), NAN)),
+    ],
     "Integrator": [
         ("tau_mem", lambda: sx.Integrator(0.0)),
         ("bias", lambda: sx.Integrator(bias="a")),

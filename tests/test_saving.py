@@ -113,6 +113,7 @@ def test_every_neuron_comes_back(tmp_path, dtype):
     kinds = [kind for kind in vars(sx).values() if isinstance(kind, type) and issubclass(kind, sx.AbstractNeuron)]
     around = {
         sx.FilteredBias,
+        sx.Threshold,
         sx.Refractory,
         sx.SingleSpike,
         sx.ConductanceBased,

@@ -21,4 +21,6 @@ from ._wrappers import (
     RefractoryState as RefractoryState,
     SingleSpike as SingleSpike,
     SingleSpikeState as SingleSpikeState,
+    Threshold as Threshold,
+    ThresholdState as ThresholdState,
 )

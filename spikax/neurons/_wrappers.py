@@ -252,6 +252,44 @@ class FilteredBias(AbstractWrapper):
         return tuple(map(_lifted, self.neuron.internal_events()))
 
 
+class ThresholdState(_WrapperState):
+    """The state of the wrapped neuron."""
+
+
+class Threshold(AbstractWrapper):
+    r"""A silent neuron that gets a threshold: it spikes as its voltage rises through it, and has no reset.
+
+    $$ x' = f(t, x, I), \qquad \text{a spike as } v \text{ rises through } v_{threshold}, $$
+
+    with $f$ of the wrapped neuron. The next spike comes after the voltage has been below the threshold.
+
+    **Arguments:**
+
+    - `neuron`: the neuron to wrap, with a voltage `v`, for example `sx.LI()`.
+    - `v_threshold`: the voltage at which the neuron spikes.
+
+    **Raises:** `TypeError` for arguments of another type.
+    """
+
+    neuron: AbstractNeuron
+    v_threshold: Scalar = parameter(1.0)
+
+    def initial_state(self):
+        return ThresholdState(self.neuron.initial_state())
+
+    def dynamics(self, t, state, drive):
+        return ThresholdState(self.neuron.dynamics(t, state.inner, drive))
+
+    def spike_condition(self, t, state):
+        return state.v - self.v_threshold
+
+    def reset(self, t, state):
+        return state
+
+    def receive(self, t, state, weight):
+        return ThresholdState(self.neuron.receive(t, state.inner, weight))
+
+
 def _as_names(names: Any) -> tuple[str, ...] | None:
     is_list = isinstance(names, list | tuple) and len(names) > 0 and all(isinstance(name, str) for name in names)
     hint = 'For example `("v",)`.'

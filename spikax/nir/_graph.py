@@ -10,7 +10,7 @@ from ._convention import refuse
 
 
 NEURONS = ("LIF", "CubaLIF", "IF", "LI", "CubaLI", "I")
-SPIKING = ("LIF", "CubaLIF", "IF")
+SPIKING = ("LIF", "CubaLIF", "IF", "Threshold")
 IDENTITIES = ("Output", "Identity")
 
 
@@ -33,6 +33,10 @@ class Graph(NamedTuple):
     def kind(self, name: str) -> str:
         """The name of the class of a node; `Identity` for an input or output of a nested graph."""
         return "Identity" if name in self.inner else type(self.nodes[name]).__name__
+
+    def after(self, name: str) -> list[str]:
+        """The targets of a node."""
+        return [target for target, sources in self.before.items() if name in sources]
 
     def of_kind(self, *kinds: str) -> list[str]:
         """The names of the nodes of some kinds."""
@@ -110,21 +114,18 @@ def signal_into(name: str, graph: Graph, apply: Callable[[str, Signal], Signal],
 def _signal_from(name: str, graph: Graph, apply: Callable[[str, Signal], Signal], way: tuple[str, ...]) -> Signal:
     node, kind = graph.nodes[name], graph.kind(name)
     if kind in SPIKING or kind == "Input":
-        shape = neuron_shape(node) if kind in SPIKING else input_shape(name, node)
+        shape = population_shape(node) if kind in SPIKING else input_shape(name, node)
         return Signal(shape, np.zeros(int(np.prod(shape))), ((name, ()),))
     if kind in NEURONS:
         reason = f"it sends its voltage to `{way[-1]}`, and neurons of spikax send spikes"
-        remedy = "To keep it as a readout, remove its edges to nodes other than an Output."
-        if type(graph.nodes[way[-1]]).__name__ == "Threshold":
-            remedy = "For spikes with a reset, use a LIF, IF or CubaLIF."
-        refuse(node, name, reason, remedy)
+        refuse(node, name, reason, "A Threshold makes spikes of it, and an Output records it.")
     incoming = signal_into(name, graph, apply, way)
     return incoming if kind in IDENTITIES else apply(name, incoming)
 
 
-def neuron_shape(node: Any) -> tuple[int, ...]:
+def population_shape(node: Any) -> tuple[int, ...]:
     """The shape of a population."""
-    return tuple(np.shape(node.r))
+    return tuple(np.shape(node.threshold if type(node).__name__ == "Threshold" else node.r))
 
 
 def input_shape(name: str, node: Any) -> tuple[int, ...]:

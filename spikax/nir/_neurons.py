@@ -10,7 +10,7 @@ from .._neuron import AbstractNeuron
 from .._synapse import DeltaSynapse, ExpSynapse, FilteredHoldSynapse, HoldSynapse
 from ..neurons import FilteredBias, IF, Integrator, LI, LIF
 from ._convention import Convention, Dirac
-from ._graph import neuron_shape
+from ._graph import population_shape
 from ._linear import constant
 
 
@@ -29,7 +29,7 @@ class Population(NamedTuple):
     @classmethod
     def of(cls, name: str, node: Any, convention: Convention, dtype: Any) -> "Population":
         """The population of a node."""
-        shape = neuron_shape(node)
+        shape = population_shape(node)
         parameters = {}
         for field in ("tau", "tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in"):
             if not hasattr(node, field):

@@ -9,9 +9,10 @@ import numpy as np
 from .._checks import require, require_instance
 from .._connection import AbstractConnection, Rectangular
 from .._network import Layer, Network
+from ..neurons import Threshold
 from ._convention import Convention, library, Rectangle, refuse
-from ._graph import Graph, IDENTITIES, input_shape, neuron_shape, NEURONS, require_shape, Signal, signal_into, Step
-from ._linear import bias_of, connection, LINEAR, shape_after, synapses_of
+from ._graph import Graph, IDENTITIES, input_shape, NEURONS, population_shape, require_shape, Signal, signal_into, Step
+from ._linear import bias_of, connection, constant, LINEAR, shape_after, synapses_of
 from ._neurons import Population
 
 
@@ -66,8 +67,13 @@ class _Reader:
         for name in self.graph.nodes:
             self._require_known(name)
         layers, connections = {}, []
-        for name in self.graph.of_kind(*NEURONS):
-            layers[name], incoming = self._layer(name)
+        for name in self.graph.of_kind(*NEURONS, "Threshold"):
+            after = self.graph.after(name)
+            if after and all(self.graph.kind(target) == "Threshold" for target in after):
+                continue  # It is part of the layers of these.
+            layers[name], incoming = (
+                self._with_threshold(name) if self.graph.kind(name) == "Threshold" else self._layer(name, name)
+            )
             connections += incoming
         require(len(layers) > 0, "graph", f"of at least one neuron: {', '.join(NEURONS)}", list(self.graph.nodes))
         inputs = {name: int(np.prod(input_shape(name, self.graph.nodes[name]))) for name in self.graph.of_kind("Input")}
@@ -77,22 +83,36 @@ class _Reader:
 
     def _require_known(self, name: str) -> None:
         node, kind = self.graph.nodes[name], self.graph.kind(name)
-        if kind == "Threshold":
-            reason = "NIR does not say whether it emits a spike as its input rises, or one for as long as it is above"
-            refuse(node, name, reason, "Use a LIF, IF or CubaLIF.")
-        kinds = (*NEURONS, *LINEAR, *IDENTITIES, "Input")
+        if kind == "Threshold" and isinstance(self.convention.spike, Rectangle):
+            reason = (
+                "for rectangles, NIR does not say whether it emits one as its input rises, or as long as it is above"
+            )
+            refuse(node, name, reason, "With `spike=sx.nir.Dirac()`, it emits a pulse as its input rises through it.")
+        kinds = (*NEURONS, *LINEAR, *IDENTITIES, "Input", "Threshold")
         require(kind in kinds, name, f"one of the nodes {', '.join(kinds)}", kind)
         is_fed = kind == "Input" and len(self.graph.before[name]) > 0
         require(not is_fed, name, "an Input without edges to it", self.graph.before[name])
 
-    def _layer(self, name: str) -> tuple[Layer, list[AbstractConnection]]:
-        """A layer and its connections."""
+    def _with_threshold(self, name: str) -> tuple[Layer, list[AbstractConnection]]:
+        """The layer of a Threshold and the neurons before it, and its connections."""
+        sources = self.graph.before[name]
+        kinds = [f"{source} ({self.graph.kind(source)})" for source in sources]
+        is_voltage = len(sources) == 1 and self.graph.kind(sources[0]) in ("LI", "CubaLI", "I")
+        require(is_voltage, name, "a Threshold of one LI, CubaLI or I", kinds)
+        layer, incoming = self._layer(sources[0], name)
+        node = self.graph.nodes[name]
+        require_shape(population_shape(self.graph.nodes[sources[0]]), population_shape(node), name)
+        threshold = constant(np.asarray(node.threshold, np.float64).ravel(), self.dtype)
+        return Layer(Threshold(layer.neuron, threshold), layer.size), incoming
+
+    def _layer(self, name: str, target: str) -> tuple[Layer, list[AbstractConnection]]:
+        """A population as the layer `target`, and its connections."""
         population = Population.of(name, self.graph.nodes[name], self.convention, self.dtype)
         if not self.graph.before[name]:
             return Layer(population.layer(np.zeros(population.size), False), population.size), []
         signal = signal_into(name, self.graph, self._through)
-        require_shape(signal.shape, neuron_shape(population.node), name)
-        connections = [self._connection(population, *path) for path in signal.paths]
+        require_shape(signal.shape, population_shape(population.node), name)
+        connections = [self._connection(population, target, *path) for path in signal.paths]
         kept = [c for c in connections if c is not None]
         return Layer(population.layer(signal.constant, len(kept) > 0), population.size), kept
 
@@ -100,14 +120,16 @@ class _Reader:
         """What a linear node makes of a signal."""
         step = Step(name, self.graph.nodes[name], signal.shape)
         shape, bias = shape_after(*step), bias_of(*step)
-        constant = synapses_of(*step).applied(signal.constant) if np.any(signal.constant) else 0.0
+        passed = synapses_of(*step).applied(signal.constant) if np.any(signal.constant) else 0.0
         paths = tuple((source, (*path, step)) for source, path in signal.paths)
-        return Signal(shape, np.zeros(int(np.prod(shape))) + constant + bias, paths)
+        return Signal(shape, np.zeros(int(np.prod(shape))) + passed + bias, paths)
 
-    def _connection(self, population: Population, source: str, path: tuple[Step, ...]) -> AbstractConnection | None:
+    def _connection(
+        self, population: Population, target: str, source: str, path: tuple[Step, ...]
+    ) -> AbstractConnection | None:
         has_delay = [step.name for step in path if type(step.node).__name__ == "Delay" and np.any(step.node.delay)]
         unit = self.convention.unit(has_delay[0]) if has_delay else None
-        found = connection(source, population.name, path, population.gain(), unit, self.dtype)
+        found = connection(source, target, path, population.gain(), unit, self.dtype)
         spike = self.convention.spike
         if found is None or not isinstance(spike, Rectangle):
             return found
@@ -120,10 +142,10 @@ class _Reader:
         while len(sources) == 1 and self.graph.kind(sources[0]) in (*IDENTITIES, "Flatten"):
             sources = self.graph.before[sources[0]]
         hint = "Spikes of spikax are those of neurons: add neurons, or connect the output to them."
-        is_layer = len(sources) == 1 and self.graph.kind(sources[0]) in NEURONS
+        is_layer = len(sources) == 1 and self.graph.kind(sources[0]) in (*NEURONS, "Threshold")
         kinds = [f"{source} ({self.graph.kind(source)})" for source in sources]
         require(is_layer, name, "an Output of one node of neurons", kinds, hint)
-        shape = neuron_shape(self.graph.nodes[sources[0]])
+        shape = population_shape(self.graph.nodes[sources[0]])
         given = self.graph.nodes[name].output_type["output"]
         if given is not None:
             require(int(np.prod(given)) == int(np.prod(shape)), name, f"of as many outputs as neurons, {shape}", given)
