@@ -140,7 +140,7 @@ def test_a_threshold_emits_a_pulse_as_its_input_rises(dtype, accurate):
         ts = np.linspace(0.0, 0.12, 121)
         v = [reference(node, neuron, [a for a in arrivals if a[0] <= t], 0.0, PULSE, t)[1] for t in ts]
         (rises,) = np.nonzero((np.array(v[1:]) >= threshold) & (np.array(v[:-1]) < threshold))
-        times = found.spikes["spikes"].times[neuron, : len(rises)]
+        times = np.asarray(found.spikes["spikes"].times[neuron, : len(rises)])
         assert len(rises) == int(found.spikes["spikes"].count[neuron]) == 2
         assert np.all((times >= 1000.0 * ts[rises]) & (times <= 1000.0 * ts[rises + 1]))
         r = POPULATIONS["I"].r[neuron]
