@@ -89,6 +89,32 @@ def test_windows_select_what_arrives(dtype, accurate):
     assert_same(found, expected, accurate)
 
 
+def test_candidates_that_arrive_at_other_times_come_in_turns(dtype, accurate):
+    """With very different delays most spikes of the past may arrive in a window, but few do."""
+    rng = np.random.default_rng(2)
+    delay = jnp.asarray(rng.uniform(0.0, 20.0, (12, 3)), dtype)
+    weight = jnp.asarray(rng.uniform(0.4, 0.9, (12, 3)), dtype)
+    network = sx.Network({"a": sx.Layer(sx.LIF(), 3)}, [sx.Dense("input", "a", weight, delay)], 12, "a")
+    spikes = random_inputs(3, (2, 12, 4), 20.0, dtype)
+    # 48 spikes, of which 16 are looked at together.
+    found = graded(network, spikes, method=sx.Windows(40, max_arrivals=4))
+    assert int(found[0].stats["a"].spikes.min()) > 3
+    assert_same(found, graded(network, spikes), accurate)
+
+
+def test_a_window_is_divided_where_a_neuron_spikes_too_often(dtype, accurate):
+    """Windows have room for a few spikes of each neuron, whose number follows from `max_spikes`."""
+    network = sx.Network(
+        {"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", jnp.asarray([[90.0, 1.0]], dtype))], 1, "a"
+    )
+    spikes = random_inputs(0, (2, 1, 1), 2.0, dtype)
+    found = graded(network, spikes, method=sx.Windows(12))
+    # Nearly all spikes are in one window of 2.5 ms, with 12 places.
+    assert int(found[0].spikes["a"].count.max()) > 12 + 1
+    assert int(found[0].stats["a"].sweeps) > found[0].stats["a"].windows
+    assert_same(found, graded(network, spikes), accurate)
+
+
 def test_traced_inputs_may_be_in_any_order(dtype):
     """Under `jax.jit` the order of spikes is not checked, and all other methods sort them."""
     network, t1 = every_delay(dtype), 20.0
