@@ -104,9 +104,9 @@ def test_candidates_that_arrive_at_other_times_come_in_turns(dtype, accurate):
 
 def test_a_window_is_divided_where_a_neuron_spikes_too_often(dtype, accurate):
     """Windows have room for a few spikes of each neuron, whose number follows from `max_spikes`."""
-    network = sx.Network(
-        {"a": sx.Layer(sx.LIF(), 2)}, [sx.Dense("input", "a", jnp.asarray([[90.0, 1.0]], dtype))], 1, "a"
-    )
+    neuron = sx.LIF(synapse=sx.ExpSynapse(0.3))
+    weight = jnp.asarray([[1400.0, 1.0]], dtype)
+    network = sx.Network({"a": sx.Layer(neuron, 2)}, [sx.Dense("input", "a", weight)], 1, "a")
     spikes = random_inputs(0, (2, 1, 1), 2.0, dtype)
     found = graded(network, spikes, method=sx.Windows(12))
     # Nearly all spikes are in one window of 2.5 ms, with 12 places.
