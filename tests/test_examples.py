@@ -40,7 +40,8 @@ def test_one_neuron_with_a_dendrite_learns_xor(example):
     assert np.all(training.losses[-1] < 0.2)
 
 
-@pytest.mark.parametrize("name", [pytest.param("delay_copy", marks=pytest.mark.slow), "delayed_xor"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["delay_copy", "delayed_xor"])
 def test_gated_units_begin_to_learn(example, name, tmp_path):
     """The loss falls, and the figure can be drawn."""
     pytest.importorskip("matplotlib")

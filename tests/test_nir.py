@@ -95,6 +95,7 @@ def ends(spike):
     return ((0.0, 1.0), (spike.duration, -1.0))
 
 
+@pytest.mark.float64
 @pytest.mark.parametrize("spike", [PULSE, BOX], ids=["pulses", "rectangles"])
 @pytest.mark.parametrize("kind", POPULATIONS)
 def test_neurons_follow_the_equations_of_nir(kind, spike, dtype, accurate):
@@ -129,6 +130,7 @@ def thresholds(spike, dtype):
     return sx.from_nir(nir.NIRGraph(nodes, edges), spike=spike, time_unit="s", dtype=dtype)
 
 
+@pytest.mark.float64
 def test_a_threshold_emits_a_pulse_as_its_input_rises(dtype, accurate):
     """The rises of the voltage that SciPy finds, and what the neurons behind them receive."""
     network = thresholds(PULSE, dtype)
@@ -336,6 +338,7 @@ def nested(recurrent):
     return nir.NIRGraph(nodes, edges)
 
 
+@pytest.mark.float64
 def test_nested_graphs_and_cycles(dtype, close, tmp_path):
     """The network is that written by hand, also from a file."""
     recurrent = array([0.0, -1.0], [2.0, 0.0])
@@ -431,6 +434,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.modes("float64", "mixed")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_round_trips(name, dtype, tmp_path):
     """A network comes back from a file with the same spikes, to the bit: in float64, biases to their last digit."""

@@ -13,8 +13,7 @@ from .helpers import learning, random_inputs
 
 
 T1 = 30.0
-pytestmark = pytest.mark.modes("float32", "float64")
-exact = pytest.mark.float64
+pytestmark = pytest.mark.float64
 
 
 @pytest.mark.modes("float32", "float64", "mixed")
@@ -78,6 +77,7 @@ def assert_same(found, expected, accurate):
         np.testing.assert_allclose(leaf, like, atol=200 * accurate * float(jnp.max(jnp.abs(like))))
 
 
+@pytest.mark.modes("float32", "float64")
 def test_windows_select_what_arrives(dtype, accurate):
     """Without windows, all spikes are sorted at once, and there is no selection."""
     network, spikes = every_delay(dtype), random_inputs(0, (2, 6, 5), 20.0, dtype)
@@ -179,7 +179,6 @@ def with_an_output(dtype):
     return sx.Network(layers, connections, 3, "output")
 
 
-@exact
 def test_the_first_spikes_of_an_output_end_the_recurrent_layer_before_it(dtype):
     network, spikes = with_an_output(dtype), random_inputs(0, (2, 3, 6), 25.0, dtype)
 
@@ -235,7 +234,6 @@ def test_a_layer_with_own_arrivals_has_no_bins_in_windows(dtype):
     np.testing.assert_allclose(default.spikes["a"].times, loops.spikes["a"].times, atol=0.05)
 
 
-@exact
 def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
     connection = sx.Dense("input", "a", jnp.ones((6, 2), dtype), 1.0)
     network = sx.Network({"a": sx.Layer(sx.LIF(), 2)}, [connection], 6, "a")
@@ -251,6 +249,7 @@ def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
     np.testing.assert_allclose(at, before, rtol=1e-4)
 
 
+@pytest.mark.modes("float32", "float64")
 def test_guessed_spikes_leave_room_for_many_inputs(dtype, accurate):
     """The few spikes of a small layer are sorted together with all its inputs."""
     rng = np.random.default_rng(5)
