@@ -74,7 +74,9 @@ class Checkpoints(eqx.Module):
         return jax.tree.map(lambda rows: rows[place], self.states), place * self.stride
 
 
-_MOST_CHECKPOINTS = 32
+# All of them are initialised, also where the loop ends within one segment. Measured on two CPU cores: a gradient of
+# Yin-Yang with QIF takes 40 ms with 32 of them, and 31.5 ms with 8.
+_MOST_CHECKPOINTS = 8
 
 
 def blank_tape(plan: LoopPlan) -> TapeEntry:
