@@ -371,7 +371,29 @@ def patches(
     return np.where(exists, source.reshape(len(channel), -1), 0), exists
 
 
-class Rectangular(AbstractConnection):
+class _AbstractDerived(AbstractConnection):
+    """A connection between the same neurons as another one."""
+
+    connection: eqx.AbstractVar[AbstractConnection]
+
+    @property
+    def source(self):
+        return self.connection.source
+
+    @property
+    def target(self):
+        return self.connection.target
+
+    @property
+    def shape(self):
+        return self.connection.shape
+
+    @property
+    def has_own_arrivals(self):
+        return self.connection.has_own_arrivals
+
+
+class Rectangular(_AbstractDerived):
     r"""Synapses through which a spike arrives as a rectangle: it acts for a duration, and is then taken back.
 
     A spike that another connection delivers at $t$ with the weight $w$ arrives with $w$ at $t$, and with $-w$ at
@@ -394,28 +416,12 @@ class Rectangular(AbstractConnection):
         require(np.ndim(resolved(self.duration)) == 0, "duration", "of shape ()", self.duration)
 
     @property
-    def source(self):
-        return self.connection.source
-
-    @property
-    def target(self):
-        return self.connection.target
-
-    @property
     def weight(self):
         return self.connection.weight
 
     @property
     def delay(self):
         return self.connection.delay
-
-    @property
-    def shape(self):
-        return self.connection.shape
-
-    @property
-    def has_own_arrivals(self):
-        return self.connection.has_own_arrivals
 
     def synapses(self):
         return self.connection.synapses()
@@ -425,19 +431,11 @@ class Rectangular(AbstractConnection):
         return tuple(part for c in self.connection.deliveries() for part in (c, _Ends(c, self.duration)))
 
 
-class _Ends(AbstractConnection):
+class _Ends(_AbstractDerived):
     """The ends of rectangular spikes: the spikes of a connection, later and with the opposite weight."""
 
     connection: AbstractConnection
     duration: Any
-
-    @property
-    def source(self):
-        return self.connection.source
-
-    @property
-    def target(self):
-        return self.connection.target
 
     @property
     def weight(self):
@@ -450,14 +448,6 @@ class _Ends(AbstractConnection):
         array = np if known(duration) is not None and known(delay) is not None else jnp
         delay = array.asarray(0.0 if delay is None else delay)
         return delay + array.asarray(duration, delay.dtype)
-
-    @property
-    def shape(self):
-        return self.connection.shape
-
-    @property
-    def has_own_arrivals(self):
-        return self.connection.has_own_arrivals
 
     def synapses(self):
         starts = self.connection.synapses()
