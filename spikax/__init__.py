@@ -33,6 +33,7 @@ from ._methods import (
     DiscreteAdjoint as DiscreteAdjoint,
     EventLoop as EventLoop,
     EventQueue as EventQueue,
+    ForwardMode as ForwardMode,
     Windows as Windows,
 )
 from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential

@@ -17,6 +17,7 @@ from .._routing import route, SynapticInput, Train
 from .._synapse import drive_of, initial_filters
 from ._common.axes import over_units
 from ._common.events import conditions, DUE, magnitudes, READY
+from .adjoint import AbstractAdjoint
 
 
 class SimulationState(eqx.Module):
@@ -105,6 +106,7 @@ class LayerPlan(eqx.Module):
     ts: Float[Array, " ts"] | None  # the times at which states and drives are saved
     max_spikes: int = eqx.field(static=True)  # the number of spikes per neuron that can be recorded
     stop_after: int | None = eqx.field(static=True)  # the number of spikes after which a neuron stops
+    adjoint: AbstractAdjoint
     windows: int = eqx.field(static=True, default=1)  # the number of time windows, of which this plan is for one
 
 

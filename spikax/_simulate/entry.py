@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._checks import require_instance
-from .._methods import AbstractMethod
+from .._methods import AbstractAdjoint, AbstractMethod, DiscreteAdjoint
 from .._methods._common.broadcasting import broadcasting
-from .._methods._common.reverse_rule import MESSAGE
+from .._methods._common.differentiation import MESSAGE
 from .._network import Network, with_deliveries, without_zero_delays
 from .._spikes import Events, Spikes
 from .._types import resolved
@@ -32,6 +32,7 @@ def simulate(
     max_spikes: int | Mapping[str, int] = 8,
     until: FirstSpikes | None = None,
     method: AbstractMethod | Mapping[str, AbstractMethod] | None = None,
+    adjoint: AbstractAdjoint | None = None,
     throw: bool = True,
 ) -> Solution:
     """Simulates a network from `t0` to `t1`.
@@ -62,6 +63,8 @@ def simulate(
       the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. With `until` and without
       `saveat`, the whole network takes `Windows` if a recurrent group comes before the layer that ends it.
       `Solution.stats` reports the choice.
+    - `adjoint`: how the simulation is differentiated: by default in reverse mode, [`spikax.DiscreteAdjoint`][]; for
+      forward mode, [`spikax.ForwardMode`][].
     - `throw`: whether to raise an error if the simulation of a sample fails. If False, `Solution.result` reports the
       failure, and the other samples stay valid.
 
@@ -72,6 +75,8 @@ def simulate(
     the end of a long traceback.
     """
     require_instance(network, Network, "network", "a `sx.Network`", "For example `sx.sequential(...)`.")
+    adjoint = DiscreteAdjoint() if adjoint is None else adjoint
+    require_instance(adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.ForwardMode()`.")
     require_instance(throw, bool, "throw", "True or False")
     inputs = checked_inputs(network, inputs)
     network = without_zero_delays(with_deliveries(resolved(network)))
@@ -79,7 +84,7 @@ def simulate(
     check_times(t0, t1, inputs)
     warn_of_seconds(network, inputs, t0)
     check_devices((network, inputs), throw)
-    plan = make_plan(network, inputs, t0, t1, saveat, start, max_spikes, until, method)
+    plan = make_plan(network, inputs, t0, t1, saveat, start, max_spikes, until, method, adjoint)
     simulation = run if math.prod(batch_of(next(iter(inputs.values())))) > 0 else run_without_samples
     try:
         solution, violations = broadcasting(simulation)(network, inputs, plan)

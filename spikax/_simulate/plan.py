@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import known, require, require_instance
-from .._methods import AbstractMethod, ClosedForm, EventLoop, EventQueue, Windows
+from .._methods import AbstractAdjoint, AbstractMethod, ClosedForm, EventLoop, EventQueue, Windows
 from .._methods._base import Expected
 from .._network import Network
 from .._spikes import Events, Spikes
@@ -35,6 +35,7 @@ class Plan(eqx.Module):
     t1: Array
     saveat: dict[str, Array]
     start: Snapshot | dict[str, Any]
+    adjoint: AbstractAdjoint
     groups: tuple[PlannedGroup, ...]  # each after the groups that it receives from
     capacity: dict[str, int] = eqx.field(static=True)
     stop_after: dict[str, int] = eqx.field(static=True)  # the number of spikes that `until` asks for
@@ -61,6 +62,7 @@ def make_plan(
     max_spikes: Any,
     until: FirstSpikes | None,
     method: Any,
+    adjoint: AbstractAdjoint,
 ) -> Plan:
     """Returns the plan of a simulation. Raises `TypeError` or `ValueError` for invalid arguments."""
     dtype = network.dtype
@@ -77,6 +79,7 @@ def make_plan(
         jnp.asarray(t1, dtype),
         {name: jnp.asarray(ts, dtype) for name, ts in saveat.items()},
         start,
+        adjoint,
         groups,
         capacity,
         stop_after,

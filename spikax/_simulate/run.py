@@ -41,9 +41,9 @@ def run(network: Network, inputs: dict[str, Spikes | Events], plan: Plan) -> tup
     results: dict[str, LayerResult] = {}
     for group in plan.groups:
         layers = {name: _layer_plan(network, name, math.prod(batch), short, group) for name in group.names}
-        found = group.method.simulate(
-            Group(network, layers, trains, before, short.t0, short.t1, is_ordered), group.grid
-        )
+        whole = Group(network, layers, trains, before, short.t0, short.t1, is_ordered)
+        with plan.adjoint.mode():
+            found = group.method.simulate(whole, group.grid)
         trains |= {name: result.train for name, result in found.items()}
         results |= found
     left = {name: _under_way(network, name, trains[name], plan) for name in plan.places_under_way}
@@ -98,6 +98,7 @@ def _layer_plan(network: Network, name: str, batch: int, plan: Plan, group: Plan
         plan.saveat.get(name),
         places,
         plan.stop_after.get(name, bound),
+        plan.adjoint,
     )
 
 

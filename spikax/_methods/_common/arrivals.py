@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._routing import SynapticInput
 from .axes import indices, Places
+from .differentiation import found
 from .sorting import sorted_rows
 
 
@@ -46,20 +47,34 @@ class Arrivals(eqx.Module):
 
 def in_order(received: SynapticInput) -> Arrivals:
     """Sorts the spikes of all sources by time and generation. Equal ones keep the order of the sources."""
-    times, source, generation = lax.stop_gradient((received.times, received.source, received.generation))
+    shared = received.source
+    if received.generation is None and received.is_sorted:
+        spike = jnp.broadcast_to(indices(received.times.shape[2]), received.times.shape)
+        return _with_end(received.times, spike, shared)
+    times, spike, generation = found(_sort, _sorted_again)((received.times, received.generation, received.is_sorted))
+    return _with_end(times, spike, shared, generation)
+
+
+def _sort(given: tuple[Array, Array | None, bool]) -> tuple[Array, Array, Array | None]:
+    """The sorted times and generations, and the order of the spikes."""
+    times, generation, is_sorted = given
     batch, lanes, spikes = times.shape
     spike = jnp.broadcast_to(indices(spikes), times.shape)
     if generation is None:
-        if not received.is_sorted:
-            ordered = sorted_rows(times.reshape(batch * lanes, spikes))
-            times, spike = (part.reshape(times.shape) for part in ordered)
-        return _with_end(times, spike, source)
+        times, spike = (part.reshape(times.shape) for part in sorted_rows(times.reshape(batch * lanes, spikes)))
+        return times, spike, None
     is_wrong = (times[..., :-1] == times[..., 1:]) & (generation[..., :-1] > generation[..., 1:])
     # Arrivals that are sorted by time are rarely simultaneous.
-    needs_sort = jnp.any(is_wrong & (times[..., 1:] < jnp.inf)) if received.is_sorted else jnp.bool_(True)
+    needs_sort = jnp.any(is_wrong & (times[..., 1:] < jnp.inf)) if is_sorted else jnp.bool_(True)
     parts = times, generation, spike
     times, generation, spike = lax.cond(needs_sort, lambda *p: tuple(lax.sort(p, num_keys=2)), lambda *p: p, *parts)
-    return _with_end(times, spike, source, generation)
+    return times, spike, generation
+
+
+def _sorted_again(given: tuple[Array, Array | None, bool], known: tuple[Array, Array, Array | None]):
+    """The same in the known order, as a differentiable map of the times."""
+    (times, *_), (_, spike, generation) = given, known
+    return jnp.take_along_axis(times, spike, axis=2), spike, generation
 
 
 def _with_end(times: Array, spike: Array, source: Array, generation: Array | None = None) -> Arrivals:

@@ -1,8 +1,9 @@
 """The derivative of event times, by the implicit function theorem."""
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array
+
+from .differentiation import held
 
 
 def newton_step(g: Array, slope: Array, crosses: Array) -> Array:
@@ -13,7 +14,8 @@ def newton_step(g: Array, slope: Array, crosses: Array) -> Array:
     $$ \mathrm{d}T = -\frac{\mathrm{d}g}{g'}, \qquad g' = \frac{\partial g}{\partial t} + \nabla g \cdot \Phi_h, $$
 
     with dg at the fixed time T, and the slope g' of the condition along the motion. In the event loop Φ_h is the
-    derivative of the discrete step by its length. This is the derivative of -g / g' with constant g'.
+    derivative of the discrete step by its length. This is the derivative of -g / g' with constant g'. It holds wherever
+    T solves the equation, so its own derivative, with T and g' that follow the parameters, is the second one of T.
 
     **Arguments:**
 
@@ -21,7 +23,7 @@ def newton_step(g: Array, slope: Array, crosses: Array) -> Array:
     - `slope`: g' at this time; constant for the derivative.
     - `crosses`: whether there is a crossing.
     """
-    return jnp.where(crosses, -g / jnp.where(crosses, lax.stop_gradient(slope), 1.0), 0.0)
+    return jnp.where(crosses, -g / jnp.where(crosses, held(slope, g), 1.0), 0.0)
 
 
 def derivative_of_time(g: Array, slope: Array, crosses: Array, cause: Array) -> Array:
@@ -30,4 +32,4 @@ def derivative_of_time(g: Array, slope: Array, crosses: Array, cause: Array) -> 
     Without a crossing, the event happened at once, and its time is that of its `cause`.
     """
     t = jnp.where(crosses, newton_step(g, slope, crosses), cause)
-    return t - lax.stop_gradient(t)
+    return t - held(t, (g, cause))

@@ -178,32 +178,22 @@ def _inverse(x: Array) -> Array:
     return 1.0 / jnp.where(x == 0.0, 1.0, x)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _scaled(x: Array, y: Array) -> Array:
     """x y, where y is shared by the neurons, on the last axis, or has one value per neuron.
 
-    The derivative with respect to a shared y is a product with ones instead of a sum: XLA's sum over a short last axis,
-    fused with its inputs, took 1.4 ms of a gradient of 17 ms on two CPU cores.
+    The tangent of a shared y is broadcast by a product with ones, so that its transpose is one, and not a sum: XLA's
+    sum over a short last axis, fused with its inputs, took 1.4 ms of a gradient of 17 ms on two CPU cores.
     """
     return x * y
 
 
-def _scaled_bar(residual, bar):
-    x, y = residual
-    y_bar = bar * x
-    if y.ndim and y.shape[-1] == 1 < bar.shape[-1]:
-        y_bar = jnp.matmul(y_bar, jnp.ones((bar.shape[-1], 1), bar.dtype), precision=lax.Precision.HIGHEST)
-    return _summed(jnp.broadcast_to(bar * y, bar.shape), x), _summed(y_bar, y)
-
-
-def _summed(bar: Array, like: Array) -> Array:
-    """The sums of `bar` over the axes along which `like` was broadcast."""
-    lead = bar.ndim - like.ndim
-    axes = [i for i in range(bar.ndim) if i < lead or like.shape[i - lead] == 1 < bar.shape[i]]
-    return jnp.sum(bar, axis=axes).reshape(like.shape) if axes else bar
-
-
-_scaled.defvjp(lambda x, y: (x * y, (x, y)), _scaled_bar)
+@_scaled.defjvp
+def _scaled_jvp(primals, tangents):
+    (x, y), (x_dot, y_dot) = primals, tangents
+    if x.ndim and y.ndim and y.shape[-1] == 1 < x.shape[-1]:
+        y_dot = jnp.matmul(y_dot, jnp.ones((1, x.shape[-1]), y.dtype), precision=lax.Precision.HIGHEST)
+    return _scaled(x, y), x_dot * y + x * y_dot
 
 
 @jax.custom_jvp

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from .differentiation import with_reverse_rule
+
 
 def applied(matrix: Array, vector: Array) -> Array:
     """A matrix times a vector."""
@@ -46,22 +48,24 @@ def norm(matrix: Array) -> Array:
     return jnp.max(jnp.sum(jnp.abs(matrix), axis=-3), axis=-3)
 
 
-@jax.custom_vjp
 def exp_minus_one(x: Array) -> Array:
     """exp(X) - 1, by scaling and squaring.
 
     Computes exp(X / 2^k) - 1 by 12 terms of its series, and then k times F <- 2 F + F², which is exp(2 Y) - 1 for
     F = exp(Y) - 1. Since the one is subtracted, matrices that need fewer doublings than the largest lose no precision.
     """
-    return _exp_minus_one(x)
 
+    def run(x, _):
+        return _exp_minus_one(x)
 
-def _exp_minus_one_bar(x: Array, bar: Array) -> tuple[Array]:
-    # The derivative in the direction E is L(X, E) = ∫ exp(X (1 - s)) E exp(X s) ds, whose transpose is L(Xᵀ, ·).
-    return (jax.jvp(_exp_minus_one, (transposed(x),), (bar,))[1],)
+    def forward(x, _):
+        return _exp_minus_one(x), None
 
+    def backward(x, constants, residual, bar):
+        # The derivative in the direction E is L(X, E) = ∫ exp(X (1 - s)) E exp(X s) ds, whose transpose is L(Xᵀ, ·).
+        return jax.jvp(_exp_minus_one, (transposed(x),), (bar,))[1]
 
-exp_minus_one.defvjp(lambda x: (_exp_minus_one(x), x), _exp_minus_one_bar)
+    return with_reverse_rule(run, forward, backward)(x)
 
 
 def _exp_minus_one(x: Array) -> Array:

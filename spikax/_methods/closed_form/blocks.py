@@ -26,13 +26,13 @@ from .._base import LayerPlan
 from .._common.arrivals import Arrivals, in_order
 from .._common.axes import indices
 from .._common.compaction import All
+from .._common.differentiation import found, with_reverse_rule
 from .._common.flow import AbstractFinder, AbstractFlow
 from .._common.linear_neurons import flow_and_finder
-from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add, zeros_like
 from .free_response import Block, Boundary, free_motion, Knots
 from .spike_search import is_wanted, Record, search, Searcher
-from .spike_vjp import replay
+from .spike_vjp import replay, replay_search
 
 
 class LayerGiven(eqx.Module):
@@ -84,7 +84,7 @@ class Found(eqx.Module):
 
 
 def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
-    """Finds the spikes of a layer, differentiable in reverse mode."""
+    """Finds the spikes of a layer."""
 
     def run(smooth, _):
         return _run(*smooth, limits)[0].found()
@@ -96,10 +96,10 @@ def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | Non
     def backward(smooth, _, residual, bar):
         return _backward(*smooth, *residual, bar)
 
-    found = with_reverse_rule(run, forward, backward)((given, ts))
+    result = with_reverse_rule(run, forward, backward)((given, ts))
     like = given.state, given.filters
-    end, saved = (None if pair is None else given.flow.unpack(*pair, *like) for pair in (found.end, found.saved))
-    return Found(found.times, end, saved, found.count, found.finite, found.passes)
+    end, saved = (None if pair is None else given.flow.unpack(*pair, *like) for pair in (result.end, result.saved))
+    return dataclasses.replace(result, end=end, saved=saved)
 
 
 class _Arrivals(eqx.Module):
@@ -235,6 +235,8 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
         # Most neurons spike soon. The cheap test is loose, and passes for its false positives cost more than it saves.
         look, group = given.finder.crosses, neurons
 
+    searched = found(lambda given: search(group, *given), replay_search)
+
     def goes_on(run: _Run) -> Array:
         return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.stop_after))
 
@@ -242,7 +244,8 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
         i = run.block
         block = _block(flow, run.boundary, given.received.weight, arrivals.arriving(i), arrivals.source[i])
         knots = block.knots
-        end = search(Searcher(All(), flow, finder, block, limits.stop_after, look), group, run.count, run.record)
+        searcher = Searcher(All(), flow, finder, block, limits.stop_after, look)
+        end = searched((searcher, run.count, run.record))
         after = end.state
         saved = run.saved
         if saved is not None:

@@ -140,7 +140,7 @@ def is_wanted(count: Array, stop_after: int) -> Array:
     return count < stop_after
 
 
-def search(searcher: Searcher, group: int, count: Array, record: Record) -> Search:
+def search(group: int, searcher: Searcher, count: Array, record: Record) -> Search:
     """Finds all spikes in a block, for each neuron up to `stop_after` spikes.
 
     After a first pass over all neurons, the search continues with those that may spike, `group` of them at a time.

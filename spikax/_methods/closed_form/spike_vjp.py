@@ -1,5 +1,7 @@
 """The derivative of the spikes of a block: a replay of the known spikes as a differentiable map."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,12 +9,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._common.axes import indices
+from .._common.compaction import All
+from .._common.differentiation import held, with_reverse_rule
 from .._common.event_time import derivative_of_time
 from .._common.flow import AbstractFlow
-from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add, zeros_like
 from .free_response import Change, entry, Knot, Knots
-from .spike_search import Record
+from .spike_search import Record, Search, Searcher
 
 
 class KnownSpike(eqx.Module):
@@ -29,17 +32,44 @@ def spike_update(flow: AbstractFlow, spike: KnownSpike, knot: Knot, change: Chan
 
     A spike `at_once` has the time of its cause: the spike before it, or the knot.
     """
-    fixed = lax.stop_gradient
-    t = fixed(jnp.where(spike.happens, spike.t, knot.t))
+    t = held(jnp.where(spike.happens, spike.t, knot.t), knot.t)
     v_free, x = knot.free(flow, t)
     v = v_free + change.at(flow, t)
-    speed_free, speed = fixed(flow.speed(v_free, x)), fixed(flow.speed(v, x))
+    speed_free, speed = held((flow.speed(v_free, x), flow.speed(v, x)), knot.t)
     moves = spike.happens & ~spike.at_once
     cause = jnp.where(change.t > knot.t, change.t, knot.t)
     shift = derivative_of_time(flow.condition(v), flow.steepness(speed), moves, cause)
     after = flow.reset(t + shift, v + shift * speed)
     new = Change(t + shift, after - (v_free + shift * speed_free))
     return jax.tree.map(lambda new, old: jnp.where(spike.happens, new, old), new, change)
+
+
+def known_spike(record: Record, number: Array, exists: Array, start: Array) -> KnownSpike:
+    """The spike `number` of each neuron, if it exists."""
+    place = jnp.where(exists, entry(record.place, number), 0)
+    t = jnp.where(exists, entry(record.t, number), start)
+    return KnownSpike(exists, exists & entry(record.at_once, number), place, t)
+
+
+def replay_search(given: tuple[Searcher, Array, Record], known: Search) -> Search:
+    """A search in a block, as a differentiable map of the flow, the knots, and the record before it."""
+    (searcher, first, record), found = given, known.record
+    flow, knots, after = searcher.flow, searcher.block.knots, known.state.count
+    start = knots.start(first.shape)
+
+    def step(carry):
+        i, change, record = carry
+        number = first + i
+        exists = number < jnp.minimum(after, found.t.shape[0])
+        spike = known_spike(found, number, exists, start)
+        change = spike_update(flow, spike, knots.at(spike.place), change)
+        t, jump = All().write((record.t, record.jump), number, exists, (change.t, change.jump))
+        return i + 1, change, dataclasses.replace(record, t=t, jump=jump)
+
+    carry = jnp.int32(0), Change.none(start, knots.v[0]), record
+    _, change, record = lax.while_loop(lambda carry: carry[0] < jnp.max(after - first), step, carry)
+    record = dataclasses.replace(found, t=record.t, jump=record.jump)
+    return dataclasses.replace(known, record=record, state=dataclasses.replace(known.state, change=change))
 
 
 class _BackwardState(eqx.Module):
@@ -80,9 +110,8 @@ def _backward(
     def step(back: _BackwardState) -> _BackwardState:
         number = first + back.left - 1
         exists = (number < after) & (number < record.t.shape[0])
-        place = jnp.where(exists, entry(record.place, number), 0)
-        t = jnp.where(exists, entry(record.t, number), start)
-        spike = KnownSpike(exists, exists & entry(record.at_once, number), place, t)
+        spike = known_spike(record, number, exists, start)
+        place = spike.place
         bar = jax.tree.map(
             lambda carried, rows: jnp.where(exists, carried + entry(rows, number), 0.0), back.change, bars
         )

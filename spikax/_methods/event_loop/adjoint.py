@@ -1,6 +1,5 @@
 """The differentiation of the event loop, and the loop with all its parts."""
 
-import abc
 import dataclasses
 
 import equinox as eqx
@@ -9,13 +8,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..._checks import require_count
 from ..._routing import SynapticInput
 from .._base import LayerPlan
 from .._common.arrivals import Arrivals, in_order
 from .._common.axes import indices, Places
 from .._common.compaction import Subset
-from .._common.reverse_rule import with_reverse_rule
+from .._common.differentiation import with_reverse_rule
 from .._common.trees import tree_where
 from . import bins as grid, loop
 from .backward import backpropagate, Smooth
@@ -53,56 +51,32 @@ class LoopOutcome(eqx.Module):
     iterations: Int[Array, ""]
 
 
-class AbstractAdjoint(eqx.Module):
-    """How a simulation is differentiated."""
+def through_steps(
+    plan: LayerPlan,
+    received: SynapticInput,
+    inner: PyTree[Array] | None,
+    t0: Array,
+    t1: Array,
+    settings: Settings,
+) -> LoopOutcome:
+    """Simulates the units of a layer.
 
-    @abc.abstractmethod
-    def simulate(
-        self,
-        plan: LayerPlan,
-        received: SynapticInput,
-        inner: PyTree[Array] | None,
-        t0: Array,
-        t1: Array,
-        settings: Settings,
-    ) -> LoopOutcome:
-        """Simulates the units of a layer.
-
-        The weights of `received` have the axes `(sources, units, neurons)`, and those of `inner`, between the neurons
-        of a unit, `(neurons, neurons)`.
-        """
-
-
-class DiscreteAdjoint(AbstractAdjoint):
-    """The exact derivative of the discrete simulation, by a backward pass over its steps.
-
-    **Arguments:**
-
-    - `memory`: the memory for the stored steps of a layer, in bytes; by default 64 MiB. A large layer, whose stragglers
-      run in a second loop, may use twice as much. If not all steps fit, the last ones are stored, and the backward pass
-      runs the simulation again to recompute earlier ones, as many at a time as fit, from states stored on
-      the way, in up to a quarter of as much memory again.
+    The weights of `received` have the axes `(sources, units, neurons)`, and those of `inner`, between the neurons of a
+    unit, `(neurons, neurons)`.
     """
-
-    memory: int = eqx.field(static=True, default=2**26)
-
-    def __check_init__(self):
-        require_count(self.memory, "memory")
-
-    def simulate(self, plan, received, inner, t0, t1, settings):
-        arrivals = in_order(received)
-        bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
-        places = Places.all(*plan.start.h.shape[:2])
-        problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
-        start = loop.start(problem, settings, plan.start, t0)
-        stragglers = _max_stragglers(problem, start, settings)
-        whole = LoopPlan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, self.memory, stragglers)
-        result = _reach(whole, received.times, t0)
-        if stragglers:
-            result = _follow_the_rest(whole, received.times, t0, result)
-        end = result.loop_state
-        finished = is_finished(problem, settings, end)
-        return LoopOutcome(LoopEnd.of(end, finished), result.trains, result.found, result.iterations)
+    arrivals = in_order(received)
+    bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
+    places = Places.all(*plan.start.h.shape[:2])
+    problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
+    start = loop.start(problem, settings, plan.start, t0)
+    stragglers, memory = _max_stragglers(problem, start, settings), plan.adjoint.memory
+    whole = LoopPlan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, memory, stragglers)
+    result = _reach(whole, received.times, t0)
+    if stragglers:
+        result = _follow_the_rest(whole, received.times, t0, result)
+    end = result.loop_state
+    finished = is_finished(problem, settings, end)
+    return LoopOutcome(LoopEnd.of(end, finished), result.trains, result.found, result.iterations)
 
 
 # A second loop is worth its compilation if all units together may need this many steps. Measured on two CPU cores: at
@@ -174,6 +148,6 @@ def _bins(
     # The intermediate values of the table are large and cheap to recompute.
     tabulate = eqx.filter_checkpoint(grid.tabulate)
     table, variation = tabulate(plan.neuron.synapse, received, plan.start.filters, t0, ends)
-    ends, variation = lax.stop_gradient((ends, variation))
+    variation = lax.stop_gradient(variation)
     passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times[:, 0])
     return Bins(ends, table, variation, passed.astype(jnp.int32), grid.bins_with_save_times(t0, ends, plan.ts))

@@ -13,14 +13,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
-from ..._synapse import evolve_filters
-from .._common.axes import add_scaled, indices, over_units, spread
-from .._common.event_time import newton_step
-from .._common.events import conditions, payload_of
+from .._common.axes import indices
 from .._common.trees import add, tree_where, zeros_like
 from . import bins as grid, loop
-from .advance import jump
-from .bins import Line, Table
+from .bins import Table
 from .checkpointing import Checkpoints, entries_at, LoopPlan, LoopResult, point_of
 from .problem import (
     ACCEPTED,
@@ -36,7 +32,7 @@ from .problem import (
     Trains,
     weight_of,
 )
-from .step import move
+from .replay import replay_step
 
 
 class Smooth(eqx.Module):
@@ -206,63 +202,6 @@ def _step_back(
         table,
     )
     return _BackwardState(left, bar, count, sums)
-
-
-def replay_step(
-    problem: Problem,
-    settings: Settings,
-    entry: TapeEntry,
-    point: Point,
-    stop: Array,
-    weight: PyTree,
-    table_entry: Table | None,
-) -> tuple[Point, PyTree]:
-    """The accepted point after `point`, and the payload of a spike there, as a differentiable map.
-
-    `entry` is the tape entry of the step. A step to an arrival, to the end of a bin or to `t1` ended at `stop`.
-    `weight` is that of the arrival there, and `table_entry` is the table entry of the bin that the step spanned.
-    """
-    crossed, capped = entry.action == Action.FIRED, entry.action == Action.CAPPED
-    landed, spanned = is_any(entry.action, REACHED_STOP), entry.action == Action.SPANNED
-    h = jnp.where(landed, stop - point.t, jnp.where(crossed | capped, entry.h, 0.0))
-    count = entry.fired[0]
-    line = () if table_entry is None else (Line(spread(spanned, count), table_entry.mean, table_entry.rise),)
-
-    def end_of(h):
-        def one(neuron, t, state, filters, h, *line):
-            taken = move(neuron, settings.stepper, t, state, filters, h, *line)
-            return taken.state, evolve_filters(neuron.synapse, filters, h)
-
-        at = spread(point.t, count), point.state, point.filters, spread(h, count)
-        return over_units(one, problem.neuron, *at, *line)
-
-    end, slope = jax.jvp(end_of, (h,), (jnp.ones_like(h),))
-    slope = lax.stop_gradient(slope)
-    shift = _shift(problem, point.t + h, end[0], slope[0], entry.fired, crossed)
-    state, filters = add_scaled(end, shift, slope)
-    t = jnp.where(landed, stop, point.t + h + shift)
-    payload = payload_of(problem.neuron, t, state, filters)
-    state, filters = jump(
-        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), weight, payload
-    )
-    if table_entry is not None:
-        filters = tree_where(spread(spanned, count), table_entry.filters, filters)
-    return Point(t, state, filters), payload
-
-
-def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Array, crossed: Array) -> Array:
-    """The last Newton step to the crossing. Its derivative is that of the implicit function."""
-
-    def conditions_of(t, state):
-        return jnp.stack(over_units(conditions, problem.neuron, spread(t, fired[0]), state))
-
-    g, d = jax.jvp(conditions_of, (t, state), (jnp.ones_like(t), lax.stop_gradient(slope)))
-    # Of several events at the same time, the first in order determines the time.
-    flat = jnp.moveaxis(fired & crossed, 0, -1)
-    flat = flat.reshape(*flat.shape[:2], -1)
-    leads = flat & (jnp.cumsum(flat, axis=-1) == 1)
-    leads = jnp.moveaxis(leads.reshape(*fired.shape[1:], fired.shape[0]), -1, 0)
-    return jnp.sum(newton_step(g, d, leads), axis=(0, 3))[..., None]
 
 
 def _emitted(bar: Trains, count: Int[Array, "batch units neurons"], entry: TapeEntry) -> Trains:

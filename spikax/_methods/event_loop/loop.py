@@ -15,9 +15,11 @@ from jaxtyping import Array, Int
 
 from .._base import SimulationState
 from .._common.axes import indices
+from .._common.differentiation import found
 from .._common.events import DUE, payload_of
 from .advance import advance
 from .problem import Action, LoopState, Problem, Search, Settings, TapeEntry, Trains
+from .replay import Iteration, replay_iteration
 from .trial import any_event, attempt_step, classify, is_finished
 
 
@@ -99,7 +101,7 @@ def run(
 
     def body(carry):
         k, loop_state, trains, tape = carry
-        new, entry, spike = _iterate(problem, settings, loop_state)
+        new, entry, spike = found(_iterate, replay_iteration)((problem, settings, loop_state))
         trains = _record(trains, loop_state.count, entry, spike)
         if tape is not None:
             place = k % tape.t.shape[0]
@@ -116,8 +118,9 @@ def _record(trains: Trains, count: Array, entry: TapeEntry, spike: Trains) -> Tr
     return jax.tree.map(lambda train, one: jnp.where(here, one, train), trains, spike)
 
 
-def _iterate(problem: Problem, settings: Settings, old: LoopState) -> tuple[LoopState, TapeEntry, Trains]:
+def _iterate(given: tuple[Problem, Settings, LoopState]) -> Iteration:
     """One trial step of each unit: the new state, the tape entry, and the spike that an event in it emits."""
+    problem, settings, old = given
     attempt = attempt_step(problem, settings, old)
     classification = classify(problem, settings, old, attempt)
     new, spike = advance(problem, settings, old, attempt, classification)

@@ -19,8 +19,9 @@ from ..._synapse import drive_of, evolve_filters
 from .._base import AbstractLayerMethod, Counters, Expected, LayerPlan, LayerResult, SimulationState, spikes_first
 from .._common import rates
 from .._common.axes import add_scaled, cast, over_units, spread
+from .._common.trees import tree_where, zeros_like
 from .._common.weight_matrix import weight_matrix
-from .adjoint import AbstractAdjoint, DiscreteAdjoint, LoopEnd, LoopOutcome
+from .adjoint import LoopEnd, LoopOutcome, through_steps
 from .dense_output import dense_output
 from .problem import Settings
 from .shared_clock import as_one_unit, as_units_of_one
@@ -62,7 +63,6 @@ class EventLoop(AbstractLayerMethod):
       or would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where the slope of
       the state is not linear in the drive, as that of [`spikax.EGRU`][]; where no more than two spikes are expected in
       each; where `dt0`, `rtol`, `atol` or a controller is given; or where time constants or duration are traced.
-    - `adjoint`: how the loop is differentiated; by default [`spikax.DiscreteAdjoint`][].
 
     The lengths of steps, once chosen, are constants for the derivative, as in Diffrax.
 
@@ -76,11 +76,9 @@ class EventLoop(AbstractLayerMethod):
     dt0: Any = eqx.field(default=None, kw_only=True)
     max_steps: int = eqx.field(static=True, default=4096, kw_only=True)
     bin: float | None = eqx.field(default=None, kw_only=True)
-    adjoint: AbstractAdjoint = eqx.field(default_factory=DiscreteAdjoint, kw_only=True)
 
     def __check_init__(self):
         _require_solver(self.solver)
-        require_instance(self.adjoint, AbstractAdjoint, "adjoint", "an adjoint", "For example `sx.DiscreteAdjoint()`.")
         require_count(self.max_steps, "max_steps")
         for name in ("rtol", "atol", "dt0", "bin"):
             value = getattr(self, name)
@@ -181,14 +179,14 @@ class EventLoop(AbstractLayerMethod):
         unit, received = as_one_unit(plan, received)
         inner = jax.tree.map(lambda leaf: leaf.astype(t0.dtype), inner)
         settings = self._settings(plan, self.max_steps * neurons, t0, t1, 0)
-        outcome = as_units_of_one(self.adjoint.simulate(unit, received, inner, t0, t1, settings))
+        outcome = as_units_of_one(through_steps(unit, received, inner, t0, t1, settings))
         return self._result(plan, settings, outcome, t1)
 
     def simulate_layer(self, plan, received, t0, t1, grid):
         weight = jax.tree.map(lambda leaf: leaf[..., None], received.weight)
         settings = self._settings(plan, self.max_steps, t0, t1, grid)
         received = dataclasses.replace(received, weight=weight)
-        return self._result(plan, settings, self.adjoint.simulate(plan, received, None, t0, t1, settings), t1)
+        return self._result(plan, settings, through_steps(plan, received, None, t0, t1, settings), t1)
 
     def _settings(self, plan: LayerPlan, max_steps: int, t0: Any, t1: Any, bins: int) -> Settings:
         stepper = make_stepper(self.solver)
@@ -237,18 +235,31 @@ def _result(neuron: AbstractNeuron, outcome: LoopOutcome, t1: Any, saved: Any) -
 
 
 def _at_the_end(neuron: AbstractNeuron, end: LoopEnd, t1: Any) -> tuple[Any, Any]:
-    """States and filters at `t1`, where units ended on an arrival or an event at that very time, also as that moves."""
+    """States and filters at `t1`, where units ended on an arrival or an event at that very time, also as that moves.
 
-    def slopes(neuron, t, state, filters):
-        slope = cast(neuron.dynamics(t, state, drive_of(neuron.synapse, filters)), t.dtype)
-        still = jnp.zeros_like(t)
-        return slope, jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (still,), (still + 1.0,))[1]
+    A Taylor polynomial in the time that is left, which is zero, gives their first and second derivatives.
+    """
 
-    slope = lax.stop_gradient(over_units(slopes, neuron, spread(end.t, end.count), end.state, end.filters))
-    slope = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), slope)
-    # Zero, with the derivative of the time that is left.
-    left = jnp.where(end.t >= t1, lax.stop_gradient(end.t) - end.t, 0.0)
-    return add_scaled((end.state, end.filters), left, slope)
+    def slopes(t, state, filters):
+        def one(neuron, t, state, filters):
+            slope = cast(neuron.dynamics(t, state, drive_of(neuron.synapse, filters)), t.dtype)
+            still = jnp.zeros_like(t)
+            return slope, jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (still,), (still + 1.0,))[1]
+
+        return over_units(one, neuron, t, state, filters)
+
+    t = spread(end.t, end.count)
+    leaves = jax.tree.leaves(lax.stop_gradient(slopes(t, end.state, end.filters)))
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x), axis=tuple(range(3, x.ndim))) for x in leaves]), axis=0)
+    is_at_end = finite & (t >= t1)
+    # Elsewhere at rest, so that no derivative is NaN.
+    rest = over_units(lambda neuron, t: cast(neuron.initial_state(), t.dtype), neuron, t)
+    state = tree_where(is_at_end, end.state, rest)
+    filters = tree_where(is_at_end, end.filters, zeros_like(end.filters))
+    slope = slopes(t, state, filters)
+    _, curvature = jax.jvp(slopes, (t, state, filters), (jnp.ones_like(t), *slope))
+    left = jnp.where(is_at_end, lax.stop_gradient(t) - t, 0.0)
+    return add_scaled(add_scaled((end.state, end.filters), left, slope), 0.5 * left**2, curvature)
 
 
 def _is_finite(end: LoopEnd) -> Any:

@@ -12,6 +12,7 @@ sample.
 The log stores the order of events, which the derivative replays, see `replay`.
 """
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -166,7 +167,7 @@ def segment_length(log: Log) -> int:
     return max(8, math.isqrt(log.t.shape[0]))
 
 
-class _QueueState(eqx.Module):
+class QueueState(eqx.Module):
     """The state of each sample, and what is known of its next event."""
 
     t: Float[Array, "batch 1"]
@@ -232,16 +233,17 @@ class _Stops(eqx.Module):
         return jnp.minimum(jnp.minimum(self.time(cursor), self.t1), ahead)
 
 
-def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries: bool) -> _QueueState:
-    """Finds all events, in order; with the boundaries, if the events will be replayed."""
+def _places(given: GroupGiven, ts: Array | None, limits: Limits) -> int:
+    """The number of events for which there is room."""
+    stops = given.times.shape[1] + (0 if ts is None else len(ts))
+    return stops + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
+
+
+def start_of(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries: bool) -> QueueState:
+    """The state before the first event."""
     batch, neurons = given.v.shape[-2:]
-    stops = _Stops.of(given, ts)
     total = given.times.shape[1] + (0 if ts is None else len(ts))
-    events = total + sum(n * k for n, k in zip(given.pool.sizes, limits.most, strict=True))
-
-    def iterate(state: _QueueState) -> _QueueState:
-        return _moved(given, _narrowed(given.pool, state), stops, limits)
-
+    events = _places(given, ts, limits)
     zero, none = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, neurons), bool)
     log = Log(
         jnp.zeros((events, batch), given.v.dtype),
@@ -257,7 +259,7 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries
         boundaries = jax.tree.map(
             lambda leaf: jnp.zeros((total_segments + 1, *leaf.shape), leaf.dtype).at[0].set(leaf), first
         )
-    start = _QueueState(
+    return QueueState(
         t=t0,
         v=given.v,
         x=given.x,
@@ -266,7 +268,7 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries
         goes_on=jnp.ones((batch, 1), bool),
         finite=jnp.ones((batch, 1), bool),
         exceeds=jnp.zeros((batch, 1), bool),
-        limit=stops.after(t0, zero),
+        limit=t0,
         firing=none,
         cleared=none,
         event=zero,
@@ -277,16 +279,27 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries
         iterations=jnp.int32(0),
     )
 
+
+def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries: bool) -> QueueState:
+    """Finds all events, in order; with the boundaries, if the events will be replayed."""
+    stops, events, neurons = _Stops.of(given, ts), _places(given, ts, limits), given.v.shape[-1]
+
+    def iterate(state: QueueState) -> QueueState:
+        return _moved(given, _narrowed(given.pool, state), stops, limits)
+
+    start = start_of(given, ts, limits, keeps_boundaries)
+    start = dataclasses.replace(start, limit=stops.after(start.t, start.cursor))
+
     # Each iteration advances a sample to its next event or by the reach, or clears a neuron, or finds an earlier spike.
     bound = min((events + 2 * _MAX_REACHES) * (neurons + 2), 2**31 - 1)
 
-    def goes_on(state: _QueueState) -> Array:
+    def goes_on(state: QueueState) -> Array:
         return jnp.any(state.goes_on) & (state.iterations < bound)
 
     return lax.while_loop(goes_on, iterate, start)
 
 
-def _interval(flow: AbstractFlow, state: _QueueState, limit: Array) -> tuple[Interval, Array]:
+def _interval(flow: AbstractFlow, state: QueueState, limit: Array) -> tuple[Interval, Array]:
     """The flow of all neurons up to a limit, and x at its end."""
     v_end, x_end = flow.after(state.v, state.x, limit - state.t)
     return Interval(state.t, state.v, state.x, limit, v_end), x_end
@@ -298,7 +311,7 @@ def _seems_to_cross(flow: AbstractFlow, interval: Interval) -> Array:
     return jnp.where(g0 > 0, -1.0, jnp.where(g1 > g0, -g0 / jnp.where(g1 > g0, g1 - g0, 1.0), 1.0))
 
 
-def _narrowed(pool: Pool, state: _QueueState) -> _QueueState:
+def _narrowed(pool: Pool, state: QueueState) -> QueueState:
     """Checks one neuron per sample: lowers the limit to its crossing, or clears it if it does not cross."""
     interval, _ = _interval(pool.flow, state, state.limit)
     may = pool.finder.may_cross(interval) & ~state.cleared & ~state.firing
@@ -323,7 +336,7 @@ def _first_least(x: Array) -> Int[Array, "batch 1"]:
     return jnp.minimum(jnp.min(jnp.where(is_least, indices(n), n), axis=1, keepdims=True), n - 1)
 
 
-class _NextEvent(eqx.Module):
+class NextEvent(eqx.Module):
     """The event at the limit of each sample."""
 
     moves: Bool[Array, "batch 1"]  # no other neuron may cross before the limit
@@ -333,7 +346,7 @@ class _NextEvent(eqx.Module):
     came: Int[Array, "batch 1"]  # the index of the arriving spike, or of the time to save
 
     @classmethod
-    def of(cls, waits: Array, stops: "_Stops", state: _QueueState) -> "_NextEvent":
+    def of(cls, waits: Array, stops: "_Stops", state: QueueState) -> "NextEvent":
         moves = state.goes_on & ~waits
         fires = moves & jnp.any(state.firing, axis=1, keepdims=True)
         arrives = moves & ~fires & (stops.time(state.cursor) <= state.limit)
@@ -355,19 +368,21 @@ class _NextEvent(eqx.Module):
         return jnp.where(self.fires, outer + self.number, came)
 
 
-def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limits) -> _QueueState:
+def _moved(given: GroupGiven, state: QueueState, stops: "_Stops", limits: Limits) -> QueueState:
     """Advances each sample to its limit and applies the event there, unless a neuron may cross before it."""
     pool, flow, finder = given.pool, given.pool.flow, given.pool.finder
     interval, x_end = _interval(flow, state, state.limit)
     waits = jnp.any(finder.may_cross(interval) & ~state.cleared & ~state.firing, axis=1, keepdims=True)
-    now = _NextEvent.of(waits, stops, state)
+    now = NextEvent.of(waits, stops, state)
     this = (indices(given.v.shape[-1]) == now.number) & now.fires
     each = interval.v_end, finder.starts_above(interval), state.count
     v_this, at_once, before = (of_neuron(part, now.number) for part in each)
     weight = given.weight.at[:, now.row(given)].get(mode="fill", fill_value=0.0)
     v = jnp.where(this, pool.reset(now.number, state.limit, v_this), interval.v_end)
     x = flow.jumped(x_end, weight)
-    written = _written(given, state, now, Log(state.limit, now.index(given), before, at_once & now.fires), v, x)
+    log, times, saved, boundaries = recorded(
+        given, state, now, Log(state.limit, now.index(given), before, at_once & now.fires), v, x
+    )
 
     count = state.count + this.astype(jnp.int32)
     cursor = state.cursor + now.arrives.astype(jnp.int32)
@@ -377,7 +392,7 @@ def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limit
     finite = state.finite & _all_finite(v) & _all_finite(x)
     exceeds = limits.exceeds_steps(count)
     ends |= (limits.suffices(count, pool.sizes) & ~is_left) | limits.overflows(count, pool.sizes)
-    return _QueueState(
+    return QueueState(
         t=jnp.where(now.moves, state.limit, state.t),
         v=jnp.where(now.moves, v, state.v),
         x=jnp.where(now.moves, x, state.x),
@@ -390,16 +405,16 @@ def _moved(given: GroupGiven, state: _QueueState, stops: "_Stops", limits: Limit
         firing=firing,
         cleared=state.cleared & ~now.moves,
         event=state.event + (now.fires | now.arrives).astype(jnp.int32),
-        log=written[0],
-        times=written[1],
-        saved=written[2],
-        boundaries=written[3],
+        log=log,
+        times=times,
+        saved=saved,
+        boundaries=boundaries,
         iterations=state.iterations + 1,
     )
 
 
-def _written(
-    given: GroupGiven, state: _QueueState, now: _NextEvent, entry: Log, v: Array, x: Array
+def recorded(
+    given: GroupGiven, state: QueueState, now: NextEvent, entry: Log, v: Array, x: Array
 ) -> tuple[Log, Array, tuple[Array, Array] | None, Boundary | None]:
     """The log, the spike times, the saved states and the boundaries, updated with the event.
 

@@ -12,20 +12,40 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._common.axes import indices
+from .._common.differentiation import found, held, with_reverse_rule
 from .._common.event_time import derivative_of_time
-from .._common.reverse_rule import with_reverse_rule
 from .._common.trees import add
-from .queue import Boundary, Found, GroupGiven, Limits, Log, of_neuron, Pool, search, segment_length
+from .queue import (
+    Boundary,
+    Found,
+    GroupGiven,
+    Limits,
+    Log,
+    NextEvent,
+    of_neuron,
+    Pool,
+    QueueState,
+    recorded,
+    search,
+    segment_length,
+    start_of,
+)
 
 
 def find_spikes(given: GroupGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
-    """Finds the spikes of a group, differentiable in reverse mode."""
+    """Finds the spikes of a group."""
+
+    def searched(smooth, keeps_boundaries):
+        def known(smooth, result):
+            return _replay_search(smooth, result, limits, keeps_boundaries)
+
+        return found(lambda smooth: search(*smooth, limits, keeps_boundaries), known)(smooth)
 
     def run(smooth, _):
-        return search(*smooth, limits, keeps_boundaries=False).found()
+        return searched(smooth, False).found()
 
     def forward(smooth, _):
-        end = search(*smooth, limits, keeps_boundaries=True)
+        end = searched(smooth, True)
         return end.found(), (end.log, end.boundaries, end.event, end.t)
 
     def backward(smooth, _, residual, bar):
@@ -50,7 +70,7 @@ def _replayed(pool: Pool, boundary: Boundary, event: _Event) -> Boundary:
 
     A spike `at_once` has the time of its cause: the event before it, or the start.
     """
-    fixed, flow = lax.stop_gradient, pool.flow
+    flow = pool.flow
     at_once = event.fires & event.at_once
     v, x = flow.after(boundary.v, boundary.x, jnp.where(event.happens, event.t - boundary.t, 0.0))
     one, _ = pool.one(event.number)
@@ -58,7 +78,8 @@ def _replayed(pool: Pool, boundary: Boundary, event: _Event) -> Boundary:
     moves = event.fires & ~event.at_once
     cause = jnp.where(at_once, boundary.t, 0.0)
     shift = derivative_of_time(one.condition(v_one), one.steepness(one.speed(v_one, x_one)), moves, cause)
-    v, x = v + shift * fixed(flow.speed(v, x)), x + shift * fixed(flow.fading(x))
+    speed, fading = held((flow.speed(v, x), flow.fading(x)), boundary.v)
+    v, x = v + shift * speed, x + shift * fading
     t = jnp.where(event.happens, event.t + shift, boundary.t)
     this = (indices(v.shape[-1]) == event.number) & event.fires
     after = pool.reset(event.number, t, of_neuron(v, event.number))
@@ -84,6 +105,40 @@ def _segment(given: GroupGiven, ts: Array | None, log: Log) -> _Event:
     weight = jnp.moveaxis(given.weight.at[:, row].get(mode="fill", fill_value=0.0), 0, 1)
     parts = (t, number, fires, log.at_once, log.index < outer + neurons + saves)
     return _Event(*(part[..., None] for part in parts), weight)
+
+
+def _replay_search(
+    smooth: tuple[GroupGiven, Array | None], known: QueueState, limits: Limits, keeps_boundaries: bool
+) -> QueueState:
+    """A search as a differentiable map: all events of the log, in order."""
+    given, ts = smooth
+    outer, neurons = given.times.shape[1], given.v.shape[-1]
+
+    def one_event(state: QueueState) -> QueueState:
+        row = jax.tree.map(lambda rows: rows[state.event[0]], known.log)
+        event = jax.tree.map(lambda rows: rows[0], _segment(given, ts, row))
+        after = _replayed(given.pool, Boundary(state.t, state.v, state.x), event)
+        index, number = row.index[0][:, None], row.number[0][:, None]
+        came = jnp.where(index < outer, index, index - neurons)
+        now = NextEvent(event.happens, event.fires, event.happens & ~event.fires, event.number, came)
+        entry = Log(after.t, index, number, event.at_once)
+        state = dataclasses.replace(state, t=after.t, v=after.v, x=after.x, limit=after.t)
+        log, times, saved, boundaries = recorded(given, state, now, entry, after.v, after.x)
+        own = {"log": log, "times": times, "saved": saved, "boundaries": boundaries}
+        return dataclasses.replace(state, event=state.event + 1, **own)
+
+    start = start_of(given, ts, limits, keeps_boundaries)
+    end = lax.while_loop(lambda state: state.event[0, 0] < jnp.max(known.event), one_event, start)
+    v, x = _at_the_end(given, Boundary(end.t, end.v, end.x), known.t)
+    own = {"times": end.times, "saved": end.saved, "boundaries": end.boundaries}
+    return dataclasses.replace(known, v=v, x=x, log=dataclasses.replace(known.log, t=end.log.t), **own)
+
+
+def _at_the_end(given: GroupGiven, last: Boundary, end: Array) -> tuple[Array, Array]:
+    """v and x at the end of each sample, from its last event."""
+    # What happens at `t1` itself moves the state there, too.
+    moves = (end > last.t) | (end >= given.t1)
+    return given.pool.flow.after(last.v, last.x, jnp.where(moves, end - last.t, 0.0))
 
 
 def backpropagate(
@@ -124,9 +179,7 @@ def backpropagate(
 
     def to_the_end(floats, boundary):
         pool, *_ = eqx.combine(floats, static)
-        # What happens at `t1` itself moves the state there, too.
-        moves = (end > boundary.t) | (end >= given.t1)
-        return pool.flow.after(boundary.v, boundary.x, jnp.where(moves, end - boundary.t, 0.0))
+        return _at_the_end(dataclasses.replace(given, pool=pool), boundary, end)
 
     def back(carry):
         i, boundary_bar, floats_bar = carry

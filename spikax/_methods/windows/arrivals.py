@@ -18,7 +18,7 @@ from ..._neuron import AbstractNeuron
 from ..._routing import arriving, gains_of, joined_gains, require_trains, silence, SynapticInput, Train
 from .._base import Group
 from .._common.axes import indices
-from .._common.reverse_rule import with_reverse_rule
+from .._common.differentiation import found, with_reverse_rule
 from .._common.sorting import sorted_rows
 from .._common.trees import zeros_like
 
@@ -308,9 +308,20 @@ def _looked_up(
     """
     sample, lane = indices(chosen.t.shape[0])[:, None, None], indices(chosen.t.shape[1])[:, None]
 
-    def run(smooth, chosen):
-        _, _, gains = smooth
+    def look_up(given):
+        (_, _, gains), chosen = given
         return chosen.t, jax.tree.map(lambda leaf: leaf[sample, chosen.spike], gains)
+
+    def known(given, result):
+        (delay, times, _), chosen = given
+        t = times[sample, chosen.spike]
+        if delay is not None:
+            t = t + delay[chosen.row, lane if delay.shape[1] > 1 else 0]
+        _, gains = look_up(given)
+        return jnp.where(chosen.t < jnp.inf, t, jnp.inf), gains
+
+    def run(smooth, chosen):
+        return found(look_up, known)((smooth, chosen))
 
     def forward(smooth, chosen):
         return run(smooth, chosen), None

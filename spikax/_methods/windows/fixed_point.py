@@ -7,9 +7,11 @@ later sweeps would find them again, up to rounding, and do not change the guess 
 
 At the fixed point x = S(a, x) the derivative is dx = (1 - S_x)⁻¹ S_a da. The map is causal, so S_x is nilpotent, and
 the iteration of the transposed equation, bar = bar_x + S_xᵀ bar, also converges to the exact solution. If a single
-sweep was enough, x does not depend on the guess, and S_x is zero.
+sweep was enough, x does not depend on the guess, and S_x is zero. Tangents are found in the same way, and so are the
+derivatives of these solutions.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._common.differentiation import found
 from .._common.trees import zeros_like
 
 
@@ -27,8 +30,10 @@ class Sweeps(eqx.Module):
 
     # From the arguments to what all sweeps share. It is computed again in the backward pass, and not stored.
     prepare: Callable[[Any], PyTree[Array]] = eqx.field(static=True)
-    # From this, a guess, and up to when it is final, to the value, and other results.
-    sweep: Callable[[Any, PyTree[Array], "Instant"], tuple[PyTree[Array], PyTree[Array]]] = eqx.field(static=True)
+    # From this, a guess, and up to when it is final, to the results.
+    sweep: Callable[[Any, PyTree[Array], "Instant"], PyTree[Array]] = eqx.field(static=True)
+    # From what all sweeps share, and the results, to what is guessed.
+    value_of: Callable[[Any, PyTree[Array]], PyTree[Array]] = eqx.field(static=True)
     # From this, the guess, up to when it is final, and the value, to the first arrival that was guessed wrong.
     first_difference: Callable[[Any, PyTree[Array], "Instant", PyTree[Array]], "Instant"] = eqx.field(static=True)
     # From this, the guess, the value, and up to when each guess is final, to the next guess.
@@ -56,7 +61,7 @@ class Instant(eqx.Module):
 class FixedPoint(eqx.Module):
     """The result of the last sweep."""
 
-    rest: PyTree[Array]
+    results: PyTree[Array]
     settled: Bool[Array, " batch"]
     sweeps: Int[Array, ""]
 
@@ -68,8 +73,27 @@ def solve(
 
     The first axis of the leaves of a value is the batch. `nothing` are the other results of an empty sweep.
     """
-    start = FixedPoint(nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
-    return _repeat(functions, prepared, guess, final, start, limit)
+
+    def search(given):
+        prepared, guess, final, nothing = given
+        start = FixedPoint(nothing, jnp.zeros(final.t.shape, bool), jnp.int32(0))
+        return _repeat(functions, prepared, guess, final, start, limit)
+
+    def known(given, result):
+        prepared, _, final, _ = given
+        all_final = dataclasses.replace(final, t=jnp.full_like(final.t, jnp.inf))
+        both = result.results, functions.value_of(prepared, result.results)
+        smooth, (others, discrete) = eqx.partition(both, eqx.is_inexact_array)
+
+        def once(given, value):
+            prepared, all_final, discrete = given
+            results = functions.sweep(prepared, eqx.combine(value, discrete), all_final)
+            return eqx.filter((results, functions.value_of(prepared, results)), eqx.is_inexact_array)
+
+        results, _ = _as_solution(once, (prepared, all_final, discrete), smooth, result.sweeps == 1, limit)
+        return dataclasses.replace(result, results=eqx.combine(results, others))
+
+    return found(search, known)((prepared, guess, final, nothing))
 
 
 def pull_back(
@@ -78,10 +102,10 @@ def pull_back(
     value: PyTree[Array],
     final: Instant,
     sweeps: Array,
-    rest_bar: PyTree[Array],
+    results_bar: PyTree[Array],
     limit: int,
 ) -> Any:
-    """The cotangent of the arguments, from that of the other results. The value has no cotangent of its own.
+    """The cotangent of the arguments, from that of the results.
 
     All of the value is `final`.
     """
@@ -89,13 +113,19 @@ def pull_back(
     floats, others = eqx.partition(prepared, eqx.is_inexact_array)
     smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
-    def once(floats, smooth):
-        given = functions.sweep(eqx.combine(floats, others), eqx.combine(smooth, discrete), final)
-        return eqx.filter(given, eqx.is_inexact_array)
+    def sweep(floats, smooth):
+        prepared = eqx.combine(floats, others)
+        results = functions.sweep(prepared, eqx.combine(smooth, discrete), final)
+        return eqx.filter((functions.value_of(prepared, results), results), eqx.is_inexact_array)
 
-    _, pull = jax.vjp(once, floats, smooth)
+    _, pull = jax.vjp(sweep, floats, smooth)
+
+    def once(given, bar):
+        pull, results_bar = given
+        return pull((bar, results_bar))
+
     # If one sweep was enough, it does not depend on the guess.
-    floats_bar = _solve(lambda bar: pull((bar, rest_bar)), *zeros_like((floats, smooth)), sweeps == 1, limit)
+    floats_bar, _ = _solution(once, (pull, results_bar), zeros_like((floats, smooth)), sweeps == 1, limit)
     (bar,) = pull_prepared(floats_bar)
     return bar
 
@@ -109,37 +139,81 @@ def _repeat(
 
     def once(carry):
         guess, final, last = carry
-        value, rest = functions.sweep(prepared, guess, final)
+        results = functions.sweep(prepared, guess, final)
+        value = functions.value_of(prepared, results)
         difference = functions.first_difference(prepared, guess, final, value)
-        found = FixedPoint(rest, difference.t == jnp.inf, last.sweeps + 1)
-        return functions.next_guess(prepared, guess, final, value, difference), difference, found
+        now = FixedPoint(results, difference.t == jnp.inf, last.sweeps + 1)
+        return functions.next_guess(prepared, guess, final, value, difference), difference, now
 
     *_, last = lax.while_loop(goes_on, once, (guess, final, start))
     return last
 
 
-def _solve(
-    pull: Callable, floats_bar: PyTree[Array], bar: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
-) -> PyTree[Array]:
-    """The cotangent of the arguments, `pull(bar)[0]`, for the solution of `bar = pull(bar)[1]`. Both start at zero."""
+def _solution(
+    step: Callable[[Any, Any], Any], given: Any, zeros: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+) -> Any:
+    """The solution of the linear equation `(explicit, implicit) = step(given, implicit)`, found by iteration.
 
-    def goes_on(carry) -> Array:
-        number, _, _, done = carry
-        return (number < limit) & ~done
+    If the step `is_explicit`, it does not depend on the second part.
+    """
 
-    def once(carry):
-        number, _, bar, _ = carry
-        floats_bar, new = pull(bar)
-        return number + 1, floats_bar, new, is_explicit | _is_close(new, bar)
+    def search(arguments):
+        given, zeros, is_explicit = arguments
 
-    start = (jnp.int32(0), floats_bar, bar, jnp.bool_(False))
-    _, floats_bar, _, done = lax.while_loop(goes_on, once, start)
+        def goes_on(carry) -> Array:
+            number, _, done = carry
+            return (number < limit) & ~done
+
+        def once(carry):
+            number, (_, implicit), _ = carry
+            explicit, new = step(given, implicit)
+            return number + 1, (explicit, new), is_explicit | _is_close(new, implicit)
+
+        _, solution, done = lax.while_loop(goes_on, once, (jnp.int32(0), zeros, jnp.bool_(False)))
+        return eqx.error_if(solution, ~done, message)
+
+    def known(arguments, solution):
+        given, _, is_explicit = arguments
+        return _as_solution(step, given, solution, is_explicit, limit)
+
     message = (
         f"The gradient of a recurrent group did not converge in {limit} sweeps, for example because the spikes of a "
         "sample did not. Exclude samples that failed, by `Solution.result`, from the loss, or raise `count` or "
         "`max_sweeps` of `sx.Windows`."
     )
-    return eqx.error_if(floats_bar, ~done, message)
+    return found(search, known)((given, zeros, is_explicit))
+
+
+def _as_solution(
+    step: Callable[[Any, Any], Any], given: Any, solution: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+) -> Any:
+    """`solution`, with the derivative of the solution of `(explicit, implicit) = step(given, implicit)`."""
+    floats, rest = eqx.partition(given, eqx.is_inexact_array)
+    others, static = eqx.partition((rest, is_explicit), eqx.is_array)
+
+    @jax.custom_jvp
+    def value(floats, others, solution):
+        return solution
+
+    @value.defjvp
+    def _(primals, tangents):
+        (floats, others, _), (floats_dot, *_) = primals, tangents
+        solution = value(*primals)
+        _, is_explicit = eqx.combine(others, static)
+
+        def tangent_step(given, implicit_dot):
+            floats, others, implicit, floats_dot = given
+            rest, _ = eqx.combine(others, static)
+
+            def once(floats, implicit):
+                return step(eqx.combine(floats, rest), implicit)
+
+            return jax.jvp(once, (floats, implicit), (floats_dot, implicit_dot))[1]
+
+        given = floats, others, solution[1], floats_dot
+        return solution, _solution(tangent_step, given, zeros_like(solution), is_explicit, limit)
+
+    return value(floats, others, solution)
 
 
 def _is_close(new: PyTree[Array], old: PyTree[Array]) -> Array:

@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool
 
 from ..._routing import arriving, Train
+from .._common.differentiation import held
 from .context import Prepared
 from .fixed_point import Instant
 
@@ -47,8 +47,10 @@ def as_guessed(prepared: Prepared, was: Train, final: Instant, now: Train) -> Tr
     """
     is_close = jnp.abs(now.times - was.times) <= prepared.context.rounding(now.times)
     is_same = (is_close & jnp.isfinite(now.times)) | _found_again(prepared, was, final, now)
-    found = jnp.where(is_same, now.times, 0.0)
-    times = lax.stop_gradient(was.times) + (found - lax.stop_gradient(found))
+    own = jnp.where(is_same, now.times, 0.0)
+    both = was.times, own
+    times, same = held(both, both)
+    times = times + (own - same)
     return dataclasses.replace(now, times=jnp.where(is_same, times, now.times))
 
 

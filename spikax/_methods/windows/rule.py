@@ -16,13 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._routing import Train
 from .._base import Counters, SimulationState
 from .._common.axes import indices
-from .._common.reverse_rule import with_reverse_rule
+from .._common.differentiation import with_reverse_rule
 from .._common.trees import add, zeros_like
 from .arrivals import Window
 from .context import Before, Context, Progress
 from .fixed_point import FixedPoint, Instant, pull_back, solve, Sweeps
 from .guess import first_difference, next_guess
-from .sweep import halfway, prepare, prepare_first_part, Prepared, Sweep, sweep
+from .sweep import guessed_spikes, halfway, prepare, prepare_first_part, Prepared, Sweep, sweep
 
 
 def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
@@ -86,7 +86,8 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
     wanted = {name: plan.stop_after for name, plan in context.layers.items() if plan.stop_after is not None}
     start, rows = Progress.of(context), context.max_windows
     boundaries = t0 + (t1 - t0) * jnp.arange(1, context.windows + 1, dtype=t0.dtype) / context.windows
-    boundaries = boundaries.at[-1].set(t1)
+    # The boundaries between windows are not part of the model, so they are constants.
+    boundaries = lax.stop_gradient(boundaries.at[-1].set(t1))
 
     def goes_on(state: _Forward) -> Array:
         goes_on = (state.t < t1) & (state.number < rows) | (state.number == 0)
@@ -105,7 +106,7 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
         window = prepared.window
         found = _solved(prepared, at)
         middle = halfway(context, window)
-        now = found.rest.counters
+        now = found.results.counters
         fits = _all_samples(now, lambda counters: counters.fits)
         # A sample that fails otherwise, or has failed, needs no other window.
         is_valid = was_valid & found.settled & _all_samples(now, lambda counters: counters.finite & counters.finished)
@@ -116,7 +117,7 @@ def _forward(context: Context, t0: Array, t1: Array) -> tuple[Int[Array, ""], Pr
             record = state.record.with_window(i, window, at, found.sweeps, after)
             # After a part of a window, the next one may be twice as long.
             longest = jnp.where(state.longest < jnp.inf, 2.0 * (window.end - state.t), jnp.inf)
-            return _Forward(i + 1, window.end, longest, after, record)
+            return _Forward(i + 1, lax.stop_gradient(window.end), longest, after, record)
 
         def again(state: _Forward) -> _Forward:
             return dataclasses.replace(state, longest=middle - state.t)
@@ -173,13 +174,12 @@ def _backward(
         # Linear in the spikes, so any do.
         _, pull = jax.vjp(continued, *eqx.filter((silent, new_silent), eqx.is_inexact_array))
         earlier_bar, trains_bar = pull(before_bar.trains)
-        rest_bar = Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
+        results_bar = Sweep(trains_bar, before_bar.states, bar.saved, no_counters)
         arguments = context, window, Before(states, earlier)
         all_final = _instant(context, jnp.inf)
-        pulled = pull_back(_SWEEPS, arguments, guess, all_final, sweeps, rest_bar, context.max_sweeps)
+        pulled = pull_back(_SWEEPS, arguments, guess, all_final, sweeps, results_bar, context.max_sweeps)
         more, window_bar, before = eqx.filter(pulled, eqx.is_inexact_array)
         before_bar = Before(before.states, add(before.trains, earlier_bar))
-        # The boundaries between windows are not part of the model, so they are constants.
         at_ends = jnp.where(i == 0, window_bar.start, 0.0), jnp.where(window.end >= t1, window_bar.end, 0.0)
         return i, before_bar, add(context_bar, more), add(ends_bar, at_ends)
 
@@ -212,8 +212,8 @@ def _solved(prepared: Prepared, at: Progress) -> FixedPoint:
     nothing = Sweep(silent, at.before.states, start.saved, start.counters)
     guess = {name: silent[name] for name in context.guessed}
     found = solve(_SWEEPS, prepared, guess, _instant(context, -jnp.inf), nothing, context.max_sweeps)
-    counters = {name: _with_room(context, name, at.count[name], now) for name, now in found.rest.counters.items()}
-    return dataclasses.replace(found, rest=dataclasses.replace(found.rest, counters=counters))
+    counters = {name: _with_room(context, name, at.count[name], now) for name, now in found.results.counters.items()}
+    return dataclasses.replace(found, results=dataclasses.replace(found.results, counters=counters))
 
 
 def _with_room(context: Context, name: str, before: Int[Array, "batch neurons"], now: Counters) -> Counters:
@@ -232,13 +232,13 @@ def _instant(context: Context, t: float) -> Instant:
 def _after(context: Context, at: Progress, found: FixedPoint, window: Window) -> Progress:
     """The simulation up to the end of a window."""
     trains, counters = {}, {}
-    for name, now in found.rest.counters.items():
+    for name, now in found.results.counters.items():
         is_valid = found.settled & now.fits
         failed_at = jnp.where(is_valid, now.failed_at, jnp.minimum(now.failed_at, window.start))
         now = dataclasses.replace(now, settled=found.settled, sweeps=found.sweeps, failed_at=failed_at)
         counters[name] = at.counters[name].and_then(now)
-        trains[name] = _continued(at.before.trains[name], at.count[name], found.rest.trains[name])
-    return Progress(Before(found.rest.states, trains), add(at.saved, found.rest.saved), counters)
+        trains[name] = _continued(at.before.trains[name], at.count[name], found.results.trains[name])
+    return Progress(Before(found.results.states, trains), add(at.saved, found.results.saved), counters)
 
 
 def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> Train:
@@ -253,4 +253,4 @@ def _continued(train: Train, count: Int[Array, "batch neurons"], new: Train) -> 
 
 
 # The fixed-point problem of a window.
-_SWEEPS = Sweeps(prepare, sweep, first_difference, next_guess)
+_SWEEPS = Sweeps(prepare, sweep, guessed_spikes, first_difference, next_guess)

@@ -106,7 +106,7 @@ def halfway(context: Context, window: Window) -> Array:
     return jnp.where(length > context.shortest_window, window.start + 0.5 * length, window.end)
 
 
-def sweep(prepared: Prepared, guess: dict[str, Train], final: Instant) -> tuple[dict[str, Train], Sweep]:
+def sweep(prepared: Prepared, guess: dict[str, Train], final: Instant) -> Sweep:
     """Simulates every part in the window, with a guess of the spikes of those that are simulated later.
 
     The guess is `final` up to an instant in each sample.
@@ -132,7 +132,12 @@ def sweep(prepared: Prepared, guess: dict[str, Train], final: Instant) -> tuple[
             if result.saved is not None:
                 inside = _inside(context.layers[name].ts, window)
                 out.saved[name] = jax.tree.map(lambda leaf, inside=inside: _where_first(inside, leaf), result.saved)
-    return {name: emitted[name] for name in guess}, out
+    return out
+
+
+def guessed_spikes(prepared: Prepared, results: Sweep) -> dict[str, Train]:
+    """The spikes that a sweep guesses."""
+    return {name: results.trains[name] for name in prepared.context.guessed}
 
 
 def _received(prepared: Prepared, name: str, emitted: dict[str, Train]) -> tuple[SynapticInput, Bool[Array, " batch"]]:
