@@ -10,6 +10,7 @@ import pytest
 import spikax as sx
 from spikax._methods._base import LayerPlan, SimulationState
 from spikax._methods._common import axes, rates
+from spikax._methods.event_loop.adjoint import through_steps
 from spikax._methods.event_loop.problem import Settings
 from spikax._methods.event_loop.step import make_stepper
 from spikax._methods.event_loop.step_control import StepControl
@@ -97,7 +98,7 @@ def test_every_parameter_in_segments_of_the_loop():
     options = {"dt0": 0.5, "bin": 1.0}
     whole, arrays = graded(shared_filters("qif", "exp"), method=sx.EventLoop(**options))
     adjoint = sx.DiscreteAdjoint(memory=1)
-    parts, _ = graded(shared_filters("qif", "exp"), method=sx.EventLoop(adjoint=adjoint, **options))
+    parts, _ = graded(shared_filters("qif", "exp"), method=sx.EventLoop(**options), adjoint=adjoint)
     (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
     assert float(same_value) == pytest.approx(float(value), rel=1e-13)
     for leaf, converged in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
@@ -182,9 +183,9 @@ def test_the_start_moves_the_bins():
     def value(t0):
         times = (inputs.times + 1.0).reshape(inputs.times.shape[0], 1, -1)
         source = jnp.repeat(jnp.arange(40, dtype=jnp.int32), inputs.times.shape[-1])[None, None]
-        plan = LayerPlan(neuron, SimulationState.of(neuron, state, t0), None, 20, None)
+        plan = LayerPlan(neuron, SimulationState.of(neuron, state, t0), None, 20, None, sx.DiscreteAdjoint())
         received = SynapticInput(network.connections[0].weight[..., None], times, source, None, None)
-        trains = sx.DiscreteAdjoint().simulate(plan, received, None, t0, jnp.asarray(T1), settings).trains.times
+        trains = through_steps(plan, received, None, t0, jnp.asarray(T1), settings).trains.times
         return finite_sum(trains, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), trains.shape))
 
     h = 1e-4

@@ -49,7 +49,7 @@ METHODS = {
     "first-spikes": (sx.LIF(), {"method": sx.ClosedForm(), "until": sx.FirstSpikes(), "saveat": None}),
     "cells": (sx.EIF(), {"method": sx.EventLoop(bin=1.0)}),
     "fixed": (sx.EIF(), {"method": sx.EventLoop(dt0=0.5)}),
-    "segments": (sx.QIF(), {"method": sx.EventLoop(adjoint=sx.DiscreteAdjoint(memory=1))}),
+    "segments": (sx.QIF(), {"method": sx.EventLoop(), "adjoint": sx.DiscreteAdjoint(memory=1)}),
 }
 
 

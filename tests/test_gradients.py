@@ -191,7 +191,7 @@ def test_rectangular_spikes():
 def test_segments(lif):
     """The backward pass runs the segments of a long simulation again, and finds the same gradient."""
     whole, arrays = lif
-    parts, _ = graded(case("lif", "exp"), method=sx.EventLoop(dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
+    parts, _ = graded(case("lif", "exp"), method=sx.EventLoop(dt0=0.5), adjoint=sx.DiscreteAdjoint(memory=1))
     (value, _, gradient), (same_value, _, same_gradient) = whole(arrays), parts(arrays)
     assert float(same_value) == pytest.approx(float(value), rel=1e-13)
     for leaf, converged in zip(jax.tree.leaves(gradient), jax.tree.leaves(same_gradient), strict=True):
@@ -206,7 +206,7 @@ def test_the_last_units_by_themselves(monkeypatch):
         adjoint, "_follow_the_rest", lambda plan, *rest: (calls.append(plan.stragglers), second(plan, *rest))[1]
     )
     assert_exact(
-        *graded(case("eif", "exp", n=5, batch=2), method=sx.EventLoop(dt0=0.5, adjoint=sx.DiscreteAdjoint(memory=1)))
+        *graded(case("eif", "exp", n=5, batch=2), method=sx.EventLoop(dt0=0.5), adjoint=sx.DiscreteAdjoint(memory=1))
     )
     assert set(calls) == {1}
 

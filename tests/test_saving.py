@@ -51,7 +51,7 @@ def wrapped():
     inside = sx.ConductanceBased(Leaky(jnp.asarray(20.0), ports), {"exc": 3.0, "inh": jnp.asarray(-0.5)})
     weight = {"exc": np.ones((3, 2)), "inh": np.eye(3, 2)}
     network = single_layer(sx.Refractory(inside, jnp.asarray(2.0)), weight, float)
-    return network, {"method": sx.EventLoop(diffrax.Bosh3(), rtol=1e-4, adjoint=sx.DiscreteAdjoint(memory=2**20))}
+    return network, {"method": sx.EventLoop(diffrax.Bosh3(), rtol=1e-4), "adjoint": sx.DiscreteAdjoint(memory=2**20)}
 
 
 def cell():

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._common.differentiation import found
+from .._common.differentiation import found, reverse_mode
 from .._common.trees import zeros_like
 
 
@@ -85,12 +85,16 @@ def solve(
         both = result.results, functions.value_of(prepared, result.results)
         smooth, (others, discrete) = eqx.partition(both, eqx.is_inexact_array)
 
-        def once(given, value):
+        def sweeping(given):
             prepared, all_final, discrete = given
-            results = functions.sweep(prepared, eqx.combine(value, discrete), all_final)
-            return eqx.filter((results, functions.value_of(prepared, results)), eqx.is_inexact_array)
 
-        results, _ = _as_solution(once, (prepared, all_final, discrete), smooth, result.sweeps == 1, limit)
+            def once(value):
+                results = functions.sweep(prepared, eqx.combine(value, discrete), all_final)
+                return eqx.filter((results, functions.value_of(prepared, results)), eqx.is_inexact_array)
+
+            return once
+
+        results, _ = _as_solution(sweeping, (prepared, all_final, discrete), smooth, result.sweeps == 1, limit)
         return dataclasses.replace(result, results=eqx.combine(results, others))
 
     return found(search, known)((prepared, guess, final, nothing))
@@ -110,22 +114,24 @@ def pull_back(
     All of the value is `final`.
     """
     prepared, pull_prepared = eqx.filter_vjp(functions.prepare, arguments)
-    floats, others = eqx.partition(prepared, eqx.is_inexact_array)
-    smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
-    def sweep(floats, smooth):
-        prepared = eqx.combine(floats, others)
-        results = functions.sweep(prepared, eqx.combine(smooth, discrete), final)
-        return eqx.filter((functions.value_of(prepared, results), results), eqx.is_inexact_array)
+    @reverse_mode()
+    def transposed(given):
+        prepared, value, final, results_bar = given
+        floats, others = eqx.partition(prepared, eqx.is_inexact_array)
+        smooth, discrete = eqx.partition(value, eqx.is_inexact_array)
 
-    _, pull = jax.vjp(sweep, floats, smooth)
+        def sweep(floats, smooth):
+            prepared = eqx.combine(floats, others)
+            results = functions.sweep(prepared, eqx.combine(smooth, discrete), final)
+            return eqx.filter((functions.value_of(prepared, results), results), eqx.is_inexact_array)
 
-    def once(given, bar):
-        pull, results_bar = given
-        return pull((bar, results_bar))
+        _, pull = jax.vjp(sweep, floats, smooth)
+        return lambda bar: pull((bar, results_bar))
 
     # If one sweep was enough, it does not depend on the guess.
-    floats_bar, _ = _solution(once, (pull, results_bar), zeros_like((floats, smooth)), sweeps == 1, limit)
+    zeros = zeros_like(eqx.filter((prepared, value), eqx.is_inexact_array))
+    floats_bar, _ = _solution(transposed, (prepared, value, final, results_bar), zeros, sweeps == 1, limit)
     (bar,) = pull_prepared(floats_bar)
     return bar
 
@@ -150,15 +156,16 @@ def _repeat(
 
 
 def _solution(
-    step: Callable[[Any, Any], Any], given: Any, zeros: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+    step_of: Callable[[Any], Callable], given: Any, zeros: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
 ) -> Any:
-    """The solution of the linear equation `(explicit, implicit) = step(given, implicit)`, found by iteration.
+    """The solution of the linear equation `(explicit, implicit) = step_of(given)(implicit)`, found by iteration.
 
     If the step `is_explicit`, it does not depend on the second part.
     """
 
     def search(arguments):
         given, zeros, is_explicit = arguments
+        step = step_of(given)
 
         def goes_on(carry) -> Array:
             number, _, done = carry
@@ -166,7 +173,7 @@ def _solution(
 
         def once(carry):
             number, (_, implicit), _ = carry
-            explicit, new = step(given, implicit)
+            explicit, new = step(implicit)
             return number + 1, (explicit, new), is_explicit | _is_close(new, implicit)
 
         _, solution, done = lax.while_loop(goes_on, once, (jnp.int32(0), zeros, jnp.bool_(False)))
@@ -174,7 +181,7 @@ def _solution(
 
     def known(arguments, solution):
         given, _, is_explicit = arguments
-        return _as_solution(step, given, solution, is_explicit, limit)
+        return _as_solution(step_of, given, solution, is_explicit, limit)
 
     message = (
         f"The gradient of a recurrent group did not converge in {limit} sweeps, for example because the spikes of a "
@@ -185,9 +192,9 @@ def _solution(
 
 
 def _as_solution(
-    step: Callable[[Any, Any], Any], given: Any, solution: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
+    step_of: Callable[[Any], Callable], given: Any, solution: PyTree[Array], is_explicit: Bool[Array, ""], limit: int
 ) -> Any:
-    """`solution`, with the derivative of the solution of `(explicit, implicit) = step(given, implicit)`."""
+    """`solution`, with the derivative of the solution of `(explicit, implicit) = step_of(given)(implicit)`."""
     floats, rest = eqx.partition(given, eqx.is_inexact_array)
     others, static = eqx.partition((rest, is_explicit), eqx.is_array)
 
@@ -201,17 +208,17 @@ def _as_solution(
         solution = value(*primals)
         _, is_explicit = eqx.combine(others, static)
 
-        def tangent_step(given, implicit_dot):
+        def tangents(given):
             floats, others, implicit, floats_dot = given
             rest, _ = eqx.combine(others, static)
 
             def once(floats, implicit):
-                return step(eqx.combine(floats, rest), implicit)
+                return step_of(eqx.combine(floats, rest))(implicit)
 
-            return jax.jvp(once, (floats, implicit), (floats_dot, implicit_dot))[1]
+            return lambda implicit_dot: jax.jvp(once, (floats, implicit), (floats_dot, implicit_dot))[1]
 
         given = floats, others, solution[1], floats_dot
-        return solution, _solution(tangent_step, given, zeros_like(solution), is_explicit, limit)
+        return solution, _solution(tangents, given, zeros_like(solution), is_explicit, limit)
 
     return value(floats, others, solution)
 
