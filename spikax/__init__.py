@@ -32,6 +32,7 @@ from ._methods import (
     ClosedForm as ClosedForm,
     DiscreteAdjoint as DiscreteAdjoint,
     EventLoop as EventLoop,
+    EventPropAdjoint as EventPropAdjoint,
     EventQueue as EventQueue,
     ForwardMode as ForwardMode,
     Windows as Windows,

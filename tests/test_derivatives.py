@@ -5,6 +5,9 @@ where the methods are. Here the tangents are those of the gradients, and second 
 gradients.
 """
 
+import functools
+
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +17,7 @@ import pytest
 import spikax as sx
 
 from . import test_gradients as gradients, test_wiring as wiring
-from .helpers import cast, everything, finite_sum, learning
+from .helpers import cast, everything, finite_sum, learning, single_layer
 from .test_bins import shared_filters
 
 
@@ -154,3 +157,227 @@ def test_tangents_and_second_derivatives(name):
     for path, exact, difference in pairs:
         size = float(jnp.max(jnp.abs(difference)))
         np.testing.assert_allclose(exact, difference, rtol=0, atol=1e-5 * size + 1e-8, err_msg=path)
+
+
+# --- The continuous adjoint ---
+
+
+def gradients_of(name, **options):
+    """The gradient of a problem, as a jitted function, and its arguments."""
+    make, given = PROBLEMS[name]
+    value, arrays = valued(make(), **given | options)
+    return jax.jit(jax.grad(value)), arrays
+
+
+def worst(found, expected):
+    """The largest error of a leaf, relative to the largest value in it."""
+
+    def error(a, b):
+        return float(jnp.max(jnp.abs(a - b)) / (jnp.max(jnp.abs(b)) + 1e-3))
+
+    return max(map(error, jax.tree.leaves(found), jax.tree.leaves(expected)))
+
+
+@slow
+@pytest.mark.parametrize("name", ["steps", "pulses", "internal events", "payloads", "shared clock"])
+def test_the_continuous_adjoint_is_the_limit_of_the_discrete_one(name):
+    tight = {"method": sx.EventLoop(rtol=1e-10)}
+    discrete, arrays = gradients_of(name, **tight)
+    continuous, _ = gradients_of(name, **tight, adjoint=sx.EventPropAdjoint())
+    assert worst(continuous(arrays), discrete(arrays)) < 1e-6
+
+
+@slow
+def test_the_continuous_adjoint_in_windows():
+    options = {"method": sx.Windows(8, sx.EventLoop(rtol=1e-10))}
+    discrete, arrays = gradients_of("sweeps of steps", **options)
+    continuous, _ = gradients_of("sweeps of steps", **options, adjoint=sx.EventPropAdjoint())
+    assert worst(continuous(arrays), discrete(arrays)) < 1e-6
+
+
+def test_the_continuous_adjoint_has_the_order_of_its_solver():
+    """With a method of second order, half the step has a quarter of the error."""
+    tight = {"method": sx.EventLoop(rtol=1e-10)}
+    exact, arrays = gradients_of("steps", **tight)
+    expected, errors = exact(arrays), []
+    for dt0 in (0.4, 0.2):
+        adjoint = sx.EventPropAdjoint(diffrax.Heun(), stepsize_controller=diffrax.ConstantStepSize(), dt0=dt0)
+        errors.append(worst(gradients_of("steps", **tight, adjoint=adjoint)[0](arrays), expected))
+    assert 1.6 < np.log2(errors[0] / errors[1]) < 2.6, errors
+
+
+@slow
+def test_in_closed_form_the_continuous_adjoint_is_the_discrete_one():
+    discrete, arrays = gradients_of("closed form")
+    continuous, _ = gradients_of("closed form", adjoint=sx.EventPropAdjoint())
+    for found, expected in zip(jax.tree.leaves(continuous(arrays)), jax.tree.leaves(discrete(arrays)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+# --- Events where derivatives are easily wrong ---
+
+
+class Ramp(sx.AbstractNeuron):
+    """v' = b. It spikes at the threshold, and v becomes c v + r: the condition and the jump depend on v.
+
+    Halving, it has a second event at the same instant, which halves v after the reset.
+    """
+
+    b: jax.Array
+    threshold: jax.Array
+    c: jax.Array
+    r: jax.Array
+    halves: bool = eqx.field(static=True, default=False)
+    synapse: sx.ExpSynapse = sx.ExpSynapse(5.0)
+
+    def initial_state(self):
+        return jnp.zeros(())
+
+    def internal_events(self):
+        return (sx.Event(lambda t, v: v - self.threshold, lambda t, v: 0.5 * v),) if self.halves else ()
+
+    def dynamics(self, t, v, drive):
+        return self.b + 0.0 * v + 0.0 * drive
+
+    def spike_condition(self, t, v):
+        return v - self.threshold
+
+    def reset(self, t, v):
+        return self.c * v + self.r
+
+
+# b, the threshold, c, r, and v at the start: spikes at 4, 11.2 and 18.4 ms.
+RAMP = jnp.asarray([0.25, 1.0, -0.5, -0.3, 0.0])
+PLACES, SAVES = 3, 6
+ADJOINTS = {
+    "discrete": (sx.DiscreteAdjoint(), jax.jacrev),
+    "forward": (sx.ForwardMode(), jax.jacfwd),
+    "continuous": (sx.EventPropAdjoint(), jax.jacrev),
+}
+
+
+def ramp(p, t0, t1, saved, adjoint, halves):
+    """The spike times, the states at the saved times, and the state at the end."""
+    network = single_layer(Ramp(*p[:4], halves), np.zeros((1, 1)), F64)
+    solution = sx.simulate(
+        network,
+        sx.Spikes(jnp.full((1, 1), jnp.inf)),
+        t1,
+        t0=t0,
+        start={"output": p[4]},
+        saveat=saved,
+        max_spikes=PLACES,
+        adjoint=adjoint,
+        method=sx.EventLoop(dt0=1.0),
+    )
+    times = solution.spikes["output"].times.ravel()
+    return jnp.where(times <= t1, times, 0.0), solution.states["output"].ravel(), solution.end.states["output"].ravel()
+
+
+def ramp_in_closed_form(p, t0, t1, saved, spikes, before, halves):
+    """The same for a number of spikes, of which so many come before each saved time and the end."""
+    b, threshold, c, r, v = p
+    c, r = (0.5 * c, 0.5 * r) if halves else (c, r)
+    period = (threshold - (c * threshold + r)) / b
+    first = jnp.maximum((threshold - v) / b, 0.0) + t0
+    times = first + period * jnp.arange(float(spikes))
+    # A neuron that is above its threshold at the start is reset from where it is.
+    after = [c * jnp.where(v > threshold, v, threshold) + r] + [c * threshold + r] * spikes
+    if len(times) > 1:
+        times = times.at[1:].set(first + (threshold - after[0]) / b + period * jnp.arange(spikes - 1.0))
+
+    def at(t, n):
+        return v + b * (t - t0) if n == 0 else after[n - 1] + b * (t - times[n - 1])
+
+    states = jnp.stack([at(t, n) for t, n in zip((*saved, t1), before, strict=True)])
+    return times, states[:-1], states[-1:]
+
+
+@functools.cache
+def ramp_derivatives(name, halves):
+    """A jitted function to the spike times and states, their derivatives, and their second ones by the parameters."""
+    adjoint, jacobian = ADJOINTS[name]
+
+    @jax.jit
+    def derivatives(p, t0, t1, saved):
+        def found(p, t0):
+            return jnp.concatenate(ramp(p, t0, t1, saved, adjoint, halves))
+
+        first = jacobian(found, (0, 1))
+        second = jax.jacfwd(lambda p: first(p, t0)[0]) if name != "continuous" else lambda p: None
+        return found(p, t0), first(p, t0), second(p)
+
+    return derivatives
+
+
+def assert_ramp(name, p, t1, saved, spikes, before, t0=0.0, halves=False):
+    """Values, first and second derivatives are those of the closed form, by each parameter, the start, and t0."""
+
+    @jax.jit
+    def expected(p, t0):
+        return jnp.concatenate(ramp_in_closed_form(p, t0, t1, saved, spikes, before, halves))
+
+    # Always as many times, so that all tests share a function.
+    padded = jnp.asarray([*saved, *[t1] * (SAVES - len(saved))])
+    value, first, second = ramp_derivatives(name, halves)(p, jnp.asarray(t0), jnp.asarray(t1), padded)
+    wanted = np.array([*range(spikes), *range(PLACES, PLACES + len(saved)), PLACES + SAVES])
+    np.testing.assert_allclose(value[wanted], expected(p, t0), rtol=0, atol=1e-10)
+    for mine, theirs in zip(first, jax.jacfwd(expected, (0, 1))(p, t0), strict=True):
+        np.testing.assert_allclose(mine[wanted], theirs, rtol=0, atol=1e-7)
+    if second is not None:
+        np.testing.assert_allclose(second[wanted], jax.hessian(expected)(p, t0), rtol=0, atol=1e-6)
+
+
+def ramp_times():
+    """The times of the first two spikes."""
+    saved = jnp.full(SAVES, 15.0)
+    times, *_ = ramp_derivatives("discrete", False)(RAMP, jnp.asarray(0.0), jnp.asarray(15.0), saved)
+    return float(times[0]), float(times[1])
+
+
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_a_time_next_to_an_event(name):
+    """The last float before a spike, the spike itself, the next float, and times around the second one."""
+    first, second = ramp_times()
+    saved = (np.nextafter(first, 0.0), first, np.nextafter(first, 9.0), 8.0, np.nextafter(second, 0.0), second)
+    assert_ramp(name, RAMP, 15.0, saved, 2, (0, 1, 1, 1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_an_event_at_the_start(name):
+    """The neuron starts above its threshold, and spikes at once, whatever its parameters."""
+    assert_ramp(name, RAMP.at[4].set(1.4), 12.0, (1.0, 1.0, 7.0), 2, (1, 1, 1, 2), t0=1.0)
+
+
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_an_event_at_the_end(name):
+    _, second = ramp_times()
+    assert_ramp(name, RAMP, second, (5.0,), 2, (1, 2))
+
+
+@pytest.mark.parametrize(
+    "name", ["discrete", pytest.param("forward", marks=slow), pytest.param("continuous", marks=slow)]
+)
+def test_two_events_at_one_instant(name):
+    """Both conditions rise through zero at the same time. The jumps are applied in order."""
+    assert_ramp(name, RAMP, 15.0, (3.0, 8.0), 2, (0, 1, 2), halves=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["discrete", pytest.param("forward", marks=slow), pytest.param("continuous", marks=slow)]
+)
+def test_two_arrivals_at_one_instant(name):
+    """A spike at the same time as others arrives as one spike with the sum of their weights."""
+    adjoint, jacobian = ADJOINTS[name]
+
+    def first_and_end(weight, times):
+        network = single_layer(sx.LIF(synapse=sx.ExpSynapse(5.0)), weight[:, None], F64)
+        solution = sx.simulate(
+            network, sx.Spikes(times[:, None]), 12.0, adjoint=adjoint, method=sx.EventLoop(rtol=1e-11)
+        )
+        return jnp.stack([solution.spikes["output"].times[0, 0], solution.end.states["output"].v[0]])
+
+    derivative = jax.jit(jacobian(first_and_end))
+    several = derivative(jnp.asarray([2.0, 3.0, 4.0]), jnp.full(3, 1.5))
+    one = derivative(jnp.asarray([9.0]), jnp.full(1, 1.5))
+    np.testing.assert_allclose(several, jnp.broadcast_to(one, several.shape), rtol=1e-7)

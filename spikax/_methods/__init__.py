@@ -4,6 +4,7 @@ from ._base import AbstractMethod as AbstractMethod
 from .adjoint import (
     AbstractAdjoint as AbstractAdjoint,
     DiscreteAdjoint as DiscreteAdjoint,
+    EventPropAdjoint as EventPropAdjoint,
     ForwardMode as ForwardMode,
 )
 from .closed_form.method import ClosedForm as ClosedForm

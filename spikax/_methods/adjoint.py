@@ -3,10 +3,12 @@
 import abc
 import contextlib
 
+import diffrax
 import equinox as eqx
 
-from .._checks import require_count
+from .._checks import require, require_count, require_instance, require_positive
 from ._common.differentiation import forward_mode, reverse_mode
+from ._common.motion import AbstractMotion, ContinuousMotion
 
 
 class AbstractAdjoint(eqx.Module):
@@ -14,6 +16,11 @@ class AbstractAdjoint(eqx.Module):
 
     memory: eqx.AbstractVar[int]
     """The memory for the stored steps of a layer, in bytes."""
+
+    @property
+    def motion(self) -> AbstractMotion | None:
+        """The motion between events whose derivative replaces that of single steps, if any."""
+        return None
 
     @abc.abstractmethod
     def mode(self) -> contextlib.AbstractContextManager[None]:
@@ -57,3 +64,68 @@ class ForwardMode(AbstractAdjoint):
 
     def mode(self):
         return forward_mode()
+
+
+class EventPropAdjoint(AbstractAdjoint):
+    r"""Reverse mode by the continuous adjoint, for any neuron: of the differential equation, not of the solver's steps.
+
+    Between two events of a neuron, from t_a to t_b, the adjoint variables λ of its state y' = f(t, y, p) solve
+
+    $$ \lambda' = -\left(\frac{\partial f}{\partial y}\right)^{\!T} \lambda, \qquad
+    \frac{\mathrm{d}L}{\mathrm{d}p} \mathrel{+}= \int_{t_a}^{t_b}
+    \left(\frac{\partial f}{\partial p}\right)^{\!T} \lambda \, \mathrm{d}t, $$
+
+    backwards in time, together with y. At each event (an arrival, a spike, an internal event) they jump as the exact
+    derivative of condition, reset and payload says, with the time of the event as an implicit function of the state
+    before it. So gradients of weights, delays, parameters, initial states and input times converge to those of
+    [`spikax.DiscreteAdjoint`][] at the order of the solver, and the memory is that of the events, whatever the number
+    of steps between them. It takes more time than the discrete adjoint, and its gradients are not exact with respect
+    to the forward simulation.
+
+    It applies to layers that [`spikax.EventLoop`][] simulates without bins. Saved states are those of the differential
+    equation, solved from the last event on. In closed form both adjoints are the same.
+
+    **Arguments:**
+
+    - `solver`: a Diffrax solver for the equations between two events; by default `diffrax.Tsit5()`.
+    - `stepsize_controller`: a Diffrax controller; by default a `diffrax.PIDController` with tolerances of 1e-9 in
+      float64 and 1e-5 in float32. `diffrax.ConstantStepSize()` needs `dt0`.
+    - `dt0`: the length of the first step after an event, or of all steps, in ms.
+    - `max_steps`: the maximal number of steps between two events. More are an error.
+
+    Source: Wunderlich and Pehle (2021), Event-based backpropagation can compute exact gradients for spiking neural
+    networks, Scientific Reports 11:12829, for leaky integrate-and-fire neurons.
+    """
+
+    solver: diffrax.AbstractSolver = eqx.field(default_factory=diffrax.Tsit5)
+    stepsize_controller: diffrax.AbstractStepSizeController | None = eqx.field(default=None, kw_only=True)
+    dt0: float | None = eqx.field(default=None, kw_only=True)
+    max_steps: int = eqx.field(static=True, default=4096, kw_only=True)
+
+    def __check_init__(self):
+        hint = "For example `diffrax.Tsit5()`."
+        require_instance(self.solver, diffrax.AbstractSolver, "solver", "a Diffrax solver", hint)
+        require_count(self.max_steps, "max_steps")
+        if self.dt0 is not None:
+            require_positive(self.dt0, "dt0")
+        controller = self.stepsize_controller
+        if controller is not None:
+            kind, hint = diffrax.AbstractStepSizeController, "For example `diffrax.PIDController(1e-6, 1e-6)`."
+            require_instance(controller, kind, "stepsize_controller", "a Diffrax controller", hint)
+        is_constant = isinstance(controller, diffrax.ConstantStepSize)
+        require(not is_constant or self.dt0 is not None, "dt0", "given with `diffrax.ConstantStepSize`", self.dt0)
+        is_adaptive = isinstance(self.solver, diffrax.AbstractAdaptiveSolver)
+        hint = f"{type(self.solver).__name__} estimates no error: give `diffrax.ConstantStepSize()` and `dt0`."
+        require(is_adaptive or is_constant, "stepsize_controller", "`diffrax.ConstantStepSize()`", controller, hint)
+
+    @property
+    def memory(self) -> int:
+        # Steps are not stored.
+        return 1
+
+    @property
+    def motion(self):
+        return ContinuousMotion(self.solver, self.stepsize_controller, self.dt0, self.max_steps)
+
+    def mode(self):
+        return reverse_mode()

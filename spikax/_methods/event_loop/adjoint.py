@@ -19,6 +19,7 @@ from . import bins as grid, loop
 from .backward import backpropagate, Smooth
 from .bins import Bins
 from .checkpointing import blank_tape, Checkpoints, likely_length, LoopPlan, LoopResult, run, run_with_tape
+from .events_adjoint import reach_by_events
 from .problem import LoopState, Point, Problem, Settings, Trains
 from .trial import is_finished
 
@@ -64,16 +65,23 @@ def through_steps(
     The weights of `received` have the axes `(sources, units, neurons)`, and those of `inner`, between the neurons of a
     unit, `(neurons, neurons)`.
     """
+    motion = plan.adjoint.motion
+    # Between two events, so without bins.
+    settings = settings if motion is None else dataclasses.replace(settings, bins=0)
     arrivals = in_order(received)
     bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
     places = Places.all(*plan.start.h.shape[:2])
     problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
     start = loop.start(problem, settings, plan.start, t0)
-    stragglers, memory = _max_stragglers(problem, start, settings), plan.adjoint.memory
-    whole = LoopPlan(problem, start, plan.ts, jnp.int32(settings.max_steps), settings, memory, stragglers)
-    result = _reach(whole, received.times, t0)
-    if stragglers:
-        result = _follow_the_rest(whole, received.times, t0, result)
+    limits = jnp.int32(settings.max_steps), settings, plan.adjoint.memory
+    if motion is None:
+        stragglers = _max_stragglers(problem, start, settings)
+        whole = LoopPlan(problem, start, plan.ts, *limits, stragglers)
+        result = _reach(whole, received.times, t0)
+        if stragglers:
+            result = _follow_the_rest(whole, received.times, t0, result)
+    else:
+        result = reach_by_events(LoopPlan(problem, start, plan.ts, *limits, 0), received.times, t0, motion)
     end = result.loop_state
     finished = is_finished(problem, settings, end)
     return LoopOutcome(LoopEnd.of(end, finished), result.trains, result.found, result.iterations)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
 from .._common.axes import indices
+from .._common.motion import AbstractMotion
 from .._common.trees import add, tree_where, zeros_like
 from . import bins as grid, loop
 from .bins import Table
@@ -27,12 +28,12 @@ from .problem import (
     Problem,
     REACHED_STOP,
     scaled,
-    Settings,
     TapeEntry,
     Trains,
     weight_of,
 )
 from .replay import replay_step
+from .step import OneStep
 
 
 class Smooth(eqx.Module):
@@ -74,17 +75,11 @@ def backpropagate(
     cotangent: LoopResult,
 ) -> Smooth:
     """The cotangent of `smooth`, from those of the spikes, the end, and the accepted points before `ts`."""
-    settings, ts, found_bar = plan.settings, plan.ts, cotangent.found
+    settings, ts = plan.settings, plan.ts
     end, length = reached.loop_state, tape.t.shape[0]
-    shape = end.count.shape
-    parameters, rest = eqx.partition(smooth.neuron, eqx.is_inexact_array)
-    # One copy per neuron and sample, so that the loop accumulates without sums over the batch.
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
-    problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
-
     # The times of `ts` whose accepted point is on the tape; for the others it is the end of the loop.
     waiting = None if ts is None else end.t > ts[:, None, None, None]
-    back = _start_back(smooth, copies, end, cotangent, waiting)
+    problem, back = start_back(smooth, plan, end, cotangent, waiting)
 
     def tape_before(iterations, tape):
         """The tape of the segment that ends there. The tape of the last segment is already available."""
@@ -98,23 +93,48 @@ def backpropagate(
     def segment(carry):
         iterations, tape, waiting, back = carry
         first = (iterations - 1) // length * length
-        tape = tape_before(iterations, tape)
-        added = None
-        if waiting is not None:
-            place, here = entries_at(ts, tape.t, iterations - first)
-            added = _gather_back(found_bar, place, here & waiting, tape)
-            waiting = waiting & ~here
-        back = eqx.tree_at(lambda back: back.left, back, iterations - first)
-        back = lax.while_loop(
-            lambda back: back.left > 0,
-            lambda back: _step_back(problem, settings, tape, added, cotangent.trains, back),
-            back,
+        tape, rows = tape_before(iterations, tape), iterations - first
+        waiting, back = backpropagate_entries(
+            problem, plan, OneStep(settings.stepper), tape, rows, rows, cotangent, waiting, back
         )
         return first, tape, waiting, back
 
     carry = (reached.iterations, tape, waiting, back)
     *_, back = lax.while_loop(lambda carry: carry[0] > 0, segment, carry)
-    sums = back.sums
+    return sums_of(smooth, back)
+
+
+def backpropagate_entries(
+    problem: Problem,
+    plan: LoopPlan,
+    motion: AbstractMotion,
+    tape: TapeEntry,
+    rows: Int[Array, "*batch units 1"],
+    most: Int[Array, ""],
+    cotangent: LoopResult,
+    waiting: Array | None,
+    back: "BackwardState",
+) -> tuple[Array | None, "BackwardState"]:
+    """The backward pass over the entries of a tape, of which the first `rows` are in use, at `most` so many.
+
+    Returns for which times of `ts` the point is on an earlier tape.
+    """
+    added = None
+    if waiting is not None:
+        place, here = entries_at(plan.ts, tape.t, rows)
+        added = _gather_back(cotangent.found, place, here & waiting, tape)
+        waiting = waiting & ~here
+    back = lax.while_loop(
+        lambda back: back.left > 0,
+        lambda back: _step_back(problem, motion, tape, added, cotangent.trains, back),
+        dataclasses.replace(back, left=most),
+    )
+    return waiting, back
+
+
+def sums_of(smooth: Smooth, back: "BackwardState") -> Smooth:
+    """The cotangent of `smooth`, once the backward pass has reached the start."""
+    sums, parameters = back.sums, eqx.filter(smooth.neuron, eqx.is_inexact_array)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
     return Smooth(neuron, sums.weight, sums.gains, sums.inner, sums.table, back.bar, sums.times, jnp.sum(sums.t0))
 
@@ -131,7 +151,7 @@ class _Sums(eqx.Module):
     table: Table | None
 
 
-class _BackwardState(eqx.Module):
+class BackwardState(eqx.Module):
     """The state of the backward pass: the number of entries left, and the cotangents so far."""
 
     left: Int[Array, ""]
@@ -140,10 +160,14 @@ class _BackwardState(eqx.Module):
     sums: _Sums
 
 
-def _start_back(
-    smooth: Smooth, copies: AbstractNeuron, end: LoopState, cotangent: LoopResult, waiting: Array | None
-) -> _BackwardState:
-    """The backward pass at the end of the loop, before the first entry."""
+def start_back(
+    smooth: Smooth, plan: LoopPlan, end: LoopState, cotangent: LoopResult, waiting: Array | None
+) -> tuple[Problem, BackwardState]:
+    """The problem of the backward pass, and its state at the end of the loop, before the first entry."""
+    shape = end.count.shape
+    parameters, rest = eqx.partition(smooth.neuron, eqx.is_inexact_array)
+    # One copy per neuron and sample, so that the loop accumulates without sums over the batch.
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, shape if x.ndim == 0 else x.shape), parameters)
     bar = point_of(cotangent.loop_state)
     if waiting is not None:
         here = tree_where(waiting, zeros_like(cotangent.found), cotangent.found)
@@ -151,12 +175,18 @@ def _start_back(
     t0, nothing = jnp.zeros_like(end.t), zeros_like(smooth)
     others = nothing.gains, nothing.inner, nothing.table
     sums = _Sums(zeros_like(copies), nothing.weight, nothing.times, t0, *others)
-    return _BackwardState(jnp.int32(0), bar, end.count, sums)
+    problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
+    return problem, BackwardState(jnp.int32(0), bar, end.count, sums)
 
 
 def _step_back(
-    problem: Problem, settings: Settings, tape: TapeEntry, added: Point | None, trains_bar: Trains, back: _BackwardState
-) -> _BackwardState:
+    problem: Problem,
+    motion: AbstractMotion,
+    tape: TapeEntry,
+    added: Point | None,
+    trains_bar: Trains,
+    back: BackwardState,
+) -> BackwardState:
     """One step of the backward pass: maps the cotangent after a tape entry to the one before it."""
     left = back.left - 1
     entry = jax.tree.map(lambda tape: tape[left], tape)
@@ -175,7 +205,7 @@ def _step_back(
 
     def forward(parameters, point, stop, weight, gain, inner, table_entry):
         moved = dataclasses.replace(problem, neuron=eqx.combine(parameters, rest), inner=inner)
-        return replay_step(moved, settings, entry, point, stop, scaled(weight, gain), table_entry)
+        return replay_step(moved, motion, entry, point, stop, scaled(weight, gain), table_entry)
 
     point = Point(entry.t, entry.state, entry.filters)
     _, pull = jax.vjp(forward, parameters, point, stop, weight, gain, problem.inner, table_entry)
@@ -201,7 +231,7 @@ def _step_back(
         add(back.sums.inner, inner_bar),
         table,
     )
-    return _BackwardState(left, bar, count, sums)
+    return BackwardState(left, bar, count, sums)
 
 
 def _emitted(bar: Trains, count: Int[Array, "batch units neurons"], entry: TapeEntry) -> Trains:

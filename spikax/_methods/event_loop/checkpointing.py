@@ -120,7 +120,7 @@ def run_with_tape(
         )
         if found is not None:
             place, here = entries_at(ts, tape.t, after - iterations)
-            found = tree_where(here, _take(point_of(tape), place), found)
+            found = tree_where(here, taken(point_of(tape), place), found)
         return after, loop_state, trains, tape, checkpoints, found
 
     carry = (jnp.int32(0), loop_state, trains, tape, checkpoints, found)
@@ -155,12 +155,12 @@ def point_of(at: LoopState | TapeEntry) -> Point:
 
 def entries_at(ts: Array, t: Float[Array, "entries batch units 1"], length: Array) -> tuple[Array, Array]:
     """The last tape entry that starts at or before each time of `ts`, and whether there is one."""
-    is_row = (indices(t.shape[0]) < length)[:, None, None, None]
+    is_row = indices(t.shape[0])[:, None, None, None] < length
     before = jnp.sum((t <= ts[:, None, None, None, None]) & is_row, axis=1)
     return jnp.maximum(before - 1, 0), before > 0
 
 
-def _take(tape: PyTree[Array], place: Int[Array, "ts batch units 1"]) -> PyTree[Array]:
+def taken(tape: PyTree[Array], place: Int[Array, "ts batch units 1"]) -> PyTree[Array]:
     """The tape entry at each place."""
 
     def leaf(tape):

@@ -8,19 +8,19 @@ from jaxtyping import Array, Float, PyTree
 from ..._neuron import AbstractNeuron
 from ..._synapse import drive_of, evolve_filters, initial_filters
 from .._common.axes import cast, over_units
+from .._common.motion import AbstractMotion
 from .._common.trees import tree_where
 from .problem import Point
-from .step import AbstractStepper, move
 
 
 def dense_output(
     neuron: AbstractNeuron,
-    stepper: AbstractStepper,
+    motion: AbstractMotion,
     found: Point,
     ts: Float[Array, " ts"],
     reached: Float[Array, "batch units 1"],
 ) -> tuple[PyTree[Array], PyTree[Array]]:
-    """The states and the drives at the times `ts`: one step of the solver from the point `found` before each.
+    """The states and the drives at the times `ts`: by the motion from the point `found` before each.
 
     All leaves have the leading axes `(ts, batch, units, neurons)`. They are NaN at times later than `reached`, which a
     unit that failed did not reach.
@@ -32,7 +32,7 @@ def dense_output(
         rest = cast(neuron.initial_state(), t.dtype), initial_filters(neuron.synapse, t)
         state, filters = tree_where(is_there, (state, filters), rest)
         drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, h))
-        return move(neuron, stepper, t, state, filters, h).state, drive
+        return motion.end(neuron, t, state, filters, h), drive
 
     def at(t, point):
         shape = jax.tree.leaves(point.state)[0].shape[:3]

@@ -8,6 +8,9 @@ With bins, a unit at the start of a bin first tries a single step across the who
 step is too long, or if an event may happen in the bin, the unit refines the bin: it steps to its end as above.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -78,19 +81,26 @@ def unfinished(problem: Problem, settings: Settings, loop_state: LoopState) -> I
     return jnp.sum(~is_finished(problem, settings, loop_state), dtype=jnp.int32)
 
 
+def written(tape: TapeEntry, number: Array, entry: TapeEntry, new: LoopState) -> TapeEntry:
+    """The tape with the entry of an iteration, in place of that of the oldest one."""
+    place = number % tape.t.shape[0]
+    return jax.tree.map(lambda tape, entry: lax.dynamic_update_index_in_dim(tape, entry, place, 0), tape, entry)
+
+
 def run(
     problem: Problem,
     settings: Settings,
     loop_state: LoopState,
     trains: Trains,
-    tape: TapeEntry | None,
+    tape: Any,
     first: Array,
     limit: Array,
     stragglers: int = 0,
-) -> tuple[LoopState, Trains, TapeEntry | None, Array]:
+    write: Callable[[Any, Array, TapeEntry, LoopState], Any] = written,
+) -> tuple[LoopState, Trains, Any, Array]:
     """Runs iterations `first` to `limit`, or until at most `stragglers` units are unfinished.
 
-    The latest iterations are written to `tape`, if given.
+    Iterations are written to `tape`, if given: by default the latest ones.
 
     Returns the state, the spikes, the tape, and the number of the next iteration.
     """
@@ -104,8 +114,7 @@ def run(
         new, entry, spike = found(_iterate, replay_iteration)((problem, settings, loop_state))
         trains = _record(trains, loop_state.count, entry, spike)
         if tape is not None:
-            place = k % tape.t.shape[0]
-            tape = jax.tree.map(lambda tape, entry: lax.dynamic_update_index_in_dim(tape, entry, place, 0), tape, entry)
+            tape = write(tape, k, entry, new)
         return k + 1, new, trains, tape
 
     k, loop_state, trains, tape = lax.while_loop(goes_on, body, (first, loop_state, trains, tape))

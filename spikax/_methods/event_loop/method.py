@@ -25,7 +25,7 @@ from .adjoint import LoopEnd, LoopOutcome, through_steps
 from .dense_output import dense_output
 from .problem import Settings
 from .shared_clock import as_one_unit, as_units_of_one
-from .step import AbstractStepper, make_stepper
+from .step import AbstractStepper, make_stepper, OneStep
 from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
 
 
@@ -197,7 +197,8 @@ class EventLoop(AbstractLayerMethod):
         saved = None
         if plan.ts is not None:
             reached = lax.stop_gradient(outcome.end.t)
-            saved = dense_output(plan.neuron, settings.stepper, outcome.found, plan.ts, reached)
+            motion = plan.adjoint.motion or OneStep(settings.stepper)
+            saved = dense_output(plan.neuron, motion, outcome.found, plan.ts, reached)
         return _result(plan.neuron, outcome, t1, saved)
 
     def _control(self, stepper: AbstractStepper, t0: Any, t1: Any) -> StepControl:

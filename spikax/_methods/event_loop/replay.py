@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..._synapse import evolve_filters
 from .._common.axes import add_scaled, over_units, spread
 from .._common.differentiation import held
 from .._common.event_time import newton_step
 from .._common.events import conditions, payload_of
+from .._common.motion import AbstractMotion
 from .._common.trees import tree_where
 from .advance import jump
 from .bins import Line, Table
@@ -31,7 +31,7 @@ from .problem import (
     Trains,
     weight_of,
 )
-from .step import move
+from .step import OneStep
 
 
 Iteration = tuple[LoopState, TapeEntry, Trains]  # the state after it, its tape entry, and the spike in it
@@ -47,7 +47,7 @@ def replay_iteration(given: tuple[Problem, Settings, LoopState], known: Iteratio
     stop = jnp.where(entry.action == Action.ARRIVED, old.arrival, end)
     weight = scaled(*weight_of(problem, old.spike))
     before = Point(old.t, old.state, old.filters)
-    after, payload = replay_step(problem, settings, entry, before, stop, weight, table_entry)
+    after, payload = replay_step(problem, OneStep(settings.stepper), entry, before, stop, weight, table_entry)
     after = tree_where(is_any(entry.action, ACCEPTED), after, before)
     arrival, _ = problem.arrivals.at(places, new.cursor)
     own = {"t": after.t, "state": after.state, "filters": after.filters, "arrival": arrival}
@@ -59,7 +59,7 @@ def replay_iteration(given: tuple[Problem, Settings, LoopState], known: Iteratio
 
 def replay_step(
     problem: Problem,
-    settings: Settings,
+    motion: AbstractMotion,
     entry: TapeEntry,
     point: Point,
     stop: Array,
@@ -77,15 +77,8 @@ def replay_step(
     count = entry.fired[0]
     line = () if table_entry is None else (Line(spread(spanned, count), table_entry.mean, table_entry.rise),)
 
-    def end_of(h):
-        def one(neuron, t, state, filters, h, *line):
-            taken = move(neuron, settings.stepper, t, state, filters, h, *line)
-            return taken.state, evolve_filters(neuron.synapse, filters, h)
-
-        at = spread(point.t, count), point.state, point.filters, spread(h, count)
-        return over_units(one, problem.neuron, *at, *line)
-
-    end, slope = jax.jvp(end_of, (h,), (jnp.ones_like(h),))
+    at = spread(point.t, count), point.state, point.filters, spread(h, count)
+    end, slope = motion.end_and_slope(problem.neuron, *at, *line)
     slope = held(slope, point.t)
     shift = _shift(problem, point.t + h, end[0], slope[0], entry.fired, crossed)
     state, filters = add_scaled(end, shift, slope)

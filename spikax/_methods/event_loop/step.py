@@ -14,8 +14,10 @@ from jaxtyping import Array, Float
 from ..._neuron import AbstractNeuron
 from ..._synapse import drive_of, evolve_filters
 from ..._types import State
+from .._common.axes import over_units
 from .._common.compute_once import compute_once
 from .._common.events import conditions, conditions_along, magnitudes
+from .._common.motion import AbstractMotion
 from .bins import Line
 
 
@@ -199,6 +201,24 @@ def try_step(
     magnitude = magnitudes(neuron, t + h, end)
     evolved, filter_slope = jax.jvp(lambda h: evolve_filters(neuron.synapse, filters, h), (h,), (one,))
     return Trial(end, taken.last_slope, evolved, filter_slope, taken.error, g0, d0, g1, d1, magnitude)
+
+
+class OneStep(AbstractMotion):
+    """The motion by one step of a solver."""
+
+    stepper: AbstractStepper
+
+    def end(self, neuron, t, state, filters, h, line=None):
+        return move(neuron, self.stepper, t, state, filters, h, line).state
+
+    def end_and_slope(self, neuron, t, state, filters, h, *line):
+        def one(neuron, t, state, filters, h, *line):
+            return self.end(neuron, t, state, filters, h, *line), evolve_filters(neuron.synapse, filters, h)
+
+        def end_of(h):
+            return over_units(one, neuron, t, state, filters, h, *line)
+
+        return jax.jvp(end_of, (h,), (jnp.ones_like(h),))
 
 
 def drive_error_bound(
