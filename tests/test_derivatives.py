@@ -381,3 +381,22 @@ def test_two_arrivals_at_one_instant(name):
     several = derivative(jnp.asarray([2.0, 3.0, 4.0]), jnp.full(3, 1.5))
     one = derivative(jnp.asarray([9.0]), jnp.full(1, 1.5))
     np.testing.assert_allclose(several, jnp.broadcast_to(one, several.shape), rtol=1e-7)
+
+
+# --- Ensembles ---
+
+
+@pytest.mark.parametrize("name", by_speed())
+def test_an_ensemble_of_networks(name):
+    """`eqx.filter_vmap` over networks, inputs and states gives the gradient of each of them."""
+    make, options = PROBLEMS[name]
+    value, arrays = valued(make(), **options)
+    members = [jax.tree.map(lambda x, d, h=h: x + h * d, arrays, directions(arrays, 4)) for h in (0.0, 0.2, -0.2)]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    gradient = jax.value_and_grad(value)
+    found = jax.jit(jax.vmap(gradient))(together)
+    alone = jax.jit(gradient)
+    for i, member in enumerate(members):
+        for leaf, expected in zip(jax.tree.leaves(found), jax.tree.leaves(alone(member)), strict=True):
+            size = float(jnp.max(jnp.abs(expected)))
+            np.testing.assert_allclose(leaf[i], expected, rtol=0, atol=1e-9 * size + 1e-11)

@@ -9,6 +9,7 @@ from ..._routing import SynapticInput
 from .axes import indices, Places
 from .differentiation import found
 from .sorting import sorted_rows
+from .vectorized import any_member
 
 
 class Arrivals(eqx.Module):
@@ -67,7 +68,9 @@ def _sort(given: tuple[Array, Array | None, bool]) -> tuple[Array, Array, Array 
     # Arrivals that are sorted by time are rarely simultaneous.
     needs_sort = jnp.any(is_wrong & (times[..., 1:] < jnp.inf)) if is_sorted else jnp.bool_(True)
     parts = times, generation, spike
-    times, generation, spike = lax.cond(needs_sort, lambda *p: tuple(lax.sort(p, num_keys=2)), lambda *p: p, *parts)
+    times, generation, spike = lax.cond(
+        any_member(needs_sort), lambda *p: tuple(lax.sort(p, num_keys=2)), lambda *p: p, *parts
+    )
     return times, spike, generation
 
 

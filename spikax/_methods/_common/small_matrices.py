@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array
 
 from .differentiation import with_reverse_rule
+from .vectorized import most_of_members
 
 
 def applied(matrix: Array, vector: Array) -> Array:
@@ -72,7 +73,7 @@ def _exp_minus_one(x: Array) -> Array:
     # The truncation error of the series is about |X|^12 / 13! times the first term.
     largest = 0.25 if x.dtype == jnp.float64 else 1.0
     doublings = jnp.ceil(jnp.log2(jnp.max(norm(lax.stop_gradient(x)), initial=0.0) / largest))
-    doublings = jnp.nan_to_num(jnp.clip(doublings, 0.0, 128.0)).astype(jnp.int32)
+    doublings = most_of_members(jnp.nan_to_num(jnp.clip(doublings, 0.0, 128.0)).astype(jnp.int32))
     y = x * jnp.ldexp(jnp.ones((), x.dtype), -doublings)
     square = product(y, y)
     cube, fourth = product(square, y), product(square, square)

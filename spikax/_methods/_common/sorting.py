@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .axes import indices
+from .vectorized import any_member
 
 
 def sorted_rows(x: Float[Array, "rows n"]) -> tuple[Float[Array, "rows n"], Int[Array, "rows n"]]:
@@ -52,7 +53,7 @@ def _in_order(x: Array, order: Array) -> tuple[Array, Array]:
     """Swaps neighbours until the rows are in order. If that takes many passes, they are sorted as floats."""
 
     def is_wrong(x):
-        return jnp.any(x[:, :-1] > x[:, 1:])
+        return any_member(jnp.any(x[:, :-1] > x[:, 1:]))
 
     def goes_on(carry):
         x, _, passes = carry

@@ -30,6 +30,7 @@ from .._common.differentiation import found, with_reverse_rule
 from .._common.flow import AbstractFinder, AbstractFlow
 from .._common.linear_neurons import flow_and_finder
 from .._common.trees import add, zeros_like
+from .._common.vectorized import any_member
 from .free_response import Block, Boundary, free_motion, Knots
 from .spike_search import is_wanted, Record, search, Searcher
 from .spike_vjp import replay, replay_search
@@ -238,7 +239,7 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
     searched = found(lambda given: search(group, *given), replay_search)
 
     def goes_on(run: _Run) -> Array:
-        return (run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.stop_after))
+        return any_member((run.block < arrivals.needed) & jnp.any(is_wanted(run.count, limits.stop_after)))
 
     def one_block(run: _Run) -> _Run:
         i = run.block

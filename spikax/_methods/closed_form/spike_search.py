@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._common.axes import aligned, indices
 from .._common.compaction import All, Subset
 from .._common.flow import AbstractFinder, AbstractFlow, Interval
+from .._common.vectorized import any_member
 from .free_response import Block, Change, entry
 
 
@@ -88,11 +89,11 @@ class Searcher(eqx.Module):
         """Searches up to the last spike of these neurons in the block."""
 
         def one_pass(search):
-            some_spike = jnp.any(search.state.happens)
+            some_spike = any_member(jnp.any(search.state.happens))
             now = lax.cond(some_spike, lambda search: self._spike(search), lambda search: search, search)
             return Search(now.passes, now.record, self.ahead(now.state))
 
-        return lax.while_loop(lambda search: jnp.any(search.state.go_on), one_pass, search)
+        return lax.while_loop(some_go_on, one_pass, search)
 
     def ahead(self, old: SearchState) -> SearchState:
         """Finds the next spike, in the rest of the current interval and in all later ones."""
@@ -135,6 +136,11 @@ class Searcher(eqx.Module):
         return Search(search.passes + 1, record, SearchState(change, count, happens, seeks, old.place, rest))
 
 
+def some_go_on(search: Search) -> Bool[Array, ""]:
+    """Whether the search continues for any neuron."""
+    return any_member(jnp.any(search.state.go_on))
+
+
 def is_wanted(count: Array, stop_after: int) -> Array:
     """Whether a neuron has fewer than `stop_after` spikes."""
     return count < stop_after
@@ -164,7 +170,7 @@ def search(group: int, searcher: Searcher, count: Array, record: Record) -> Sear
         end = searcher.of(subset).run(Search(search.passes, search.record, few))
         return Search(end.passes, end.record, subset.scatter_last(search.state, end.state))
 
-    return lax.while_loop(lambda search: jnp.any(search.state.go_on), follow, first)
+    return lax.while_loop(some_go_on, follow, first)
 
 
 def _select(where: Array, new: PyTree, old: PyTree) -> PyTree:

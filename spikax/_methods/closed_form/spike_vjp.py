@@ -14,6 +14,7 @@ from .._common.differentiation import held, with_reverse_rule
 from .._common.event_time import derivative_of_time
 from .._common.flow import AbstractFlow
 from .._common.trees import add, zeros_like
+from .._common.vectorized import most_of_members
 from .free_response import Change, entry, Knot, Knots
 from .spike_search import Record, Search, Searcher
 
@@ -67,7 +68,8 @@ def replay_search(given: tuple[Searcher, Array, Record], known: Search) -> Searc
         return i + 1, change, dataclasses.replace(record, t=t, jump=jump)
 
     carry = jnp.int32(0), Change.none(start, knots.v[0]), record
-    _, change, record = lax.while_loop(lambda carry: carry[0] < jnp.max(after - first), step, carry)
+    spikes = most_of_members(jnp.max(after - first))
+    _, change, record = lax.while_loop(lambda carry: carry[0] < spikes, step, carry)
     record = dataclasses.replace(found, t=record.t, jump=record.jump)
     return dataclasses.replace(known, record=record, state=dataclasses.replace(known.state, change=change))
 
@@ -131,7 +133,9 @@ def _backward(
         return _BackwardState(back.left - 1, previous, sums, scattered)
 
     zeros = zeros_like((Change(start, knots.v[0]), parts, knots))
-    return lax.while_loop(lambda back: back.left > 0, step, _BackwardState(jnp.max(after - first), *zeros))
+    return lax.while_loop(
+        lambda back: back.left > 0, step, _BackwardState(most_of_members(jnp.max(after - first)), *zeros)
+    )
 
 
 def _add(rows: Array, where: tuple, row: Array) -> Array:

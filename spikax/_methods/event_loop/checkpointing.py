@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._common.axes import indices
 from .._common.trees import tree_where
+from .._common.vectorized import any_member
 from . import loop
 from .problem import LoopState, Point, Problem, Settings, TapeEntry, Trains
 
@@ -108,7 +109,9 @@ def run_with_tape(
 
     def goes_on(carry):
         iterations, loop_state, *_ = carry
-        return (iterations < plan.steps) & (loop.unfinished(problem, settings, loop_state) > plan.stragglers)
+        return any_member(
+            (iterations < plan.steps) & (loop.unfinished(problem, settings, loop_state) > plan.stragglers)
+        )
 
     def segment(carry):
         iterations, loop_state, trains, tape, checkpoints, found = carry

@@ -20,6 +20,7 @@ from .._common.axes import indices
 from .._common.differentiation import with_reverse_rule
 from .._common.motion import AbstractMotion
 from .._common.trees import tree_where
+from .._common.vectorized import most_of_members
 from . import loop
 from .backward import backpropagate_entries, Smooth, start_back, sums_of
 from .checkpointing import entries_at, LoopPlan, LoopResult, point_of, taken
@@ -102,7 +103,7 @@ def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMot
         waiting = None if plan.ts is None else end.t > plan.ts[:, None, None, None]
         problem, back = start_back(smooth, plan, end, cotangent, waiting)
         _, back = backpropagate_entries(
-            problem, plan, motion, log.entries, log.count, jnp.max(log.count), cotangent, waiting, back
+            problem, plan, motion, log.entries, log.count, most_of_members(jnp.max(log.count)), cotangent, waiting, back
         )
         message = (
             "A unit had more events than the log of `sx.EventPropAdjoint` has room for: all arrivals, and for each "

@@ -20,6 +20,7 @@ from .._base import SimulationState
 from .._common.axes import indices
 from .._common.differentiation import found
 from .._common.events import DUE, payload_of
+from .._common.vectorized import any_member
 from .advance import advance
 from .problem import Action, LoopState, Problem, Search, Settings, TapeEntry, Trains
 from .replay import Iteration, replay_iteration
@@ -107,7 +108,7 @@ def run(
 
     def goes_on(carry):
         k, loop_state, *_ = carry
-        return (k < limit) & (unfinished(problem, settings, loop_state) > stragglers)
+        return any_member((k < limit) & (unfinished(problem, settings, loop_state) > stragglers))
 
     def body(carry):
         k, loop_state, trains, tape = carry

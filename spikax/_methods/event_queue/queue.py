@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._common.axes import indices
 from .._common.flow import AbstractFinder, AbstractFlow, Interval
 from .._common.sorting import sorted_rows
+from .._common.vectorized import any_member
 
 
 class Pool(eqx.Module):
@@ -294,7 +295,7 @@ def search(given: GroupGiven, ts: Array | None, limits: Limits, keeps_boundaries
     bound = min((events + 2 * _MAX_REACHES) * (neurons + 2), 2**31 - 1)
 
     def goes_on(state: QueueState) -> Array:
-        return jnp.any(state.goes_on) & (state.iterations < bound)
+        return any_member(jnp.any(state.goes_on) & (state.iterations < bound))
 
     return lax.while_loop(goes_on, iterate, start)
 

@@ -15,6 +15,7 @@ from .._common.axes import indices
 from .._common.differentiation import found, held, with_reverse_rule
 from .._common.event_time import derivative_of_time
 from .._common.trees import add
+from .._common.vectorized import most_of_members
 from .queue import (
     Boundary,
     Found,
@@ -128,7 +129,8 @@ def _replay_search(
         return dataclasses.replace(state, event=state.event + 1, **own)
 
     start = start_of(given, ts, limits, keeps_boundaries)
-    end = lax.while_loop(lambda state: state.event[0, 0] < jnp.max(known.event), one_event, start)
+    events = most_of_members(jnp.max(known.event))
+    end = lax.while_loop(lambda state: state.event[0, 0] < events, one_event, start)
     v, x = _at_the_end(given, Boundary(end.t, end.v, end.x), known.t)
     own = {"times": end.times, "saved": end.saved, "boundaries": end.boundaries}
     return dataclasses.replace(known, v=v, x=x, log=dataclasses.replace(known.log, t=end.log.t), **own)
@@ -191,7 +193,7 @@ def backpropagate(
     _, pull_end = jax.vjp(to_the_end, floats, boundary_before(needed))
     floats_bar, boundary_bar = pull_end((bar.v, bar.x))
     _, boundary_bar, floats_bar = lax.while_loop(
-        lambda carry: carry[0] > 0, back, (jnp.max(needed), boundary_bar, floats_bar)
+        lambda carry: carry[0] > 0, back, (most_of_members(jnp.max(needed)), boundary_bar, floats_bar)
     )
     pool_bar, weight_bar, times_bar, ts_bar = floats_bar
     own = {"pool": pool_bar, "weight": weight_bar, "times": times_bar, "v": boundary_bar.v, "x": boundary_bar.x}

@@ -21,6 +21,7 @@ from .._common.axes import indices
 from .._common.differentiation import found, with_reverse_rule
 from .._common.sorting import sorted_rows
 from .._common.trees import zeros_like
+from .._common.vectorized import most_of_members
 
 
 class Window(eqx.Module):
@@ -328,7 +329,7 @@ def _looked_up(
 
     def backward(smooth, chosen, _, bar):
         length = min(_PIECE, chosen.t.shape[2])
-        pieces = -(-chosen.most // length)
+        pieces = most_of_members(-(-chosen.most // length))
 
         def piece(carry):
             i, smooth_bar = carry
@@ -469,10 +470,11 @@ def _by_number(
             return first + most, chosen, jnp.minimum(until, fits_until)
 
         start = jnp.int32(0), *unchanged(lists, known, so_far)
-        return lax.while_loop(lambda carry: carry[0] < jnp.max(so_far[:, -1]), turn, start)[1:]
+        total = most_of_members(jnp.max(so_far[:, -1]))
+        return lax.while_loop(lambda carry: carry[0] < total, turn, start)[1:]
 
     needed = jnp.maximum(total, jnp.where(total > 0, known.most, 0))
     choice = jnp.sum(needed > jnp.asarray([0, *sizes], jnp.int32), dtype=jnp.int32)
-    choice = jnp.where(is_over, 0, choice)
+    choice = most_of_members(jnp.where(is_over, 0, choice))
     chosen, until = lax.switch(choice, [unchanged, *map(of_size, sizes), in_turns], lists, known, so_far)
     return chosen, jnp.where(is_over, -jnp.inf, until)

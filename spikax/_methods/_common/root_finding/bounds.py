@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from ..flow import AbstractFinder, Interval
 from ..matrix_flow import MatrixFlow
 from ..small_matrices import applied, dot, exp_minus_one, norm, transposed
+from ..vectorized import any_member
 
 
 class Bounds(AbstractFinder):
@@ -88,7 +89,7 @@ class Bounds(AbstractFinder):
 
         def onward(old: _March) -> _March:
             rebases = old.searches & (old.u >= self.horizon)
-            old = lax.cond(jnp.any(rebases), lambda: self._rebased(interval, old, rebases), lambda: old)
+            old = lax.cond(any_member(jnp.any(rebases)), lambda: self._rebased(interval, old, rebases), lambda: old)
             left = h - old.s
             g, d, curvature = _with_derivatives(old.series, old.u)
             step = _safe_step(
@@ -115,7 +116,7 @@ class Bounds(AbstractFinder):
             return _March(s, u, old.series, old.third, old.rounding, slope, searches, old.found | found, old.steps + 1)
 
         def goes_on(march: _March) -> Array:
-            return jnp.any(march.searches) & (march.steps < _STEPS)
+            return any_member(jnp.any(march.searches) & (march.steps < _STEPS))
 
         zero, never = jnp.zeros_like(h), jnp.full_like(wanted, False)
         start = _March(zero, zero, *self._seen_from(interval.v, interval.x), zero, wanted, never, jnp.int32(0))

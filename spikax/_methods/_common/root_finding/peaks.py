@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..flow import AbstractFinder, Interval
 from ..scalar_flow import ScalarFlow
+from ..vectorized import any_member
 from .hermite import Hermite
 
 
@@ -177,7 +178,7 @@ def _root(flow: ScalarFlow, interval: Interval, rise: _Rise, wanted: Array) -> A
         return _Bracket(reached, low, high, old.searches & ~done, old.tries + 1)
 
     def goes_on(bracket: _Bracket) -> Array:
-        return jnp.any(bracket.searches) & (bracket.tries < _TRIES)
+        return any_member(jnp.any(bracket.searches) & (bracket.tries < _TRIES))
 
     searches = wanted & (ends.g0 < 0) & (ends.h > 0)
     return lax.while_loop(goes_on, refine, _Bracket(s, low, high, searches, jnp.int32(0))).s
