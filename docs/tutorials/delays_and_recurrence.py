@@ -1,0 +1,2 @@
+# %% [markdown]
+# # delays_and_recurrence

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # from_snntorch

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # silent_networks
