@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/yin-yang
+JOBS ?= 2
 SECONDS ?= 600
 
-.PHONY: help demo test test-float32 test-float64 test-mixed test-types test-slow fuzz lint benchmark clean
+.PHONY: help demo test test-float32 test-float64 test-mixed test-types test-slow fuzz lint docs benchmark clean
 
 help:
 	@echo 'make demo       train a network on the Yin-Yang task, into $(RUN)'
@@ -14,8 +15,9 @@ help:
 	@echo 'make test-slow  run the long tests, which the others leave out'
 	@echo 'make fuzz       search for wrong spikes in random networks, for SECONDS (default 600) in each float type'
 	@echo 'make lint       check style and types'
+	@echo 'make docs       build the documentation site, into site/; tutorials are executed, JOBS (default 2) at a time'
 	@echo 'make benchmark  train with five seeds, into benchmarks/RESULTS.md'
-	@echo 'make clean      remove .venv and runs'
+	@echo 'make clean      remove .venv, runs, build and site'
 
 demo: .venv/cli.stamp
 	$(BIN)/python -m spikax train yin-yang --out $(RUN)
@@ -46,11 +48,18 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The warning is on the future of MkDocs. The configuration is one that its successor, Zensical, reads too.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: .venv/docs.stamp
+	$(BIN)/python docs/assemble.py --jobs $(JOBS)
+	$(BIN)/mkdocs build --strict --quiet
+	@echo 'The site is in site/: $(BIN)/mkdocs serve shows it.'
+
 benchmark: .venv/cli.stamp
 	$(BIN)/python benchmarks/results.py --only yin-yang-lif-first-spike
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build site
 
 # The stamp tells that an extra is installed, for the present pyproject.toml.
 .venv/%.stamp: pyproject.toml | .venv/bin/python
