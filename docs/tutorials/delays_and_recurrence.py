@@ -110,9 +110,8 @@ queue = spikes(sx.EventQueue())
 for name, method in {"Windows": sx.Windows(), "EventLoop": sx.EventLoop()}.items():
     others = spikes({"hidden": method, "output": sx.ClosedForm()} if name == "EventLoop" else method)
     same = np.isfinite(queue) & np.isfinite(others)
-    print(
-        f"{name}: {int(np.isfinite(others).sum())} spikes, largest difference {np.abs(queue - others)[same].max():.0e} ms"
-    )
+    difference = np.abs(queue - others)[same].max()
+    print(f"{name}: {int(np.isfinite(others).sum())} spikes, largest difference {difference:.0e} ms")
 print(f"EventQueue: {int(np.isfinite(queue).sum())} spikes")
 
 # %% [markdown]

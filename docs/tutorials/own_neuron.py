@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A neuron of your own
 #
-# Any neuron that is written as an ODE can be simulated and trained. This page takes the equations of a paper, turns them
-# into a class, checks it, looks at its spikes, and trains a network of it.
+# Any neuron that is written as an ODE can be simulated and trained. This page takes equations, turns them into a class,
+# checks it, looks at its spikes, and trains a network of it.
 #
 # The example is a quadratic integrate-and-fire neuron with adaptation:
 #

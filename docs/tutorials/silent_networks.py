@@ -168,7 +168,8 @@ def sample_loss(network, spikes, label):
 
 
 each = eqx.filter_jit(eqx.filter_vmap(eqx.filter_grad(sample_loss), in_axes=(None, 0, 0)))(biased, inputs, labels)
-norms = jnp.sqrt(sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in jax.tree.leaves(eqx.filter(each, eqx.is_inexact_array))))
+leaves = jax.tree.leaves(eqx.filter(each, eqx.is_inexact_array))
+norms = jnp.sqrt(sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in leaves))
 print("median norm of a sample", round(float(jnp.median(norms)), 2), "largest", round(float(norms.max()), 2))
 
 # %% [markdown]
