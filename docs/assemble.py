@@ -3,7 +3,7 @@
 The pages are those of docs/, the README, the changelog and the pages of benchmarks/, and one for each example. The
 tutorials are executed, several at a time with `--jobs`; a tutorial is executed again only if it, spikax, or a library
 has changed since. Links between files of the repository become links between pages, and names in code, such as
-`sx.LIF`, become links to the API reference.
+`sx.LIF` or `LIF`, become links to the API reference.
 
     python docs/assemble.py
 """
@@ -45,7 +45,7 @@ LIBRARIES = ("jax", "equinox", "diffrax", "optax", "numpy", "matplotlib", "jupyt
 
 FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<text>!?\[[^\]]*\])\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
-NAME = re.compile(r"(?<!\[)`sx\.(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?`(?!\])")
+NAME = re.compile(r"(?<!\[)`(?P<prefix>sx\.)?(?P<name>\w+(?:\.\w+)*)(?:\(\))?`(?!\])")
 DIRECTIVE = re.compile(r"^(?:::: |###.*\{ #)(spikax[\w.]*)", re.MULTILINE)
 
 
@@ -81,8 +81,7 @@ def documented() -> set[str]:
 
 def rewritten(text: str, path: str, names: set[str]) -> str:
     """The text of a page, read from `path`, with links that hold in the site. Raises for a link to no page."""
-    page = page_of(path)
-    folder = posixpath.dirname(path)
+    page, folder = page_of(path), posixpath.dirname(path)
 
     def link(match: re.Match) -> str:
         target = posixpath.normpath(posixpath.join(folder, match["path"]))
@@ -94,7 +93,10 @@ def rewritten(text: str, path: str, names: set[str]) -> str:
 
     def name(match: re.Match) -> str:
         full = f"spikax.{match['name']}"
-        return f"[{match[0]}][{full}]" if full in names else match[0]
+        # Without `sx.`, only `LIF` or `losses.van_rossum`; and not in tutorials, which name classes of other libraries.
+        is_clear = match["name"][0].isupper() or "." in match["name"]
+        is_meant = match["prefix"] or (is_clear and folder != "docs/tutorials")
+        return f"[{match[0]}][{full}]" if full in names and is_meant else match[0]
 
     def prose(part: str) -> str:
         lines = LINK.sub(link, part).split("\n")

@@ -100,11 +100,11 @@ def test_links_between_pages_hold(assemble):
 
 
 def test_links_and_names_are_rewritten(assemble):
-    names = {"spikax.LIF", "spikax.encode.drop"}
-    text = "# `sx.LIF`\n[a](../examples/convolution.py#b), `sx.LIF`, `sx.encode.drop()`, `sx.x`\n```\n`sx.LIF`\n```\n"
+    names = {"spikax.LIF", "spikax.encode.drop", "spikax.load"}
+    text = "# `sx.LIF`\n[a](../examples/convolution.py#b), `LIF`, `sx.encode.drop()`, `load`, `x`\n```\n`sx.LIF`\n```\n"
     assert assemble.rewritten(text, "docs/data.md", names) == (
-        "# `sx.LIF`\n[a](examples/convolution.md#b), [`sx.LIF`][spikax.LIF], "
-        "[`sx.encode.drop()`][spikax.encode.drop], `sx.x`\n```\n`sx.LIF`\n```\n"
+        "# `sx.LIF`\n[a](examples/convolution.md#b), [`LIF`][spikax.LIF], "
+        "[`sx.encode.drop()`][spikax.encode.drop], `load`, `x`\n```\n`sx.LIF`\n```\n"
     )
     moved = assemble.rewritten("[a](docs/data.md) [b](CHANGELOG.md)", "README.md", set())
     assert moved == "[a](data.md) [b](changelog.md)"

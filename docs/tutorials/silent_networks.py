@@ -205,7 +205,7 @@ print(int(np.sum(solution.result == sx.RESULTS.successful)), "of 200 samples are
 #
 # ## Symptom: the gradient seems wrong
 #
-# Compare it with a quotient of differences in float64, as [Exact spikes and gradients](exact_gradients.py) does. If they
-# differ for a neuron of your own, look for kinks in `dynamics` (`jnp.where`, `jnp.maximum`, `jnp.abs`): they belong
-# into `internal_events`. If they agree and training fails all the same, the gradient is not what is wrong: see
+# Compare it with a quotient of differences in float64, as [Exact spikes and gradients](exact_gradients.py) does. If
+# they differ for a neuron of your own, look for kinks in `dynamics` (`jnp.where`, `jnp.maximum`, `jnp.abs`): they
+# belong into `internal_events`. If they agree and training fails all the same, the gradient is not what is wrong: see
 # [what a gradient does not tell](exact_gradients.py#what-a-gradient-does-not-tell).

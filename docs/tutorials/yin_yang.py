@@ -2,8 +2,8 @@
 # # Train Yin-Yang
 #
 # The [Yin-Yang task](https://arxiv.org/abs/2102.08211) is to tell the three parts of the Yin-Yang sign apart. A point
-# is given by four spikes, at times proportional to $x$, $y$, $1 - x$ and $1 - y$, and a fifth at the start. The answer is
-# the output that spikes first. This page trains such a network, and looks inside.
+# is given by four spikes, at times proportional to $x$, $y$, $1 - x$ and $1 - y$, and a fifth at the start. The answer
+# is the output that spikes first. This page trains such a network, and looks inside.
 
 # %%
 import equinox as eqx
