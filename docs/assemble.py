@@ -162,6 +162,11 @@ def tutorial(path: str, names: set[str], execute: bool) -> tuple[str, dict[str, 
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = rewritten(cell.source, path, names)
+        elif execute:
+            # The value of a cell is shown if it is a table. All others, such as axes, would be noise.
+            cell.outputs = [
+                out for out in cell.outputs if out.output_type != "execute_result" or "text/html" in out.data
+            ]
     stem = posixpath.splitext(posixpath.basename(page_of(path)))[0]
     resources = {"unique_key": stem, "output_files_dir": f"{stem}-figures"}
     body, resources = MarkdownExporter().from_notebook_node(notebook, resources)
