@@ -46,6 +46,7 @@ LIBRARIES = ("jax", "equinox", "diffrax", "optax", "numpy", "matplotlib", "jupyt
 FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<text>!?\[[^\]]*\])\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 NAME = re.compile(r"(?<!\[)`(?P<prefix>sx\.)?(?P<name>\w+(?:\.\w+)*)(?:\(\))?`(?!\])")
+MEMBERS = re.compile(r"^::: (spikax[\w.]*)\n    options:\n      members: \[(.*)\]$", re.MULTILINE)
 DIRECTIVE = re.compile(r"^(?:::: |###.*\{ #)(spikax[\w.]*)", re.MULTILINE)
 
 
@@ -77,6 +78,13 @@ def documented() -> set[str]:
     """The full names in the API reference."""
     pages = (ROOT / "docs" / "api").glob("*.md")
     return {name for page in pages for name in DIRECTIVE.findall(page.read_text())}
+
+
+def methods() -> set[str]:
+    """The full names of the methods and properties in the API reference."""
+    pages = (ROOT / "docs" / "api").glob("*.md")
+    found = [match for page in pages for match in MEMBERS.findall(page.read_text())]
+    return {f"{name}.{member}" for name, members in found for member in members.split(", ")}
 
 
 def rewritten(text: str, path: str, names: set[str]) -> str:
@@ -188,7 +196,7 @@ def main() -> None:
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     shutil.rmtree(OUT, ignore_errors=True)
-    files, names = sources(), documented()
+    files, names = sources(), documented() | methods()
     scripts = [path for path in files if path.startswith("docs/tutorials/") and path.endswith(".py")]
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda path: tutorial(path, names, not options.no_execution), scripts))
