@@ -167,6 +167,7 @@ def tutorial(path: str, names: set[str], execute: bool) -> tuple[str, dict[str, 
     from nbconvert import MarkdownExporter
 
     notebook = executed(ROOT / path) if execute else jupytext.read(ROOT / path, fmt="py:percent")
+    notebook.metadata["language_info"] = {"name": "python"}  # of the fences around its code
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = rewritten(cell.source, path, names)
