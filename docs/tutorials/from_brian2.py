@@ -27,7 +27,7 @@
 # spikax:
 
 # %%
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -100,7 +100,7 @@ sx.plot.traces(ts, solution.states["neurons"].v[:, 0], right, threshold=1.0)
 
 
 # %%
-@jax.grad
+@eqx.filter_grad  # not `jax.grad`: the indices of the synapses are integers
 def sensitivity(network):
     times = sx.first_spike(network({"source": source}, 200.0, max_spikes=64))
     return jnp.mean(times)

@@ -31,7 +31,7 @@ import spikax as sx
 network = sx.sequential(
     2,  # input channels
     sx.Layer(sx.LIF(), 20, weights=sx.init.normal(4.0, 1.0)),
-    sx.Layer(sx.LIF(), 3, weights=sx.init.normal(1.0, 0.3)),
+    sx.Layer(sx.LIF(), 3, weights=sx.init.normal(0.4, 0.2)),
     key=jax.random.key(0),
 )
 inputs = sx.Spikes.from_trains([[1.0, 4.0], [2.5]])  # of two channels

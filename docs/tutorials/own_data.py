@@ -40,7 +40,7 @@ rng = np.random.default_rng(0)
 labels = rng.integers(0, 3, 1500)
 trials = [record(label, rng) for label in labels]
 print([len(unit) for unit in trials[0]], "spikes of each unit of the first trial")
-print("latest spike of the first trials (s):", [round(max(np.concatenate(trial)), 3) for trial in trials[:5]])
+print("latest spike of the first trials (s):", [round(float(max(np.concatenate(trial))), 3) for trial in trials[:5]])
 
 # %% [markdown]
 # ## Into spikax
@@ -116,8 +116,8 @@ fit = sx.train.fit(
     objective,
     loaders["training"],
     loaders["validation"],
-    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2)),
-    epochs=12,
+    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(5e-3)),
+    epochs=16,
 )
 sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3)).gca())
 measures = sx.train.evaluate(fit.network, objective, loaders["test"])

@@ -111,7 +111,7 @@ def third_spike(increment):
     return sx.sequential(1, layer, key=jax.random.key(0))(inputs, t1=150.0, max_spikes=32).times[0, 2]
 
 
-step = 1e-2
+step = 2e-3
 quotient = (third_spike(jnp.array(0.3 + step)) - third_spike(jnp.array(0.3 - step))) / (2 * step)
 print(f"gradient {jax.grad(third_spike)(jnp.array(0.3)):.3f}, quotient of differences {quotient:.3f}")
 
@@ -146,7 +146,7 @@ fit = sx.train.fit(
     objective,
     loader(2000, seed=0),
     loader(500, seed=1),
-    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(2e-2)),
+    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(5e-3)),
     epochs=8,
 )
 tau_w = fit.network.layers["hidden"].neuron.tau_w.value

@@ -51,26 +51,29 @@ print(f"loss {value:.1f}, norm of the gradient {optax.global_norm(eqx.filter(gra
 # `sx.silence.activity` says which layer is silent. Look at the first one that is: the layers behind it receive nothing.
 
 # %%
-solution = sx.simulate(silent, inputs, T1)
-for name, activity in sx.silence.activity(solution).items():
-    print(f"{name}: {activity.silent.mean():.0%} of the neurons are silent in a sample")
+ts = jnp.linspace(0.0, T1, 121)
+
+
+@eqx.filter_jit
+def simulate(network):
+    return sx.simulate(network, inputs, T1, saveat={"hidden": ts}, max_spikes=32)
+
+
+def print_activity(network):
+    for name, activity in sx.silence.activity(simulate(network)).items():
+        print(f"{name}: {activity.silent.mean():.0%} of the neurons are silent in a sample")
+
+
+print_activity(silent)
 
 # %% [markdown]
 # How far are they from their threshold? `spike_conditions` is the distance of each neuron at the saved times, for any
 # model. A peak near zero needs slightly larger weights, a peak near -1 needs much larger ones, or inputs at all.
 
 # %%
-ts = jnp.linspace(0.0, T1, 121)
-
-
-def peaks(network):
-    solution = sx.simulate(network, inputs, T1, saveat=ts, max_spikes=32)
-    conditions = sx.silence.spike_conditions(network.layers["hidden"], ts, solution.states["hidden"])
-    return conditions.max(axis=-2)
-
-
+conditions = sx.silence.spike_conditions(silent.layers["hidden"], ts, simulate(silent).states["hidden"])
 figure, ax = plt.subplots(figsize=(6, 2.5), layout="constrained")
-ax.hist(np.asarray(peaks(silent)).ravel(), bins=40)
+ax.hist(np.asarray(conditions.max(axis=-2)).ravel(), bins=40)
 ax.axvline(0.0, color="black", linestyle="--")
 ax.set(xlabel="peak of the spike condition (0: threshold)", ylabel="neurons × samples")
 # %% [markdown]
@@ -84,8 +87,7 @@ ax.set(xlabel="peak of the spike condition (0: threshold)", ylabel="neurons × s
 calibrated = sx.silence.calibrated(silent, inputs, T1, fraction=0.5, max_spikes=32)
 value, gradient = loss(calibrated)
 print(f"loss {value:.1f}, norm of the gradient {optax.global_norm(eqx.filter(gradient, eqx.is_inexact_array)):.1f}")
-for name, activity in sx.silence.activity(sx.simulate(calibrated, inputs, T1, max_spikes=32)).items():
-    print(f"{name}: {activity.silent.mean():.0%} of the neurons are silent in a sample")
+print_activity(calibrated)
 
 # %% [markdown]
 # ## Remedy 2: outputs that always spike
@@ -96,8 +98,7 @@ for name, activity in sx.silence.activity(sx.simulate(calibrated, inputs, T1, ma
 
 # %%
 biased = build(scale=1.0, bias=1.5)
-for name, activity in sx.silence.activity(sx.simulate(biased, inputs, T1, max_spikes=32)).items():
-    print(f"{name}: {activity.silent.mean():.0%} of the neurons are silent in a sample")
+print_activity(biased)
 
 # %% [markdown]
 # ## Remedy 3: a term of the loss that makes silent neurons spike
@@ -110,7 +111,7 @@ for name, activity in sx.silence.activity(sx.simulate(biased, inputs, T1, max_sp
 @eqx.filter_jit
 @eqx.filter_value_and_grad
 def peak_loss(network):
-    solution = sx.simulate(network, inputs, T1, saveat={"hidden": ts}, max_spikes=32)
+    solution = simulate(network)
     conditions = sx.silence.spike_conditions(network.layers["hidden"], ts, solution.states["hidden"])
     return sx.losses.silent_peak(conditions, solution.spikes["hidden"]).mean()
 
@@ -123,8 +124,7 @@ for step in range(60):
         print(f"step {step}: {value:.3f}")
     updates, state = optimizer.update(gradient, state)
     network = eqx.apply_updates(network, updates)
-activity = sx.silence.activity(sx.simulate(network, inputs, T1, max_spikes=32))["hidden"]
-print(f"then {activity.silent.mean():.0%} of the hidden neurons are silent in a sample")
+print_activity(network)
 
 # %% [markdown]
 # Use it as one term among others, with a small weight: a sparse code needs silent neurons. `fit` warns if all gradients
@@ -179,7 +179,7 @@ print("median norm of a sample", round(float(jnp.median(norms)), 2), "largest", 
 
 # %%
 try:
-    sx.simulate(build(scale=4.0), inputs, T1, max_spikes=4)
+    sx.simulate(biased, inputs, T1, max_spikes=10)
 except Exception as error:
     print(str(error).strip().splitlines()[0])
 
@@ -188,7 +188,7 @@ except Exception as error:
 # samples stay valid:
 
 # %%
-solution = sx.simulate(build(scale=4.0), inputs, T1, max_spikes=20, throw=False)
+solution = sx.simulate(biased, inputs, T1, max_spikes=10, throw=False)
 print(solution)
 print(int(np.sum(solution.result == sx.RESULTS.successful)), "of 200 samples are valid")
 

@@ -37,7 +37,7 @@ def loader(number, seed, batch_size=50):
 # %%
 network = sx.sequential(
     5,
-    sx.Layer(sx.LIF(), 60, weights=sx.init.normal(2.5, 1.5)),
+    sx.Layer(sx.LIF(), 60, weights=sx.init.normal(2.5, 2.5)),
     sx.Layer(sx.LIF(bias=1.5), 3, weights=sx.init.normal(0.3, 0.3)),
     key=jax.random.key(0),
 )
@@ -61,7 +61,7 @@ def respond(network, inputs, **options):
 def objective(network, inputs, labels):
     solution = respond(network, inputs)
     times = sx.first_spike(solution.spikes["output"])
-    loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=T1)
+    loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=T1, tau0=0.2, tau1=20.0)
     accuracy = (sx.decode.earliest(times) == labels).astype(loss.dtype)
     activity = sx.silence.activity(solution)["hidden"]
     return loss, {"accuracy": accuracy, "silent": activity.silent}
@@ -75,7 +75,7 @@ def objective(network, inputs, labels):
 # %%
 EPOCHS = 20
 training = loader(5000, seed=0)
-rate = optax.cosine_decay_schedule(1e-2, EPOCHS * len(training))
+rate = optax.cosine_decay_schedule(5e-3, EPOCHS * len(training))
 fit = sx.train.fit(
     network,
     objective,
