@@ -152,8 +152,8 @@ def executed(path: Path) -> Any:
     print(f"executing {path.relative_to(ROOT)}", flush=True)
     notebook = jupytext.read(path, fmt="py:percent")
     with tempfile.TemporaryDirectory() as directory:
-        resources = {"metadata": {"path": directory}}
-        NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+        options = {"timeout": 900, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
+        NotebookClient(notebook, resources={"metadata": {"path": directory}}, **options).execute()
     EXECUTED.mkdir(parents=True, exist_ok=True)
     for old in EXECUTED.glob(f"{path.stem}-*.ipynb"):
         old.unlink()
@@ -165,6 +165,7 @@ def tutorial(path: str, names: set[str], execute: bool) -> tuple[str, dict[str, 
     """The page of a tutorial, and its figures by name."""
     import jupytext
     from nbconvert import MarkdownExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = executed(ROOT / path) if execute else jupytext.read(ROOT / path, fmt="py:percent")
     notebook.metadata["language_info"] = {"name": "python"}  # of the fences around its code
@@ -178,6 +179,7 @@ def tutorial(path: str, names: set[str], execute: bool) -> tuple[str, dict[str, 
             ]
     stem = posixpath.splitext(posixpath.basename(page_of(path)))[0]
     resources = {"unique_key": stem, "output_files_dir": f"{stem}-figures"}
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     body, resources = MarkdownExporter().from_notebook_node(notebook, resources)
     source = f"This page is the script `{path}`, which is executed whenever the site is built."
     return f"{body.strip()}\n\n---\n\n{source}\n", resources["outputs"]

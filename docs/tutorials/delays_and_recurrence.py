@@ -34,7 +34,7 @@ import spikax as sx
 
 # %%
 inputs = sx.Spikes(jnp.array([[2.0], [9.0], [17.0]]))
-layer = sx.Layer(sx.LIF(), 1, weights=sx.Fixed(jnp.full((3, 1), 2.9)))
+layer = sx.Layer(sx.LIF(), 1, weights=sx.Fixed(jnp.full((3, 1), 2.5)))
 network = sx.sequential(3, layer, key=jax.random.key(0), delay=sx.Positive(jnp.full((3, 1), 4.0)))
 ts = jnp.linspace(0.0, 60.0, 601)
 

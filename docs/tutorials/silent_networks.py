@@ -179,7 +179,7 @@ print("median norm of a sample", round(float(jnp.median(norms)), 2), "largest", 
 
 # %%
 try:
-    sx.simulate(biased, inputs, T1, max_spikes=10)
+    sx.simulate(biased, inputs, T1, max_spikes=8)
 except Exception as error:
     print(str(error).strip().splitlines()[0])
 
@@ -188,7 +188,7 @@ except Exception as error:
 # samples stay valid:
 
 # %%
-solution = sx.simulate(biased, inputs, T1, max_spikes=10, throw=False)
+solution = sx.simulate(biased, inputs, T1, max_spikes=8, throw=False)
 print(solution)
 print(int(np.sum(solution.result == sx.RESULTS.successful)), "of 200 samples are valid")
 
