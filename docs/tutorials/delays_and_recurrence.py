@@ -28,13 +28,13 @@ import spikax as sx
 #
 # ### Learning delays
 #
-# Three inputs spike at 2, 9 and 17 ms. The neuron is so weakly connected that it spikes only if they arrive together.
-# With short equal delays it is silent, and a silent neuron has no gradient of a spike time. The peak of its voltage has
-# one. So the loss raises the voltage at 30 ms, by the delays alone.
+# Three inputs spike at 2, 9 and 17 ms. The neuron is so weakly connected that it spikes only if they arrive close
+# together. With equal delays it is silent, and a silent neuron has no gradient of a spike time. Its voltage has one. So
+# the loss raises the voltage at 30 ms, by the delays alone, until the neuron spikes.
 
 # %%
 inputs = sx.Spikes(jnp.array([[2.0], [9.0], [17.0]]))
-layer = sx.Layer(sx.LIF(), 1, weights=sx.Fixed(jnp.full((3, 1), 2.5)))
+layer = sx.Layer(sx.LIF(), 1, weights=sx.Fixed(jnp.full((3, 1), 2.3)))
 network = sx.sequential(3, layer, key=jax.random.key(0), delay=sx.Positive(jnp.full((3, 1), 4.0)))
 ts = jnp.linspace(0.0, 60.0, 601)
 
@@ -50,7 +50,7 @@ optimizer = optax.adam(0.05)
 learned, state = network, optimizer.init(eqx.filter(network, eqx.is_inexact_array))
 for _ in range(150):
     (value, spikes), gradient = loss(learned)
-    if spikes:
+    if spikes > 0:
         break
     updates, state = optimizer.update(gradient, state)
     learned = eqx.apply_updates(learned, updates)
