@@ -61,7 +61,7 @@ for ax, shown, title in zip(axes, (network, learned), ("before", "after"), stric
     sx.plot.traces(ts, solution.states["output"].v, ax, spikes=solution.spikes["output"], threshold=1.0)
     delays = shown.connections[0].delay.value[:, 0]
     ax.plot(inputs.times[:, 0] + delays, jnp.zeros(3), "^", color="black")
-    ax.set_title(f"{title}: delays {np.round(delays, 1)} ms", fontsize=10)
+    ax.set_title(f"{title}: delays {', '.join(f'{delay:.1f}' for delay in delays)} ms", fontsize=10)
 
 # %% [markdown]
 # The triangles are the arrivals. [Yin-Yang with learned delays](../../examples/yin_yang_delays.py) trains the delays of
