@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._checks import as_array, known, require, require_count, require_finite, require_instance, require_natural
+from ._constraints import Checked, require_constraints
 from ._types import resolved
-from .constraints import Checked, finite, not_negative, parameter, positive, require_constraints
+from .constraints import finite, not_negative, parameter, positive
 
 
 # The constraints of all connections, whatever their class.

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import known, require
+from ._constraints import Checked
 from ._synapse import drive_of, initial_filters, is_impulsive, require_synapse, Synapse
 from ._types import State, Weight
-from .constraints import Checked
 
 
 class Event(eqx.Module):

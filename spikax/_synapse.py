@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._checks import require
+from ._constraints import Checked
 from ._types import Scalar
-from .constraints import Checked, parameter, positive
+from .constraints import parameter, positive
 
 
 class AbstractSynapse(Checked):

@@ -28,7 +28,7 @@ from ._checks import (
 from ._spikes import Events, Spikes
 
 
-Train = TypeVar("Train", Spikes, Events)
+_Train = TypeVar("_Train", Spikes, Events)
 
 
 def latency(values: Any, t_early: Any, t_late: Any) -> Spikes:
@@ -188,7 +188,7 @@ def send_on_delta(signal: Any, times: Any, delta: Any) -> Spikes:
     return Spikes(_filled(channel, crossings, (*batch, 2 * n)))
 
 
-def drop(spikes: Train, p: Any, *, key: PRNGKeyArray) -> Train:
+def drop(spikes: _Train, p: Any, *, key: PRNGKeyArray) -> _Train:
     """Deletes each spike independently with probability `p`.
 
     **Arguments:**
@@ -208,7 +208,7 @@ def drop(spikes: Train, p: Any, *, key: PRNGKeyArray) -> Train:
     return _at(spikes, jnp.where(is_lost, jnp.inf, spikes.times))
 
 
-def jitter(spikes: Train, std: Any, *, t0: float | None = None, key: PRNGKeyArray) -> Train:
+def jitter(spikes: _Train, std: Any, *, t0: float | None = None, key: PRNGKeyArray) -> _Train:
     """Shifts each spike independently by a normally distributed time.
 
     Without `t0`, a spike may move before the start of a simulation, which then raises an error.
@@ -237,7 +237,7 @@ def jitter(spikes: Train, std: Any, *, t0: float | None = None, key: PRNGKeyArra
     return _at(spikes, moved)
 
 
-def shift(spikes: Train, shape: tuple[int, int], max_shift: int, *, key: PRNGKeyArray) -> Train:
+def shift(spikes: _Train, shape: tuple[int, int], max_shift: int, *, key: PRNGKeyArray) -> _Train:
     """Shifts an image, whose pixels are the channels, by a random whole number of pixels along both axes.
 
     The shifts are drawn uniformly from `-max_shift` to `max_shift`, independently for each sample and axis. Spikes that
@@ -359,7 +359,7 @@ def _places(sorted_numbers: np.ndarray) -> np.ndarray:
     return np.arange(sorted_numbers.size) - np.searchsorted(sorted_numbers, sorted_numbers)
 
 
-def _at(spikes: Train, times: Array) -> Train:
+def _at(spikes: _Train, times: Array) -> _Train:
     """The spikes at new times, sorted together with their channels or payloads."""
     order = jnp.argsort(times, axis=-1)
     moved = eqx.tree_at(lambda spikes: spikes.times, spikes, times)

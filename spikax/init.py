@@ -17,6 +17,7 @@ from ._checks import require, require_below, require_finite, require_positive
 
 
 Initializer = Callable[[Array, tuple[int, ...]], Array]
+"""A function `(key, shape) -> array`."""
 
 
 def constant(value: float) -> Initializer:

@@ -7,6 +7,18 @@ class RESULTS(eqx.Enumeration):
     """How the simulation of a sample ended.
 
     Compare with `==`. `RESULTS[result]` is the message, which names the remedy.
+
+    - `successful`: the sample is valid. All others are failures.
+    - `max_spikes_reached`: a neuron emitted more spikes than `max_spikes`.
+    - `max_steps_reached`: the method needed more than its `max_steps`.
+    - `unsettled`: the spikes of a recurrent group still changed after `max_sweeps` of [`spikax.Windows`][].
+    - `max_arrivals_reached`: more spikes arrived at a neuron at one time than [`spikax.Windows`][] has room for.
+    - `step_too_small`: the dynamics diverge, or are too stiff for the solver.
+    - `not_finite`: a state became infinite or NaN.
+    - `source_failed`: a layer that this one receives from failed.
+    - `invalid_parameters`: a parameter is outside its domain.
+    - `invalid_times`: an input lies before `t0`, `t1` lies before `t0`, or a time of `saveat` is not between them.
+    - `too_many_under_way`: at the end, more delayed spikes were under way than `Solution.end` has places for.
     """
 
     successful = ""

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from .._connection import CONSTRAINTS
+from .._constraints import Violation, violations
 from .._network import Network
-from ..constraints import Violation, violations
 
 
 class Violations(eqx.Module):

@@ -6,10 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._checks import require, require_instance
+from .._constraints import Checked
 from .._neuron import AbstractNeuron, Event, events_of
 from .._synapse import AbstractSynapse, is_synapse
 from .._types import Scalar
-from ..constraints import Checked, parameter
+from ..constraints import parameter
 
 
 class Dendrite(Checked):
