@@ -1,8 +1,8 @@
 """A convolutional spiking network learns to classify digits, from one spike per bright pixel.
 
-The data are the digits of scikit-learn: 1797 images of 8 x 8 pixels. Bright pixels spike earlier, and black pixels are
-silent. The network has two convolutional layers of LIF neurons and ten outputs, which receive from all neurons of the
-second layer. The prediction is the output that spikes first.
+The data are the digits of spikax: 1797 images of 8 x 8 pixels. Bright pixels spike earlier, and black ones are silent.
+The network has two convolutional layers of LIF neurons and ten outputs, which receive from all neurons of the second
+layer. The prediction is the output that spikes first.
 
     python examples/convolution.py
 """
@@ -18,33 +18,21 @@ import numpy as np
 import optax
 
 import spikax as sx
+from spikax.datasets import Images
 
 
 # All times in ms.
 LATEST_INPUT, T1 = 20.0, 60.0
-TEST_SAMPLES = 360
 FILTERS = 12, 16
 MAX_SPIKES = {"edges": 12, "shapes": 24, "output": 1}  # more spikes of a neuron are an error
 MAPS = "edges", "shapes"
 INK, PALE = "#26303b", "#9aa5b1"
 
 
-class Digits(NamedTuple):
-    """Images of shape `(n, 8, 8)`, from 0 to 1, and their labels."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def digits(seed: int) -> tuple[Digits, Digits]:
-    """The training and the test set, split at random."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    images, labels = images.reshape(-1, 8, 8)[order] / 16.0, labels[order]
-    parts = slice(TEST_SAMPLES, None), slice(TEST_SAMPLES)
-    return tuple(Digits(images[part].astype(np.float32), labels[part].astype(np.int32)) for part in parts)
+def digits(seed: int) -> tuple[Images, Images]:
+    """The training and the test set, split at random. Nothing is chosen by a validation, so its samples are trained."""
+    training, validation, test = sx.datasets.digits(seed=seed)
+    return Images(*map(np.concatenate, zip(training, validation, strict=True))), test
 
 
 def encoded(images: Any) -> sx.Spikes:
@@ -89,7 +77,7 @@ class Training(NamedTuple):
     accuracies: list[tuple[float, float]]
 
 
-def train(training: Digits, test: Digits, seed: int, epochs: int, batch_size: int = 50) -> Training:
+def train(training: Images, test: Images, seed: int, epochs: int, batch_size: int = 50) -> Training:
     """Trains with Adam and a cosine decay of the learning rate to zero."""
     steps = epochs * (len(training.labels) // batch_size)
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(optax.cosine_decay_schedule(5e-3, steps)))
@@ -121,14 +109,14 @@ def answers(network: sx.Network, images: Any) -> jax.Array:
     return sx.decode.earliest(sx.first_spike(respond(network, images).spikes["output"]))
 
 
-def confusion(network: sx.Network, test: Digits) -> np.ndarray:
+def confusion(network: sx.Network, test: Images) -> np.ndarray:
     """The number of images by digit (rows) and prediction (columns). The last column counts missing predictions."""
     counts = np.zeros((10, 11), int)
     np.add.at(counts, (test.labels, np.asarray(answers(network, test.images))), 1)
     return counts
 
 
-def draw(training: Training, test: Digits, number: int, path: Path) -> None:
+def draw(training: Training, test: Images, number: int, path: Path) -> None:
     """Plots the filters, the spikes of one image, the learning curve and the confusion matrix."""
     from matplotlib import pyplot
 

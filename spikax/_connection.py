@@ -168,6 +168,8 @@ class Sparse(AbstractConnection):
     - `shape`: the numbers of source and target neurons.
     - `delay`: the delays, in ms; shape `()` or `(synapses,)`. By default there is no delay.
 
+    The indices are arrays of integers, which `jax.grad` refuses: take gradients with `eqx.filter_grad`.
+
     **Raises:** `TypeError` or `ValueError` for indices outside of `shape`, and otherwise as [`spikax.Dense`][].
     """
 

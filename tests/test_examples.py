@@ -73,11 +73,10 @@ def test_a_population_learns_when_to_spike(example):
 
 
 def test_a_convolutional_network_reads_digits(example):
-    pytest.importorskip("sklearn")
     convolution = example("convolution")
     training, test = convolution.digits(seed=0)
     assert len(training.labels) + len(test.labels) == 1797
-    some = convolution.Digits(test.images[:30], test.labels[:30])
+    some = convolution.Images(test.images[:30], test.labels[:30])
     times = convolution.encoded(some.images).times.reshape(30, 8, 8)
     np.testing.assert_array_equal(np.isfinite(times), some.images > 0)
     counts = convolution.confusion(convolution.build(seed=0), some)

@@ -58,8 +58,9 @@ def simulate(
     - `until`: a condition that may end the simulation before `t1`, for example [`spikax.FirstSpikes`][], at the first
       spikes of the outputs.
     - `method`: how the spikes are found: one method, or a dictionary by layer name. [`spikax.ClosedForm`][] is for
-      linear neurons, [`spikax.EventLoop`][] for any neuron, [`spikax.EventQueue`][] for recurrent groups of linear
-      neurons without delays, and [`spikax.Windows`][] for all recurrent groups. By default each group of layers takes
+      linear neurons, [`spikax.EventLoop`][] for any neuron and for a recurrent layer without delays,
+      [`spikax.EventQueue`][] for recurrent groups of linear neurons without delays, and [`spikax.Windows`][] for all
+      recurrent groups. By default each group of layers takes
       the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. With `until` and without
       `saveat`, the whole network takes `Windows` if a recurrent group comes before the layer that ends it.
       `Solution.stats` reports the choice.

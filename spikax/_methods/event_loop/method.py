@@ -39,9 +39,10 @@ class EventLoop(AbstractLayerMethod):
     as with [`spikax.AlphaSynapse`][]. Bins in which the neuron spikes, or may spike, are refined: the loop goes through
     them from arrival to arrival.
 
-    The neurons of a recurrent layer without delays share a clock: a spike reaches all of them at once, and the steps
-    are as short as any of them needs. Inputs may have delays, but no delays of each synapse. With
-    `bin`, such a layer is simulated in [`spikax.Windows`][] instead.
+    The neurons of a layer that receives from itself, without delay, share a clock: a spike reaches all of them at once,
+    and the steps are as short as any of them needs. For this, all of them must receive the same spikes at the same
+    times: by [`spikax.Dense`][] connections, without a delay of each synapse, and not by [`spikax.DeltaSynapse`][]. All
+    other recurrent layers and groups, and those with `bin`, go through [`spikax.Windows`][], with this method in each.
 
     **Arguments:**
 
