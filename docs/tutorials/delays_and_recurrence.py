@@ -91,28 +91,23 @@ def network(delay):
 
 inputs = sx.encode.poisson(np.full((4, 10), 0.05), 100.0, seed=0)  # four samples of ten channels at 50 Hz
 
-for delay in (None, 2.0):
-    print(f"delay {delay}")
-    print(sx.simulate(network(delay), inputs, 100.0, max_spikes=64), "\n")
+solutions = {delay: sx.simulate(network(delay), inputs, 100.0, max_spikes=64) for delay in (None, 2.0)}
+for delay, solution in solutions.items():
+    print(f"delay {delay}\n{solution}\n")
 
 # %% [markdown]
 # spikax chooses the method: recurrent linear neurons without delays go from event to event, those with delays through
 # windows of time. All methods give the same spikes, up to rounding or the tolerance of the solver:
 
-
 # %%
-def spikes(method):
-    solution = sx.simulate(network(None), inputs, 100.0, max_spikes=64, method={"hidden": method})
-    return solution.spikes["hidden"].times
-
-
-queue = spikes(sx.EventQueue())
+queue = solutions[None].spikes["hidden"].times
+print(f"EventQueue: {int(np.isfinite(queue).sum())} spikes")
 for name, method in {"Windows": sx.Windows(), "EventLoop": sx.EventLoop()}.items():
-    others = spikes(method)
+    solution = sx.simulate(network(None), inputs, 100.0, max_spikes=64, method={"hidden": method})
+    others = solution.spikes["hidden"].times
     same = np.isfinite(queue) & np.isfinite(others)
     difference = np.abs(queue - others)[same].max()
     print(f"{name}: {int(np.isfinite(others).sum())} spikes, largest difference {difference:.0e} ms")
-print(f"EventQueue: {int(np.isfinite(queue).sum())} spikes")
 
 # %% [markdown]
 # What recurrence and delays cost is measured in [Benchmarks](../../benchmarks/README.md#recurrence). In short: no

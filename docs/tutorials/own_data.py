@@ -68,7 +68,7 @@ for label, ax in enumerate(axes):
 # %%
 parts = {"training": slice(0, 1000), "validation": slice(1000, 1250), "test": slice(1250, 1500)}
 loaders = {
-    name: sx.datasets.Loader(recordings[part], labels[part], batch_size=50, seed=0) for name, part in parts.items()
+    name: sx.datasets.Loader(recordings[part], labels[part], batch_size=100, seed=0) for name, part in parts.items()
 }
 spikes, answers = next(loaders["training"].epoch(0))
 print("a batch:", spikes.times.shape, "possible lengths:", loaders["training"].lengths)
@@ -86,13 +86,13 @@ print("a batch:", spikes.times.shape, "possible lengths:", loaders["training"].l
 T1 = 100.0  # beyond the end of all recordings
 network = sx.sequential(
     UNITS,
-    sx.Layer(sx.LIF(tau_mem=10.0), 60, weights=sx.init.normal(0.0, 1.0)),
+    sx.Layer(sx.LIF(tau_mem=10.0), 40, weights=sx.init.normal(0.0, 1.0)),
     sx.Layer(sx.LI(tau_mem=20.0), 3, weights=sx.init.normal(0.0, 0.3)),
     key=jax.random.key(0),
     # Delays, so that a neuron can see earlier and later spikes together. They learn.
     delay=[lambda key, shape: sx.Positive(jax.random.uniform(key, shape, minval=1.0, maxval=15.0)), None],
 )
-network = sx.silence.calibrated(network, spikes, T1, fraction={"hidden": 0.5}, max_spikes=64)
+network = sx.silence.calibrated(network, spikes, T1, fraction={"hidden": 0.5}, max_spikes=32)
 
 # %% [markdown]
 # ## Fit
@@ -104,7 +104,7 @@ ts = jnp.linspace(0.0, T1, 51)
 
 
 def objective(network, inputs, labels):
-    solution = sx.simulate(network, inputs, T1, saveat={"output": ts}, max_spikes=64)
+    solution = sx.simulate(network, inputs, T1, saveat={"output": ts}, max_spikes=32)
     scores = 5.0 * sx.decode.maximum(solution.states["output"].v)
     loss = sx.losses.cross_entropy(scores, labels)
     accuracy = (sx.decode.largest(scores) == labels).astype(loss.dtype)
@@ -116,8 +116,8 @@ fit = sx.train.fit(
     objective,
     loaders["training"],
     loaders["validation"],
-    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(5e-3)),
-    epochs=16,
+    optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2)),
+    epochs=12,
 )
 sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3)).gca())
 measures = sx.train.evaluate(fit.network, objective, loaders["test"])

@@ -125,14 +125,14 @@ print(f"gradient {jax.grad(second_spike)(jnp.array(0.3)):.3f}, quotient of diffe
 # %%
 network = sx.sequential(
     5,
-    sx.Layer(AdaptiveQuadratic(tau_w=sx.Positive(jnp.full(40, 80.0))), 40, weights=sx.init.normal(5.0, 4.0)),
+    sx.Layer(AdaptiveQuadratic(tau_w=sx.Positive(jnp.full(30, 80.0))), 30, weights=sx.init.normal(5.0, 4.0)),
     sx.Layer(sx.LIF(bias=1.5), 3, weights=sx.init.normal(0.3, 0.3)),
     key=jax.random.key(0),
 )
 
 
 def objective(network, inputs, labels):
-    times = sx.first_spike(network(inputs, 60.0, max_spikes={"hidden": 32, "output": 1}, until=sx.FirstSpikes()))
+    times = sx.first_spike(network(inputs, 60.0, max_spikes={"hidden": 16, "output": 1}, until=sx.FirstSpikes()))
     loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=60.0)
     return loss, {"accuracy": (sx.decode.earliest(times) == labels).astype(loss.dtype)}
 
@@ -148,7 +148,7 @@ fit = sx.train.fit(
     loader(2000, seed=0),
     loader(500, seed=1),
     optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(5e-3)),
-    epochs=8,
+    epochs=5,
 )
 tau_w = fit.network.layers["hidden"].neuron.tau_w.value
 print(f"validation accuracy after each epoch: {[round(e.validation['accuracy'], 3) for e in fit.history]}")

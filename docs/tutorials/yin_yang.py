@@ -6,7 +6,6 @@
 # is the output that spikes first. This page trains such a network, and looks inside.
 
 # %%
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -73,7 +72,7 @@ def objective(network, inputs, labels):
 # The gradient is clipped, since spikes that barely happen have large derivatives, and the learning rate decays.
 
 # %%
-EPOCHS = 20
+EPOCHS = 12
 training = loader(5000, seed=0)
 rate = optax.cosine_decay_schedule(5e-3, EPOCHS * len(training))
 fit = sx.train.fit(
@@ -97,26 +96,22 @@ measures = sx.train.evaluate(fit.network, objective, loader(1000, seed=2, batch_
 print(f"test accuracy {measures['accuracy']:.1%}")
 
 
-@eqx.filter_jit
-def classify(network, inputs):
-    return sx.decode.earliest(sx.first_spike(respond(network, inputs).spikes["output"]))
+@jax.jit
+def classify(points):
+    solution = respond(fit.network, sx.datasets.yin_yang_spikes(points))
+    return sx.decode.earliest(sx.first_spike(solution.spikes["output"]))
 
 
 points, labels = sx.datasets.yin_yang(1000, seed=2)
-sx.plot.decision_map(
-    lambda points: classify(fit.network, sx.datasets.yin_yang_spikes(points)),
-    points,
-    labels,
-    plt.figure(figsize=(4.6, 5)).gca(),
-    resolution=80,
-)
+sx.plot.decision_map(classify, points, labels, plt.figure(figsize=(4.6, 5)).gca(), resolution=60)
 # %% [markdown]
 # One sample, from its input spikes to the voltages of the outputs. The network answers before the last inputs arrive.
 
 # %%
 ts = jnp.linspace(0.0, T1, 601)
 inputs, answer = samples(1, seed=3)
-solution = sx.simulate(fit.network, inputs, T1, saveat={"output": ts}, max_spikes=16)
+options = {"t1": T1, "saveat": {"output": ts}, "max_spikes": 16}
+solution = sx.simulate(fit.network, inputs, **options)
 spikes = {name: sx.Spikes(layer.times[0]) for name, layer in solution.spikes.items()}
 
 figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 6), layout="constrained")
@@ -131,8 +126,10 @@ print("label:", CLASSES[answer[0]])
 
 # %%
 sx.save("yin-yang.zip", fit.network, {"t1": T1, "max_spikes": 16})
-loaded, options = sx.load("yin-yang.zip")
-print(jnp.array_equal(loaded(inputs, **options).times, solution.spikes["output"].times))
+loaded, saved = sx.load("yin-yang.zip")
+again = sx.simulate(loaded, inputs, **saved, saveat={"output": ts})
+print("the arguments:", saved)
+print("the same spikes:", jnp.array_equal(again.spikes["output"].times, solution.spikes["output"].times))
 
 # %% [markdown]
 # [Results](../../benchmarks/RESULTS.md) has the accuracies of longer trainings with all neuron models.
