@@ -85,7 +85,7 @@ print(times.shape, np.round(times[0], 3))
 # | `root_finder`, 1e-2 by default | none: spike times are found by a bracketed search within the steps |
 # | `max_event_steps`, for the network | `max_spikes` for each neuron; `max_steps` of the method |
 # | `buffer_capacity` | none for feed-forward networks; `max_arrivals` of `sx.Windows` |
-# | `adjoint=diffrax.RecursiveCheckpointAdjoint()` | `sx.DiscreteAdjoint()`, the default: gradients of the steps as taken |
+# | `adjoint=diffrax.RecursiveCheckpointAdjoint()` | `adjoint=sx.DiscreteAdjoint()` of the call, the default: gradients of the steps as taken |
 # | `adjoint=EventPropAdjoint(...)` | no continuous adjoint: linear neurons are differentiated in closed form |
 # | `save_evnn`, `load_evnn` | `sx.save`, `sx.load` |
 #
