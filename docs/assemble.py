@@ -181,7 +181,8 @@ def tutorial(path: str, names: set[str], execute: bool) -> tuple[str, dict[str, 
     resources = {"unique_key": stem, "output_files_dir": f"{stem}-figures"}
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     body, resources = MarkdownExporter().from_notebook_node(notebook, resources)
-    source = f"This page is the script `{path}`, which is executed whenever the site is built."
+    script = posixpath.basename(path)
+    source = f"This page is the script [`{script}`]({script}), which is executed whenever the site is built."
     return f"{body.strip()}\n\n---\n\n{source}\n", resources["outputs"]
 
 
@@ -207,6 +208,7 @@ def main() -> None:
         results = list(pool.map(lambda path: tutorial(path, names, not options.no_execution), scripts))
     for path, (text, figures) in zip(scripts, results, strict=True):
         write(page_of(path), text)
+        write(posixpath.join(posixpath.dirname(page_of(path)), posixpath.basename(path)), (ROOT / path).read_bytes())
         for figure, content in figures.items():
             write(posixpath.join(posixpath.dirname(page_of(path)), figure), content)
     for path in files:

@@ -102,12 +102,10 @@ for delay, solution in solutions.items():
 # %%
 queue = solutions[None].spikes["hidden"].times
 print(f"EventQueue: {int(np.isfinite(queue).sum())} spikes")
-for name, method in {"Windows": sx.Windows(), "EventLoop": sx.EventLoop()}.items():
-    solution = sx.simulate(network(None), inputs, 100.0, max_spikes=64, method={"hidden": method})
-    others = solution.spikes["hidden"].times
-    same = np.isfinite(queue) & np.isfinite(others)
-    difference = np.abs(queue - others)[same].max()
-    print(f"{name}: {int(np.isfinite(others).sum())} spikes, largest difference {difference:.0e} ms")
+solution = sx.simulate(network(None), inputs, 100.0, max_spikes=64, method={"hidden": sx.EventLoop()})
+loop = solution.spikes["hidden"].times
+difference = np.abs(queue - loop)[np.isfinite(queue) & np.isfinite(loop)].max()
+print(f"EventLoop: {int(np.isfinite(loop).sum())} spikes, largest difference {difference:.0e} ms")
 
 # %% [markdown]
 # What recurrence and delays cost is measured in [Benchmarks](../../benchmarks/README.md#recurrence). In short: no

@@ -11,8 +11,12 @@
 # pip install '.[plot]'
 # ```
 #
-# `plot` adds Matplotlib, which the figures need. With this, spikax runs on the CPU. For a GPU,
+# `plot` adds Matplotlib, which the figures need. Other extras are `cli` for the command line, `nir` for NIR files and
+# `shd` for the spoken digits: `pip install '.[plot,nir]'`. With this, spikax runs on the CPU. For a GPU,
 # [install JAX for it](https://docs.jax.dev/en/latest/installation.html).
+#
+# The cells of this page run in a notebook or, one after the other, in a script. A script shows its figures by a last
+# line `plt.show()`.
 #
 # ## A first simulation
 #
@@ -129,6 +133,7 @@ print("first ten:", np.asarray(predictions[:10]), "labels:", test.labels[:10])
 # - [Exact spikes and gradients](exact_gradients.py): what is computed, and what "exact" means.
 # - [Train Yin-Yang](yin_yang.py): a network that answers by its first spike.
 # - [A neuron of your own](own_neuron.py), [your own event data](own_data.py).
+# - `sx.save("digits.zip", fit.network)` keeps the network; [NIR](../nir.md) writes it for other simulators and chips.
 # - [How to choose](../how-to-choose.md) a method, a solver and a capacity.
 #
 # The command line trains networks on five tasks: `python -m spikax train digits` is this one, with checkpoints and

@@ -70,7 +70,10 @@ def _require_synapse(where: str, neuron: Any, spike: Spike) -> None:
     kinds = (DeltaSynapse, ExpSynapse) if isinstance(spike, Dirac) else (HoldSynapse, FilteredHoldSynapse)
     kinds = kinds[:1] if isinstance(neuron, IF | Integrator) else kinds
     names = " or ".join(f"`sx.{kind.__name__}`" for kind in kinds)
-    hint = "Rectangular spikes need `spike=sx.nir.Rectangle(duration)`. Integrators of NIR have no filter."
+    hint = (
+        "Delta and exponential synapses receive pulses, `spike=sx.nir.Dirac()`; hold synapses receive rectangles, "
+        "`spike=sx.nir.Rectangle(duration)`. Integrators of NIR have no filter."
+    )
     require_instance(neuron.synapse, kinds, f"{where}.synapse", f"a {names}, for NIR", hint)
 
 
