@@ -87,6 +87,11 @@ def methods() -> set[str]:
     return {f"{name}.{member}" for name, members in found for member in members.split(", ")}
 
 
+def title_of(path: str) -> str:
+    """The first heading of a Markdown file."""
+    return re.search(r"^# (.+)$", (ROOT / path).read_text(), re.MULTILINE)[1]
+
+
 def rewritten(text: str, path: str, names: set[str]) -> str:
     """The text of a page, read from `path`, with links that hold in the site. Raises for a link to no page."""
     page, folder = page_of(path), posixpath.dirname(path)
@@ -97,13 +102,16 @@ def rewritten(text: str, path: str, names: set[str]) -> str:
         if place is None or not (ROOT / target).is_file():
             raise ValueError(f"{path}: the link to {match['path']} is to no page of the site.")
         relative = posixpath.relpath(place, posixpath.dirname(page))
-        return f"{match['text']}({relative}{match['anchor'] or ''})"
+        # A text that is a path, for readers of the repository, becomes the title of the page.
+        is_path = place.endswith(".md") and match["text"].strip("[]").endswith((".md", "/"))
+        text = f"[{title_of(target)}]" if is_path else match["text"]
+        return f"{text}({relative}{match['anchor'] or ''})"
 
     def name(match: re.Match) -> str:
         full = f"spikax.{match['name']}"
-        # Without `sx.`, only `LIF` or `losses.van_rossum`; and not in tutorials, which name classes of other libraries.
+        # Without `sx.`, only `LIF` or `losses.van_rossum`; and not where classes of other libraries are named.
         is_clear = match["name"][0].isupper() or "." in match["name"]
-        is_meant = match["prefix"] or (is_clear and folder != "docs/tutorials")
+        is_meant = match["prefix"] or (is_clear and folder != "docs/tutorials" and path != "docs/nir.md")
         return f"[{match[0]}][{full}]" if full in names and is_meant else match[0]
 
     def prose(part: str) -> str:
