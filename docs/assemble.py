@@ -38,6 +38,8 @@ MOVED = {
     "benchmarks/yin-yang-eif.md": "results-yin-yang-eif.md",
     "benchmarks/scaling.png": "images/scaling.png",
 }
+# Scripts that build the site.
+TOOLS = {"docs/assemble.py", "docs/without_init.py"}
 # Tutorials that are a page of their own in the navigation.
 TUTORIALS = {"docs/tutorials/getting_started.py": "getting-started.md"}
 # What the output of a tutorial depends on, beside the tutorial and spikax.
@@ -68,7 +70,7 @@ def sources() -> list[str]:
     files = [*MOVED, *(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.py")))]
     for path in sorted((ROOT / "docs").rglob("*")):
         name = path.relative_to(ROOT).as_posix()
-        is_tool = name == "docs/assemble.py" or name.startswith("docs/figures/") or "__pycache__" in name
+        is_tool = name in TOOLS or name.startswith("docs/figures/") or "__pycache__" in name
         if path.is_file() and not is_tool:
             files.append(name)
     return files

@@ -126,9 +126,7 @@ def test_links_and_names_are_rewritten(assemble):
     )
     moved = assemble.rewritten("[a](docs/data.md) [b](CHANGELOG.md)", "README.md", set())
     assert moved == "[a](data.md) [b](changelog.md)"
-    titled = assemble.rewritten(
-        "[docs/units.md](docs/units.md#b) [benchmarks/](benchmarks/README.md)", "README.md", names
-    )
+    titled = assemble.rewritten("[docs/units.md](docs/units.md#b) [b/](benchmarks/README.md)", "README.md", names)
     assert titled == "[Units](units.md#b) [Benchmarks](benchmarks.md)"
     assert assemble.rewritten("`LIF`, `sx.LIF`", "docs/nir.md", names) == "`LIF`, [`sx.LIF`][spikax.LIF]"
     moved = assemble.rewritten("[a](../data.md) [b](yin_yang.py)", "docs/tutorials/getting_started.py", set())
