@@ -76,7 +76,7 @@ def test_values_have_the_text_of_their_docstrings():
     text = "\n".join(file.read_text() for file in (ROOT / "docs" / "api").glob("*.md"))
     assert len(dict(values())) == 6
     for name, docstring in values():
-        entry = text.partition(f"{{ #{name} }}")[2].partition("\n##")[0]
+        entry = text.partition(f"{{ #{name} ")[2].partition("\n##")[0]
         assert docstring in entry, f"{name}: {docstring}"
 
 
