@@ -101,9 +101,9 @@ print("error of the first output spikes (ms):", found - exact)
 compare(coarse)
 
 # %% [markdown]
-# This is discretise-then-differentiate. A method that solves the adjoint equations of the exact problem instead has an
-# error of its own in the gradient, which shrinks only with the steps. Two things are treated as constants: the lengths
-# of steps that an adaptive solver has chosen, as in Diffrax, and `t1`.
+# This is discretise-then-differentiate. A method that solves the adjoint equations of the exact problem instead, as
+# `adjoint=sx.EventPropAdjoint()` does, has an error of its own in the gradient, which shrinks only with the steps. Two
+# things are treated as constants: the lengths of steps that an adaptive solver has chosen, as in Diffrax, and `t1`.
 #
 # ## What a gradient does not tell
 #

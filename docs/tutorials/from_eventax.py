@@ -86,7 +86,7 @@ print(times.shape, np.round(times[0], 3))
 # | `max_event_steps`, for the network | `max_spikes` for each neuron; `max_steps` of the method |
 # | `buffer_capacity` | none for feed-forward networks; `max_arrivals` of `sx.Windows` |
 # | `adjoint=diffrax.RecursiveCheckpointAdjoint()` | `adjoint=sx.DiscreteAdjoint()` of the call, the default: gradients of the steps as taken |
-# | `adjoint=EventPropAdjoint(...)` | no continuous adjoint: linear neurons are differentiated in closed form |
+# | `adjoint=EventPropAdjoint(...)` | `adjoint=sx.EventPropAdjoint(solver)` of the call, for layers in `sx.EventLoop`; linear neurons are differentiated in closed form |
 # | `save_evnn`, `load_evnn` | `sx.save`, `sx.load` |
 #
 # ## Neurons
