@@ -8,6 +8,6 @@ import griffe
 class WithoutInit(griffe.Extension):
     """Removes the docstring that a generated `__init__` has from `object`."""
 
-    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+    def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
         if func.name == "__init__" and func.docstring and func.docstring.value == object.__init__.__doc__:
             func.docstring = None
