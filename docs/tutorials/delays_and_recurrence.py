@@ -81,7 +81,7 @@ def no_self(key, shape):
 def network(delay):
     return sx.recurrent(
         10,
-        sx.Layer(sx.ALIF(), 40, weights=sx.init.normal(0.5, 1.5)),
+        sx.Layer(sx.LIF(), 40, weights=sx.init.normal(0.5, 1.5)),
         sx.Layer(sx.LI(), 2, weights=sx.init.normal(0.0, 0.3)),
         key=jax.random.key(1),
         weights=no_self,
