@@ -105,6 +105,10 @@ from .neurons import (
     ThresholdState as ThresholdState,
 )
 from .neurons._function import FunctionNeuron as FunctionNeuron, neuron_from as neuron_from
+from .neurons.equations import (
+    EquationNeuron as EquationNeuron,
+    neuron_from_equations as neuron_from_equations,
+)
 from .nir import (
     from_nir as from_nir,
     from_nir_data as from_nir_data,

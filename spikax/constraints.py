@@ -61,7 +61,7 @@ def parameter(default: Any = dataclasses.MISSING, *constraints: Constraint, by_p
     - `default`: the default value. Without it, the field is required.
     - `constraints`: from `sx.constraints`: `positive`, `not_negative`, `within(low, high)`, `below(name)`, or a custom
       `Constraint`.
-    - `by_port`: whether the value may be a dictionary with one number per port.
+    - `by_port`: whether the value may be a dictionary of numbers, such as one per port.
 
     **Returns:** a field of an Equinox module.
     """

@@ -14,11 +14,34 @@ from .test_gradients import assert_exact, graded
 
 
 SYNAPSE = sx.ExpSynapse(5.0)
+WRITTEN = sx.neuron_from_equations(
+    """
+    dv/dt = (v_rest - v - w + current) / tau_mem : 1
+    dw/dt = (a * tanh(v) - w) / tau_adapt : 1
+    current = I * (v_top - v) + bias : 1
+    """,
+    threshold="v > v_threshold",
+    reset="v = v_reset; w += increment",
+    initial_state="v = v_rest; w = a * v",
+    parameters={
+        "v_rest": 0.05,
+        "tau_mem": 10.0,
+        "a": 0.3,
+        "tau_adapt": 15.0,
+        "v_top": 3.0,
+        "bias": 1.4,
+        "v_threshold": 1.0,
+        "v_reset": -0.1,
+        "increment": 0.1,
+    },
+    synapse=SYNAPSE,
+)
 # Each with the weights, low and high, that let its neurons spike several times, the end of the simulation, and the
 # length of its steps. Time constants and currents are such that this happens soon.
 CASES = {
     "if": (sx.IF(10.0, 1.0, -0.1, 0.6, SYNAPSE), (-1.0, 4.0), 16.0, 0.5),
     "alif": (sx.ALIF(10.0, 15.0, 0.05, 1.0, -0.1, 0.2, 1.4, SYNAPSE), (-1.0, 5.0), 16.0, 0.5),
+    "equations": (WRITTEN, (-0.2, 1.5), 16.0, 0.5),
     "adex": (sx.AdEx(5.0, 40.0, v_peak=-44.0, bias=35.0, synapse=SYNAPSE), (-20.0, 40.0), 16.0, 0.05),
     "izhikevich": (sx.Izhikevich(0.05, 0.21, -60.0, 4.0, bias=12.0, synapse=SYNAPSE), (-5.0, 12.0), 16.0, 0.09),
     "hodgkin-huxley": (sx.HodgkinHuxley(bias=15.0, synapse=SYNAPSE), (-5.0, 10.0), 32.0, 0.04),

@@ -69,18 +69,24 @@ def test_the_neuron_of_the_readme_spikes_and_adapts(scope):
 def test_the_neurons_of_the_page_on_extending(capsys):
     """The network from functions learns; the template is that of the page, and agrees with the functions.
 
-    Both methods find the same spikes with the synapse.
+    The neuron as text spikes. Both methods find the same spikes with the synapse.
     """
     if MODE != "float32":
         pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "extending.md").read_text()
-    functions, template, check, synapse = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    functions, text, template, check, synapse = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert template == (ROOT / "docs" / "template.py").read_text()
     names: dict = {"history": []}
     short = functions.replace("1000", "64").replace("range(100)", "range(25)").replace("50", "20")
     short = short.replace("    updates,", "    history.append(float(value))\n    updates,")
     assert executed(short, "extending.md", names) == 1
     assert len(names["history"]) == 25 and names["history"][-1] < 0.9 * names["history"][0]
+    of_functions = names["neuron"]
+    exec(compile(text, "extending.md", "exec"), names)
+    weights = {"exc": sx.init.uniform(0.0, 4.0), "inh": sx.init.uniform(0.0, 1.0)}
+    network = sx.sequential(5, sx.Layer(names["neuron"], 50, weights=weights), key=jax.random.key(0))
+    times = network(sx.Spikes(jnp.arange(1.0, 6.0)[:, None]), t1=20.0).times
+    assert int(jnp.isfinite(times).sum()) > 5
     exec(compile(template, "template.py", "exec"), names)
     assert sx.check_neuron(names["Adapting"]()).remarks == ()
     exec(compile(check, "extending.md", "exec"), names)
@@ -95,10 +101,10 @@ def test_the_neurons_of_the_page_on_extending(capsys):
         return spikes(sx.Layer(neuron, 1, weights=sx.init.constant(3.0)))
 
     written = sx.neuron_from(
-        initial_state=names["neuron"].start,
-        dynamics=names["neuron"].functions["dynamics"],
-        spike_condition=names["neuron"].functions["spike_condition"],
-        reset=names["neuron"].functions["reset"],
+        initial_state=of_functions.start,
+        dynamics=of_functions.functions["dynamics"],
+        spike_condition=of_functions.functions["spike_condition"],
+        reset=of_functions.functions["reset"],
         parameters={"tau_mem": 20.0, "step": 0.2},
     )
     assert jnp.array_equal(spikes_of(written), spikes_of(names["Adapting"]()))

@@ -95,8 +95,7 @@ class Refractory(AbstractWrapper):
     def __check_init__(self):
         if self.frozen is None or not isinstance(self.neuron, AbstractNeuron):
             return  # the base class refuses what is no neuron
-        state = self.neuron.initial_state()
-        names = [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []
+        names = _names_of(self.neuron.initial_state())
         for name in self.frozen:
             require(name in names, "frozen", f"names of variables among {names}", name)
 
@@ -297,8 +296,17 @@ def _as_names(names: Any) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def _names_of(state: Any) -> list[str]:
+    """The names of the variables of a state, of a dictionary or a dataclass."""
+    if isinstance(state, dict):
+        return list(state)
+    return [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []
+
+
 def _replaced(state: Any, names: tuple[str, ...], other: Any) -> Any:
     """The state with the variables of these names taken from another."""
+    if isinstance(state, dict):
+        return state | {name: other[name] for name in names}
     return dataclasses.replace(state, **{name: getattr(other, name) for name in names})
 
 
