@@ -63,6 +63,7 @@ from ._synapse import (
 )
 from ._types import AbstractParameter as AbstractParameter, Scalar as Scalar
 from ._version import __version__ as __version__
+from .brian import to_brian2 as to_brian2
 from .constraints import parameter as parameter
 from .neurons import (
     AdEx as AdEx,

@@ -1,6 +1,6 @@
 """Spike times against those of Brian2, which integrates the same neurons, written in its own language, in small steps.
 
-Brian2 needs another NumPy than JAX does. Its spike times lie in `brian.json`, made by
+Brian2 2.9.0 does not import with the NumPy of most environments. Its spike times lie in `brian.json`, made by
 `benchmarks/peers/brian_spikes.py`.
 """
 

@@ -29,7 +29,7 @@ LEVELS = [
     ["_simulate"],
     ["_saving"],
     ["decode", "losses", "silence", "encode", "datasets", "train"],
-    ["plot", "nir"],
+    ["plot", "nir", "brian"],
     ["tasks"],
     ["__main__"],
 ]

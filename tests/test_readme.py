@@ -149,6 +149,17 @@ def test_the_page_on_nir(monkeypatch, tmp_path):
     assert jnp.array_equal(names["events"]["lif"].spikes(times.shape[-1]).times[0], times)
 
 
+def test_the_page_on_brian2(monkeypatch, tmp_path):
+    """The script is Python. What it does in Brian2 is tested by itself."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "brian2.md").read_text()
+    names: dict = {}
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "brian2.md", "exec"), names)
+    compile((tmp_path / "network.py").read_text(), "network.py", "exec")
+
+
 def test_the_page_on_simulation():
     """The printed summary is that of the page, and two parts are one long simulation."""
     if MODE != "float32":
