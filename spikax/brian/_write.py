@@ -27,9 +27,9 @@ def to_brian2(network: Network, inputs: Any, t1: float, *, dt: float = 0.01) -> 
     `python network.py` simulates it, and prints the number of spikes of each layer. In the script, `spikes` has the
     neurons and times of each layer, and `states` the variables of layers that never spike.
 
-    Brian2 finds spikes on a grid: each is up to one step `dt` late, which delays all that it causes. Inputs are late by
-    up to a step, too, and delays are rounded to the grid. Between spikes, the script integrates by the classical
-    Runge-Kutta method, whose error is far smaller.
+    Brian2 finds spikes on a grid: each is up to one step `dt` late, which delays all that it causes, by more where a
+    neuron hesitates at its threshold. Inputs are late by up to a step, too, and delays are rounded to the grid. Between
+    spikes, the script integrates by the classical Runge-Kutta method, whose error is far smaller.
 
     **Arguments:**
 
