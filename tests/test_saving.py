@@ -119,6 +119,7 @@ def test_every_neuron_comes_back(tmp_path, dtype):
         sx.ConductanceBased,
         sx.MultiCompartment,
         sx.FunctionNeuron,
+        sx.EquationNeuron,
     }
     made = [kind() for kind in kinds if kind not in around and not getattr(kind, "__abstractmethods__", ())]
     assert len(made) >= 10
@@ -130,6 +131,7 @@ def test_every_neuron_comes_back(tmp_path, dtype):
             "learning": learning,
             "single": sx.SingleSpike(Leaky(), freezes=False),
             "biased": sx.FilteredBias(Leaky(), 0.5),
+            "written": sx.neuron_from_equations("dv/dt = I - v / tau : 1", parameters={"tau": jnp.ones(3, dtype)}),
         },
     )
 
