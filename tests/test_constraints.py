@@ -26,6 +26,9 @@ NEURONS = {
     "ConductanceBased": sx.ConductanceBased(sx.LIF(synapse=PORTS), {"exc": 4.0, "inh": -0.5}),
     "EGRU": sx.EGRU(),
     "EIF": sx.EIF(),
+    "EquationNeuron": sx.neuron_from_equations(
+        "dv/dt = I - rate * v : 1", threshold="v > high", reset="v = 0", parameters={"rate": 0.1, "high": 1.0}
+    ),
     "FilteredBias": sx.FilteredBias(sx.LIF(synapse=sx.FilteredHoldSynapse())),
     "HodgkinHuxley": sx.HodgkinHuxley(),
     "IF": sx.IF(),
