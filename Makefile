@@ -43,9 +43,9 @@ test-slow: .venv/test.stamp
 
 # Brian2 does not import with NumPy 2.4 and later. Old libraries warn of new ones, which is no error here.
 test-lowest: .venv-lowest/stamp
-	SPIKAX_TEST_DTYPE=float32 .venv-lowest/bin/python -m pytest -n 2 -W default::DeprecationWarning \
+	SPIKAX_TEST_DTYPE=float32 .venv-lowest/bin/python -m pytest -n 2 --dist loadscope -W default::DeprecationWarning \
 		tests/test_readme.py tests/test_plots.py tests/test_nir.py tests/test_saving.py tests/test_command_line.py
-	SPIKAX_TEST_DTYPE=float64 .venv-lowest/bin/python -m pytest -n 2 tests/test_linear.py tests/test_brian2.py
+	SPIKAX_TEST_DTYPE=float64 .venv-lowest/bin/python -m pytest -n 2 --dist loadscope tests/test_linear.py tests/test_brian2.py
 
 fuzz: export SPIKAX_FUZZ_SECONDS := $(SECONDS)
 fuzz: .venv/test.stamp
