@@ -23,6 +23,7 @@ LEVELS = [
     ["neurons", "_connection", "_network", "_summary"],
     ["_routing"],
     ["_methods._common"],
+    ["_methods.adjoint"],
     ["_methods._base"],
     ["_methods.event_loop", "_methods.closed_form", "_methods.event_queue", "_methods.windows"],
     ["_methods"],

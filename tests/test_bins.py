@@ -10,8 +10,8 @@ import pytest
 import spikax as sx
 from spikax._methods._base import LayerPlan, SimulationState
 from spikax._methods._common import axes, rates
-from spikax._methods.event_loop.adjoint import through_steps
 from spikax._methods.event_loop.problem import Settings
+from spikax._methods.event_loop.simulation import through_steps
 from spikax._methods.event_loop.step import make_stepper
 from spikax._methods.event_loop.step_control import StepControl
 from spikax._routing import SynapticInput

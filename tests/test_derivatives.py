@@ -54,7 +54,10 @@ def sharing_a_clock(name):
 
 
 def two_layers():
-    layers = sx.Layer(sx.LIF(bias=0.2), 4, weights=sx.init.normal(2.0, 1.0)), sx.Layer(sx.LI(), 2)
+    layers = (
+        sx.Layer(sx.LIF(bias=0.2), 4, weights=sx.init.normal(2.0, 1.0)),
+        sx.Layer(sx.LI(), 2, weights=sx.init.normal(1.0, 0.5)),
+    )
     return group(cast(sx.sequential(3, *layers, key=jax.random.key(0)), F64))
 
 

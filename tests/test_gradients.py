@@ -9,7 +9,7 @@ import optimistix
 import pytest
 
 import spikax as sx
-from spikax._methods.event_loop import adjoint
+from spikax._methods.event_loop import simulation
 
 from .helpers import finite_sum, learning, random_inputs, single_layer, worst_derivative
 
@@ -200,10 +200,10 @@ def test_segments(lif):
 
 def test_the_last_units_by_themselves(monkeypatch):
     """As in a large layer: the last one of ten ends in a loop of its own."""
-    second, calls = adjoint._follow_the_rest, []
-    monkeypatch.setattr(adjoint, "_LONG", 0)
+    second, calls = simulation._follow_the_rest, []
+    monkeypatch.setattr(simulation, "_LONG", 0)
     monkeypatch.setattr(
-        adjoint, "_follow_the_rest", lambda plan, *rest: (calls.append(plan.stragglers), second(plan, *rest))[1]
+        simulation, "_follow_the_rest", lambda plan, *rest: (calls.append(plan.stragglers), second(plan, *rest))[1]
     )
     assert_exact(
         *graded(case("eif", "exp", n=5, batch=2), method=sx.EventLoop(dt0=0.5), adjoint=sx.DiscreteAdjoint(memory=1))

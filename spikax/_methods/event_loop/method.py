@@ -21,10 +21,10 @@ from .._common import rates
 from .._common.axes import add_scaled, cast, over_units, spread
 from .._common.trees import tree_where, zeros_like
 from .._common.weight_matrix import weight_matrix
-from .adjoint import LoopEnd, LoopOutcome, through_steps
 from .dense_output import dense_output
 from .problem import Settings
 from .shared_clock import as_one_unit, as_units_of_one
+from .simulation import LoopEnd, LoopOutcome, through_steps
 from .step import AbstractStepper, make_stepper, OneStep
 from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
 

@@ -203,8 +203,8 @@ def _as_solution(
         return solution
 
     @value.defjvp
-    def _(primals, tangents):
-        (floats, others, _), (floats_dot, *_) = primals, tangents
+    def _(primals, dots):
+        (floats, others, _), (floats_dot, *_) = primals, dots
         solution = value(*primals)
         _, is_explicit = eqx.combine(others, static)
 

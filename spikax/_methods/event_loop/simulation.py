@@ -1,4 +1,4 @@
-"""The differentiation of the event loop, and the loop with all its parts."""
+"""The simulation of a layer by the event loop: its problem, the loop with its stragglers, and the derivative."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from . import bins as grid, loop
 from .backward import backpropagate, Smooth
 from .bins import Bins
 from .checkpointing import blank_tape, Checkpoints, likely_length, LoopPlan, LoopResult, run, run_with_tape
-from .events_adjoint import reach_by_events
+from .continuous_adjoint import reach_by_events
 from .problem import LoopState, Point, Problem, Settings, Trains
 from .trial import is_finished
 
