@@ -14,8 +14,8 @@ from jaxtyping import Array
 
 from ..._routing import SynapticInput
 from .._base import LayerPlan, SimulationState
-from .adjoint import LoopEnd, LoopOutcome
 from .problem import Point
+from .simulation import LoopEnd, LoopOutcome
 
 
 def as_one_unit(plan: LayerPlan, received: SynapticInput) -> tuple[LayerPlan, SynapticInput]:
