@@ -386,6 +386,106 @@ def test_two_arrivals_at_one_instant(name):
     np.testing.assert_allclose(several, jnp.broadcast_to(one, several.shape), rtol=1e-7)
 
 
+# --- Samples that fail ---
+
+
+class Clock(sx.AbstractNeuron):
+    """An internal event every ms, and never a spike. The state counts the events."""
+
+    rate: jax.Array
+    synapse: sx.ExpSynapse = sx.ExpSynapse(5.0)
+
+    def initial_state(self):
+        return {"phase": jnp.zeros(()), "count": jnp.zeros(())}
+
+    def dynamics(self, t, state, drive):
+        return {"phase": self.rate + 0.0 * drive, "count": 0.0 * state["count"]}
+
+    def spike_condition(self, t, state):
+        return state["count"] - 1e6
+
+    def reset(self, t, state):
+        return state
+
+    def internal_events(self):
+        def ticked(t, state):
+            return {"phase": jnp.zeros_like(state["phase"]), "count": state["count"] + 1.0}
+
+        return (sx.Event(lambda t, state: state["phase"] - 1.0, ticked),)
+
+
+@slow
+def test_more_events_than_the_log_of_the_continuous_adjoint_holds_are_reported():
+    network = single_layer(Clock(jnp.asarray(1.0)), np.zeros((1, 1)), F64)
+    spikes = sx.Spikes(jnp.full((1, 1), jnp.inf))
+
+    def counted(most):
+        options = {"saveat": jnp.asarray([3.5, 20.5]), "max_spikes": most, "throw": False}
+        return sx.simulate(network, spikes, T1, method=sx.EventLoop(), adjoint=sx.EventPropAdjoint(), **options)
+
+    enough, too_few = counted(32), counted(1)
+    np.testing.assert_allclose(enough.states["output"]["count"].ravel(), [3.0, 20.0])
+    assert bool(enough.result == sx.RESULTS.successful)
+    assert bool(too_few.result == sx.RESULTS.max_spikes_reached)
+    assert bool(jnp.all(jnp.isnan(too_few.states["output"]["count"])))
+
+
+def with_a_sample_that_fails(adjoint, network, start=None, method=LOOP, **options):
+    """A function from the weights to the sum of all results of the samples that do not fail, of two."""
+    times = jnp.stack([jnp.asarray([[1.0, 9.0] + [jnp.inf] * 10]), 1.0 + jnp.arange(12.0)[None]])
+
+    def total(weight, samples=slice(None)):
+        given = eqx.tree_at(lambda network: network.connections[0].weight, network, weight)
+        # Traced, as a state that is not finite would be an error at once.
+        states = None if start is None else {"output": jax.tree.map(lambda x: x[samples] + 0.0 * weight[0], start)}
+        common = {"start": states, "throw": False, "adjoint": adjoint, "method": method}
+        solution = sx.simulate(given, sx.Spikes(times[samples]), T1, **common | options)
+        fine = solution.result == sx.RESULTS.successful
+        spikes = jnp.where(fine[:, None, None], solution.spikes["output"].times, jnp.inf)
+        (end,) = jax.tree.leaves(solution.end.states["output"])
+        return finite_sum(spikes, jnp.ones(spikes.shape)) + jnp.sum(jnp.where(fine[:, None], end, 0.0)), fine
+
+    return total
+
+
+FAILURES = {
+    "spikes": {"max_spikes": 2},
+    "not finite": {"start": sx.LIF().initial_state().__class__(jnp.asarray([[0.0, 0.0], [np.nan, 0.0]]))},
+}
+
+
+@slow
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_a_sample_that_fails_leaves_the_derivatives_of_others(name, failure):
+    adjoint, jacobian = ADJOINTS[name]
+    weight = jnp.asarray([[6.0, 5.0]])
+    total = with_a_sample_that_fails(adjoint, single_layer(sx.LIF(), weight, F64), **FAILURES[failure])
+    found, fine = jax.jit(jacobian(total, has_aux=True))(weight)
+    alone, _ = jax.jit(jacobian(lambda w: total(w, slice(1)), has_aux=True))(weight)
+    np.testing.assert_array_equal(fine, [True, False])
+    np.testing.assert_allclose(found, alone, rtol=1e-9)
+
+
+@slow
+def test_a_sample_that_is_not_settled_leaves_the_tangents_of_others():
+    weight = jnp.asarray([[6.0, 5.0]])
+    connections = [sx.Dense("input", "output", weight), sx.Dense("output", "output", jnp.full((2, 2), 0.4))]
+    network = sx.Network({"output": sx.Layer(sx.LIF(), 2)}, connections, 1, "output")
+    options = {"method": sx.Windows(2, sx.ClosedForm(), max_sweeps=5), "max_spikes": 40}
+    total = with_a_sample_that_fails(sx.ForwardMode(), network, **options)
+    found, fine = jax.jit(jax.jacfwd(total, has_aux=True))(weight)
+    alone, _ = jax.jit(jax.jacfwd(lambda w: total(w, slice(1)), has_aux=True))(weight)
+    np.testing.assert_array_equal(fine, [True, False])
+    np.testing.assert_allclose(found, alone, rtol=1e-9)
+
+
+def test_explicit_bins_do_not_go_with_the_continuous_adjoint():
+    value, arrays = valued(shared_filters("eif", "exp"), method=sx.EventLoop(bin=1.0), adjoint=sx.EventPropAdjoint())
+    with pytest.raises(ValueError, match="`bin` must be None with this `adjoint`"):
+        jax.eval_shape(value, arrays)
+
+
 # --- Ensembles ---
 
 

@@ -82,8 +82,9 @@ class EventPropAdjoint(AbstractAdjoint):
     of steps between them. It takes more time than the discrete adjoint, and its gradients are not exact with respect
     to the forward simulation.
 
-    It applies to layers that [`spikax.EventLoop`][] simulates without bins. Saved states are those of the differential
-    equation, solved from the last event on. In closed form both adjoints are the same.
+    It applies to layers that [`spikax.EventLoop`][] simulates, which then have no bins. Saved states are those of the
+    differential equation, solved from the last event on. In closed form both adjoints are the same. There are no second
+    derivatives. A neuron with more than `max_spikes` internal events of one kind may end as one with too many spikes.
 
     **Arguments:**
 

@@ -28,7 +28,8 @@ from .broadcasting import broadcasting
 MESSAGE = (
     "A simulation is differentiated in reverse mode by default, by `jax.grad`, `jax.vjp` or `jax.jacrev`. For forward "
     "mode (`jax.jvp`, `jax.jacfwd`, `jax.linearize`) pass `adjoint=sx.ForwardMode()` to `sx.simulate`. For second "
-    "derivatives differentiate a gradient in forward mode: `jax.hessian`, or `jax.jvp` of `jax.grad`."
+    "derivatives differentiate a gradient of `sx.DiscreteAdjoint()` in forward mode: `jax.hessian`, or `jax.jvp` of "
+    "`jax.grad`."
 )
 
 _is_forward = contextvars.ContextVar("is_forward", default=False)

@@ -14,6 +14,7 @@ from ..._neuron import AbstractNeuron
 from ..._synapse import drive_of, evolve_filters
 from ..._types import State
 from .axes import cast, over_units
+from .trees import tree_where, zeros_like
 
 
 Ends = tuple[PyTree[Array], PyTree[Array]]  # states and filters
@@ -50,8 +51,14 @@ class ContinuousMotion(AbstractMotion):
         def field(share, state, given):
             parameters, t, filters, h = given
             slope = _slope(eqx.combine(parameters, rest), t + share * h, state, filters, share * h)
-            return jax.tree.map(lambda leaf: h * leaf, slope)
+            return jax.tree.map(lambda leaf: jnp.where(h > 0.0, h * leaf, 0.0), slope)
 
+        # A neuron that has failed stays where it is, since the solver would not come to an end.
+        is_finite = jnp.all(
+            jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((t, state, filters, h))])
+        )
+        given = state
+        t, h, state, filters = tree_where(is_finite, (t, h, state, filters), zeros_like((t, h, state, filters)))
         moves = h > 0.0
         controller, dt0 = self.stepsize_controller, None
         if controller is None:
@@ -73,9 +80,10 @@ class ContinuousMotion(AbstractMotion):
             **options,
         )
         start = _slope(neuron, t, state, filters, jnp.zeros_like(h))
-        return jax.tree.map(
+        end = jax.tree.map(
             lambda end, state, slope: jnp.where(moves, end[0], state + h * slope), solution.ys, state, start
         )
+        return tree_where(is_finite, end, given)
 
     def end_and_slope(self, neuron, t, state, filters, h):
         def one(neuron, t, state, filters, h):

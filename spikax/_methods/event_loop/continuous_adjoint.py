@@ -13,18 +13,18 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from ..._neuron import events_of
 from .._common.axes import indices
 from .._common.differentiation import with_reverse_rule
 from .._common.motion import AbstractMotion
-from .._common.trees import tree_where
+from .._common.trees import tree_where, zeros_like
 from .._common.vectorized import most_of_members
 from . import loop
 from .backward import backpropagate_entries, Smooth, start_back, sums_of
 from .checkpointing import entries_at, LoopPlan, LoopResult, point_of, taken
-from .problem import Action, is_any, LoopState, Point, TapeEntry
+from .problem import Action, is_any, LoopState, Point, Problem, TapeEntry
 
 
 class EventLog(eqx.Module):
@@ -46,13 +46,20 @@ class EventLog(eqx.Module):
         return cls(entries, jnp.zeros(plan.loop_state.t.shape, jnp.int32), point_of(plan.loop_state))
 
     @property
-    def is_full(self) -> Array:
+    def overflows(self) -> Bool[Array, "batch units 1"]:
         """Whether more events happened than there is room for."""
-        return jnp.any(self.count > self.entries.t.shape[0])
+        return self.count > self.entries.t.shape[0]
 
     def with_entry(self, entry: TapeEntry, new: LoopState) -> "EventLog":
         """With the interval that an iteration ended, in units in which it did."""
         ends = is_any(entry.action, Action.ARRIVED | Action.ENDED | Action.FIRED | Action.FIRED_AT_ONCE)
+        return self._with(entry, new, ends)
+
+    def closed(self, problem: Problem, end: LoopState) -> "EventLog":
+        """With the start of the interval that was under way in units that failed, for the states saved in it."""
+        return self._with(loop.idle_entry(problem, end), end, self.start.t < end.t)
+
+    def _with(self, entry: TapeEntry, new: LoopState, ends: Bool[Array, "batch units 1"]) -> "EventLog":
         start, place = self.start, jnp.where(ends, self.count, self.entries.t.shape[0])[..., 0]
         own = {"t": start.t, "state": start.state, "filters": start.filters, "h": new.t - start.t}
         entry = dataclasses.replace(entry, **own)
@@ -90,26 +97,34 @@ def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMot
         end, trains, log, iterations = loop.run(
             problem, settings, plan.loop_state, trains, EventLog.blank(plan), zero, plan.steps, write=write
         )
+        log = log.closed(problem, end)
+        # There is room for as many events of each kind as for spikes, so too many of them are reported as spikes.
+        count = jnp.where(log.overflows, jnp.maximum(end.count, settings.max_spikes + 1), end.count)
+        end = dataclasses.replace(end, count=count)
         found = None
         if ts is not None:
             place, _ = entries_at(ts, log.entries.t, log.count)
             last = point_of(end)
             found = tree_where(end.t <= ts[:, None, None, None], last, taken(point_of(log.entries), place))
+            # Without the whole log, the last event before each time is not known.
+            unknown = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), found.state)
+            known = jnp.broadcast_to(~log.overflows, found.t.shape)
+            found = dataclasses.replace(found, state=tree_where(known, found.state, unknown))
         return LoopResult(end, trains, found, iterations), (end, log)
 
     def backward(arguments, plan, residual, cotangent):
         (smooth, motion), (end, log) = arguments, residual
         plan = smooth.into(plan)
+        # Units with too many events have failed, and their log is not complete. They have no derivative.
+        failed, entries = log.overflows, log.entries
+        idle = {"action": jnp.where(failed, int(Action.IDLE), entries.action).astype(entries.action.dtype)}
+        entries = dataclasses.replace(entries, fired=entries.fired & ~failed, **idle)
         waiting = None if plan.ts is None else end.t > plan.ts[:, None, None, None]
         problem, back = start_back(smooth, plan, end, cotangent, waiting)
         _, back = backpropagate_entries(
-            problem, plan, motion, log.entries, log.count, most_of_members(jnp.max(log.count)), cotangent, waiting, back
+            problem, plan, motion, entries, log.count, most_of_members(jnp.max(log.count)), cotangent, waiting, back
         )
-        message = (
-            "A unit had more events than the log of `sx.EventPropAdjoint` has room for: all arrivals, and for each "
-            "kind of event as many as `max_spikes`. Raise `max_spikes`."
-        )
-        back = eqx.error_if(back, log.is_full, message)
+        back = dataclasses.replace(back, bar=tree_where(failed, zeros_like(back.bar), back.bar))
         return sums_of(smooth, back), motion
 
     return with_reverse_rule(run, forward, backward)((Smooth.of(plan, times, t0), motion), plan)

@@ -184,6 +184,8 @@ class EventLoop(AbstractLayerMethod):
         return self._result(plan, settings, outcome, t1)
 
     def simulate_layer(self, plan, received, t0, t1, grid):
+        hint = "It goes from event to event, and so does the simulation with it."
+        require(self.bin is None or plan.adjoint.motion is None, "bin", "None with this `adjoint`", self.bin, hint)
         weight = jax.tree.map(lambda leaf: leaf[..., None], received.weight)
         settings = self._settings(plan, self.max_steps, t0, t1, grid)
         received = dataclasses.replace(received, weight=weight)

@@ -86,15 +86,18 @@ def solve(
         smooth, (others, discrete) = eqx.partition(both, eqx.is_inexact_array)
 
         def sweeping(given):
-            prepared, all_final, discrete = given
+            prepared, all_final, discrete, settled = given
 
             def once(value):
+                # What is not a solution has no derivative, and would not converge.
+                value = jax.tree.map(lambda x: jnp.where(_of_samples(settled, x), x, lax.stop_gradient(x)), value)
                 results = functions.sweep(prepared, eqx.combine(value, discrete), all_final)
                 return eqx.filter((results, functions.value_of(prepared, results)), eqx.is_inexact_array)
 
             return once
 
-        results, _ = _as_solution(sweeping, (prepared, all_final, discrete), smooth, result.sweeps == 1, limit)
+        given = prepared, all_final, discrete, result.settled
+        results, _ = _as_solution(sweeping, given, smooth, result.sweeps == 1, limit)
         return dataclasses.replace(result, results=eqx.combine(results, others))
 
     return found(search, known)((prepared, guess, final, nothing))
@@ -221,6 +224,11 @@ def _as_solution(
         return solution, _solution(tangents, given, zeros_like(solution), is_explicit, limit)
 
     return value(floats, others, solution)
+
+
+def _of_samples(holds: Bool[Array, " batch"], like: Array) -> Array:
+    """What holds for each sample, with as many axes as `like`, of which the first is the batch."""
+    return holds.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _is_close(new: PyTree[Array], old: PyTree[Array]) -> Array:
