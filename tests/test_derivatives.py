@@ -437,7 +437,7 @@ def with_a_sample_that_fails(adjoint, network, start=None, method=LOOP, **option
     def total(weight, samples=slice(None)):
         given = eqx.tree_at(lambda network: network.connections[0].weight, network, weight)
         # Traced, as a state that is not finite would be an error at once.
-        states = None if start is None else {"output": jax.tree.map(lambda x: x[samples] + 0.0 * weight[0], start)}
+        states = None if start is None else {"output": jax.tree.map(lambda x: x[samples] + 0.0 * weight[0, 0], start)}
         common = {"start": states, "throw": False, "adjoint": adjoint, "method": method}
         solution = sx.simulate(given, sx.Spikes(times[samples]), T1, **common | options)
         fine = solution.result == sx.RESULTS.successful
