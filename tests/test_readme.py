@@ -160,6 +160,27 @@ def test_the_page_on_brian2(monkeypatch, tmp_path):
     compile((tmp_path / "network.py").read_text(), "network.py", "exec")
 
 
+def test_the_page_on_derivatives():
+    """A Jacobian, a Hessian-vector product, and five networks that learn at once."""
+    if MODE != "float32":
+        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
+    page = (ROOT / "docs" / "derivatives.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"):
+        # Fewer samples than a reader's, for the sake of time.
+        exec(compile(code.replace("yin_yang(100", "yin_yang(20"), "derivatives.md", "exec"), names)
+    jacobian, spikes = names["jacobian"], names["spike_times"](20.0)
+    assert jacobian.shape == (10, 16) and jnp.array_equal(jacobian != 0.0, jnp.isfinite(spikes))
+    loss, one, direction = names["loss"], names["one"], names["direction"]
+    gradient = jax.jit(jax.grad(loss))
+    after, before = (gradient(jax.tree.map(lambda x, d, h=h: x + h * d, one, direction)) for h in (1e-3, -1e-3))
+    for exact, a, b in zip(*map(jax.tree.leaves, (names["product"], after, before)), strict=True):
+        difference = (a - b) / 2e-3
+        np.testing.assert_allclose(exact, difference, rtol=0, atol=0.02 * float(jnp.max(jnp.abs(difference))))
+    assert names["values"].shape == (5,) and float(loss(names["best"])) < float(loss(one))
+
+
 def test_the_page_on_simulation():
     """The printed summary is that of the page, and two parts are one long simulation."""
     if MODE != "float32":

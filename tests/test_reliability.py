@@ -309,18 +309,34 @@ def test_a_group_that_ends_early_says_so_in_every_layer(dtype):
 
 @pytest.mark.modes("float32")
 @pytest.mark.parametrize("inner, neuron", [(None, sx.LIF()), (None, sx.QIF()), (0.1, sx.LIF()), (0.1, sx.QIF())])
-def test_other_derivatives_than_gradients_are_refused(inner, neuron, dtype):
+def test_derivatives_that_are_refused(inner, neuron, dtype):
     network = wired(neuron, inner, dtype)
+    inputs = sx.Spikes(jnp.asarray([[1.0], [2.0]], dtype))
+
+    def first(weight, adjoint=None):
+        moved = eqx.tree_at(lambda n: n.connections[0].weight, network, weight)
+        return finite_sum(sx.first_spike(moved(inputs, 20.0, max_spikes=16, adjoint=adjoint)), 1.0)
+
+    weight = network.connections[0].weight
+    with pytest.raises(TypeError, match=r"pass `adjoint=sx.ForwardMode\(\)` to `sx.simulate`"):
+        jax.jacfwd(first)(weight)
+    forward = functools.partial(first, adjoint=sx.ForwardMode())
+    for derivative in (jax.grad(forward), jax.grad(lambda w: jnp.sum(jax.grad(first)(w)))):
+        with pytest.raises(ValueError, match="Reverse-mode differentiation does not work for lax.while_loop"):
+            derivative(weight)
+
+
+@pytest.mark.modes("float32")
+def test_second_derivatives_by_the_continuous_adjoint_are_refused(dtype):
+    network = wired(sx.QIF(), None, dtype)
     inputs = sx.Spikes(jnp.asarray([[1.0], [2.0]], dtype))
 
     def first(weight):
         moved = eqx.tree_at(lambda n: n.connections[0].weight, network, weight)
-        return finite_sum(sx.first_spike(moved(inputs, 20.0, max_spikes=16)), 1.0)
+        return finite_sum(sx.first_spike(moved(inputs, 20.0, max_spikes=16, adjoint=sx.EventPropAdjoint())), 1.0)
 
-    weight = network.connections[0].weight
-    for derivative in (jax.jacfwd(first), jax.hessian(first), jax.grad(lambda w: jnp.sum(jax.grad(first)(w)))):
-        with pytest.raises(TypeError, match="first derivatives, in reverse mode: use `jax.grad`"):
-            derivative(weight)
+    with pytest.raises(RuntimeError, match="filter_custom_vjp"):
+        jax.hessian(first)(network.connections[0].weight)
 
 
 @pytest.mark.slow

@@ -1,0 +1,164 @@
+"""What derivatives cost: forward mode, reverse mode, the continuous adjoint, and ensembles of networks.
+
+    python benchmarks/derivatives.py [parameters] [steps] [ensembles]
+
+Prints tables, by default all of them. Networks and inputs are random, and the loss is the sum of all spike times. Times
+are medians over seeds, in float32. The memory is that of the temporary arrays of the compiled function, as XLA states
+it, in MiB.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from against_eventax import machine
+
+import spikax as sx
+
+
+SEEDS = 5
+CHANNELS, NEURONS, BATCH, T1 = 10, 100, 8, 30.0
+
+
+def cost(function: Callable, draw: Callable[[int], Any]) -> tuple[float, float]:
+    """The median time of a call in seconds, and the memory in MiB. `draw` gives the arguments of a seed."""
+    compiled = jax.jit(lambda *arguments: function(*arguments)).lower(*draw(0)).compile()
+    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+    def once(arguments) -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        return time.perf_counter() - start
+
+    once(draw(0))
+    return statistics.median(once(draw(seed)) for seed in range(SEEDS)), memory
+
+
+def cell(seconds: float, memory: float) -> str:
+    return f"{1e3 * seconds:.3g} ms, {memory:.2g} MiB" if memory < 10 else f"{1e3 * seconds:.3g} ms, {memory:.0f} MiB"
+
+
+def title(columns: list[str]) -> None:
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+
+
+def row(columns: list[str]) -> None:
+    print("| " + " | ".join(columns) + " |", flush=True)
+
+
+def total(solution: sx.Solution) -> jax.Array:
+    """The sum of all spike times."""
+    times = [spikes.times for spikes in solution.spikes.values()]
+    return sum(jnp.sum(jnp.where(jnp.isfinite(t), t, 0.0)) for t in times)
+
+
+def parameters() -> None:
+    """The gradient by some of the 1000 weights of a layer of 100 neurons, with 10 inputs, batch 8."""
+    title(["neurons", "parameters", "simulation", "`ForwardMode`", "`DiscreteAdjoint`", "`EventPropAdjoint`"])
+
+    def draw(number):
+        def drawn(seed):
+            rng = np.random.default_rng(seed)
+            weights = rng.uniform(0.0, 2.0, CHANNELS * NEURONS).astype(np.float32)
+            times = np.sort(rng.uniform(0.0, T1, (BATCH, CHANNELS, 2))).astype(np.float32)
+            return jnp.asarray(weights[:number]), jnp.asarray(weights), jnp.asarray(times)
+
+        return drawn
+
+    for name, neuron in {"LIF, closed form": sx.LIF(), "QIF, event loop": sx.QIF()}.items():
+
+        def value(first, weights, times, adjoint=None, neuron=neuron):
+            weight = weights.at[: len(first)].set(first).reshape(CHANNELS, NEURONS)
+            network = sx.Network({"output": sx.Layer(neuron, NEURONS)}, [sx.Dense("input", "output", weight)], CHANNELS, "output")
+            return total(sx.simulate(network, sx.Spikes(times), T1, max_spikes=16, adjoint=adjoint))
+
+        def by(adjoint, derivative, value=value):
+            return derivative(lambda *arguments: value(*arguments, adjoint=adjoint))
+
+        simulation = cell(*cost(value, draw(1)))
+        for number in (1, 10, 1000):
+            forward = cell(*cost(by(sx.ForwardMode(), jax.jacfwd), draw(number)))
+            reverse = cell(*cost(by(sx.DiscreteAdjoint(), jax.grad), draw(number)))
+            is_loop = name.startswith("QIF")
+            continuous = cell(*cost(by(sx.EventPropAdjoint(), jax.grad), draw(number))) if is_loop else "the same"
+            row([name, f"{number}", simulation, forward, reverse, continuous])
+
+
+def steps() -> None:
+    """The gradient of 100 QIF neurons that spike five times by their bias, batch 8, with fixed steps."""
+    title(["steps between spikes", "`DiscreteAdjoint`, all steps stored", "`DiscreteAdjoint()`", "`EventPropAdjoint()`"])
+    nothing = sx.Spikes(jnp.full((BATCH, 1, 1), jnp.inf))
+
+    def draw(seed):
+        return (jnp.asarray(np.random.default_rng(seed).uniform(0.5, 0.6, NEURONS).astype(np.float32)),)
+
+    def simulated(bias, t1, **options):
+        layer = sx.Layer(sx.QIF(bias=bias), NEURONS)
+        network = sx.Network({"output": layer}, [sx.Dense("input", "output", jnp.zeros((1, NEURONS)))], 1, "output")
+        return sx.simulate(network, nothing, t1, max_spikes=16, **options)
+
+    times = simulated(*draw(0), 400.0, throw=False).spikes["output"].times
+    interval = float(jnp.mean(times[..., 1] - times[..., 0]))
+    for number in (10, 100, 1000):
+        limit = 8 * number + 64
+        method = sx.EventLoop(diffrax.Tsit5(), dt0=interval / number, max_steps=limit)
+        cells = []
+        for adjoint in (sx.DiscreteAdjoint(memory=2**40), sx.DiscreteAdjoint(), sx.EventPropAdjoint()):
+
+            def value(bias, adjoint=adjoint, method=method):
+                return total(simulated(bias, 5.5 * interval, method=method, adjoint=adjoint))
+
+            cells.append(cell(*cost(jax.grad(value), draw)))
+        row([f"{number}", *cells])
+
+
+def ensembles() -> None:
+    """The gradient of 8 networks 5-120-3, batch 32, beside that of one network with 8 times the batch."""
+    title(["neurons", "one network, batch 256", "8 networks, batch 32", "ratio"])
+    members, batch = 8, 32
+
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        return jnp.asarray(np.sort(rng.uniform(0.0, T1, (members, batch, 5, 2))).astype(np.float32))
+
+    for name, neuron in {"LIF, closed form": sx.LIF(), "QIF, event loop": sx.QIF()}.items():
+
+        def network(key, neuron=neuron):
+            hidden = sx.Layer(neuron, 120, weights=sx.init.uniform(0.0, 3.0))
+            return sx.sequential(5, hidden, sx.Layer(neuron, 3, weights=sx.init.uniform(0.0, 0.2)), key=key)
+
+        @eqx.filter_grad
+        def gradient(network, times):
+            return total(sx.simulate(network, sx.Spikes(times), T1, max_spikes=16))
+
+        keys = jax.random.split(jax.random.key(0), members)
+        one, several = network(keys[0]), eqx.filter_vmap(network)(keys)
+        alone, _ = cost(gradient, lambda seed, one=one: (one, draw(seed).reshape(members * batch, 5, 2)))
+        together, _ = cost(eqx.filter_vmap(gradient), lambda seed, several=several: (several, draw(seed)))
+        row([name, f"{1e3 * alone:.3g} ms", f"{1e3 * together:.3g} ms", f"**{together / alone:.2f}**"])
+
+
+TABLES: dict[str, Callable[[], None]] = {"parameters": parameters, "steps": steps, "ensembles": ensembles}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"among {', '.join(TABLES)}; default: all")
+    options = parser.parse_args()
+    if not set(options.tables) <= set(TABLES):
+        parser.error(f"no such table among {', '.join(TABLES)}: {' '.join(options.tables)}")
+    print(machine(), flush=True)
+    for name in options.tables or TABLES:
+        TABLES[name]()
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", False)
+    main()
