@@ -66,7 +66,7 @@ def row(columns: list[str]) -> None:
 def total(solution: sx.Solution) -> jax.Array:
     """The sum of all spike times."""
     times = [spikes.times for spikes in solution.spikes.values()]
-    return sum(jnp.sum(jnp.where(jnp.isfinite(t), t, 0.0)) for t in times)
+    return sum((jnp.sum(jnp.where(jnp.isfinite(t), t, 0.0)) for t in times), jnp.zeros(()))
 
 
 def parameters() -> None:
