@@ -142,8 +142,8 @@ def draw(recording: Recording, found: Fit, path: Path) -> None:
     ]
     for number in range(STIMULI):
         for place, (label, times, colour) in enumerate(rows):
-            y = 4 * number + place
-            spikes.vlines(times[number], y - 0.4, y + 0.4, color=colour, label=label if number == 0 else None)
+            y, happened = 4 * number + place, times[number][times[number] < T1]
+            spikes.vlines(happened, y - 0.4, y + 0.4, color=colour, label=label if number == 0 else None)
     spikes.set(xlabel="time (ms)", yticks=4 * np.arange(STIMULI) + 1, yticklabels=np.arange(1, STIMULI + 1))
     spikes.set(ylabel="stimulus", ylim=(4 * STIMULI - 1, -1))
     spikes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)

@@ -81,3 +81,12 @@ def test_a_convolutional_network_reads_digits(example):
     np.testing.assert_array_equal(np.isfinite(times), some.images > 0)
     counts = convolution.confusion(convolution.build(seed=0), some)
     np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(some.labels, minlength=10))
+
+
+@pytest.mark.slow
+def test_the_parameters_of_a_neuron_are_found_from_its_spikes(example):
+    with jax.enable_x64(True):
+        script = example("fit_neuron")
+        found = script.fit(script.record(0), 0)
+    np.testing.assert_allclose(found.parameters[-1], list(script.TRUE.values()), rtol=1e-6)
+    assert found.errors[-1] < 1e-6 < 10.0 < found.errors[0]
