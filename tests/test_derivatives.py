@@ -92,8 +92,8 @@ PROBLEMS = {
 FAST = ("steps", "closed form", "event queue", "sweeps")
 
 
-def by_speed():
-    return [pytest.param(name, marks=() if name in FAST else slow) for name in PROBLEMS]
+def by_speed(*fast):
+    return [pytest.param(name, marks=() if name in fast else slow) for name in PROBLEMS]
 
 
 def valued(arguments, **options):
@@ -137,7 +137,7 @@ def product(bar, direction):
     return float(sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(bar), jax.tree.leaves(direction), strict=True)))
 
 
-@pytest.mark.parametrize("name", by_speed())
+@pytest.mark.parametrize("name", by_speed(*FAST))
 def test_tangents_and_second_derivatives(name):
     make, options = PROBLEMS[name]
     arguments = make()
@@ -489,7 +489,7 @@ def test_explicit_bins_do_not_go_with_the_continuous_adjoint():
 # --- Ensembles ---
 
 
-@pytest.mark.parametrize("name", by_speed())
+@pytest.mark.parametrize("name", by_speed("closed form", "steps"))
 def test_an_ensemble_of_networks(name):
     """`eqx.filter_vmap` over networks, inputs and states gives the gradient of each of them."""
     make, options = PROBLEMS[name]
