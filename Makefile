@@ -69,8 +69,7 @@ benchmark: .venv/cli.stamp
 	$(BIN)/python benchmarks/results.py --only yin-yang-lif-first-spike
 
 clean:
-	rm -rf .venv runs build site
-	rm -rf .venv .venv-lowest runs
+	rm -rf .venv .venv-lowest runs build site
 
 # The stamp tells that an extra is installed, for the present pyproject.toml.
 .venv/%.stamp: pyproject.toml | .venv/bin/python

@@ -16,7 +16,7 @@ import pytest
 
 import spikax as sx
 
-from . import test_gradients as gradients, test_wiring as wiring
+from . import test_gradients as gradients, test_model_gradients as models, test_wiring as wiring
 from .helpers import cast, everything, finite_sum, learning, single_layer
 from .test_bins import shared_filters
 
@@ -88,6 +88,12 @@ PROBLEMS = {
     ),
     "all connections": (lambda: group(wiring.mixed(F64)), {"method": sx.Windows(6, LOOP)}),
 }
+# All models, by steps of the length and for the time that suit them.
+for name, (*_, t1, step) in models.CASES.items():
+    method = sx.EventLoop(diffrax.Heun(), dt0=step, max_steps=4000)
+    saved = jnp.asarray(t1 * np.array([0.82, 0.0, 0.31, 0.58, 1.0]))
+    problem = functools.partial(models.started, name, F64)
+    PROBLEMS[f"model {name}"] = problem, {"method": method, "t1": t1, "saveat": saved}
 # Those that show most; the others run apart.
 FAST = ("steps", "closed form", "event queue", "sweeps")
 
@@ -106,8 +112,8 @@ def valued(arguments, **options):
 
     def value(arrays):
         network, inputs, states = eqx.combine(arrays, static)
-        options_here = {"start": states or None, "saveat": jnp.asarray(SAVED), "max_spikes": 20} | options
-        solution = sx.simulate(network, inputs, T1, **options_here)
+        common = {"start": states or None, "saveat": jnp.asarray(SAVED), "max_spikes": 20, "t1": T1}
+        solution = sx.simulate(network, inputs, **common | options)
         total = 0.0
         for spikes in solution.spikes.values():
             moved = jnp.sin(jnp.where(jnp.isfinite(spikes.times), spikes.times, 0.0))

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import spikax as sx
@@ -50,6 +51,7 @@ METHODS = {
     "cells": (sx.EIF(), {"method": sx.EventLoop(bin=1.0)}),
     "fixed": (sx.EIF(), {"method": sx.EventLoop(dt0=0.5)}),
     "segments": (sx.QIF(), {"method": sx.EventLoop(), "adjoint": sx.DiscreteAdjoint(memory=1)}),
+    "continuous": (sx.QIF(), {"method": sx.EventLoop(), "adjoint": sx.EventPropAdjoint()}),
 }
 
 
@@ -86,6 +88,27 @@ def test_of_a_neuron(name, dtype):
 def test_of_a_method(name, dtype):
     neuron, options = METHODS[name]
     assert_all_floats_are(dtype, neuron, **options)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_of_tangents_and_second_derivatives(name, dtype):
+    """Both are traced, with all shapes and types."""
+    neuron, options = METHODS[name]
+    neuron = jax.tree.map(lambda x: jnp.asarray(x, dtype), neuron)
+    network, inputs = single_layer(neuron, np.ones((2, 3)), dtype), random_inputs(0, (2, 2, 3), 10.0, dtype)
+
+    def total(weight, adjoint):
+        given = eqx.tree_at(lambda network: network.connections[0].weight, network, weight)
+        solution = sx.simulate(given, inputs, 20.0, **({"saveat": [5.0]} | options | {"adjoint": adjoint}))
+        return finite_sum(solution.spikes["output"].times, jnp.ones((), dtype))
+
+    def both(weight):
+        tangent = jax.jvp(lambda w: total(w, sx.ForwardMode()), (weight,), (weight,))
+        second = jax.jvp(jax.grad(lambda w: total(w, sx.DiscreteAdjoint())), (weight,), (weight,))
+        return tangent, second
+
+    for leaf in jax.tree.leaves(jax.eval_shape(both, network.connections[0].weight)):
+        assert leaf.dtype == dtype
 
 
 def test_of_a_layer_that_shares_a_clock(dtype):
