@@ -31,7 +31,7 @@ METHODS = {
 # The others share their code with one of these.
 LONG = ("matrix exponential", "internal events", "event loop, shared clock", "windows, event loop")
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
-LONG_GRADIENTS = (*LONG, "closed form", "impulses", "event loop")
+LONG_GRADIENTS = (*LONG, "closed form", "impulses", "event loop", "windows, closed form")
 GRADED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG_GRADIENTS else name for name in METHODS]
 
 

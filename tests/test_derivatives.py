@@ -95,7 +95,7 @@ for name, (*_, t1, step) in models.CASES.items():
     problem = functools.partial(models.started, name, F64)
     PROBLEMS[f"model {name}"] = problem, {"method": method, "t1": t1, "saveat": saved}
 # Those that show most; the others run apart.
-FAST = ("steps", "closed form", "event queue", "sweeps")
+FAST = ("steps", "closed form", "event queue")
 
 
 def by_speed(*fast):
@@ -204,6 +204,7 @@ def test_the_continuous_adjoint_in_windows():
     assert worst(continuous(arrays), discrete(arrays)) < 1e-6
 
 
+@slow
 def test_the_continuous_adjoint_has_the_order_of_its_solver():
     """With a method of second order, half the step has a quarter of the error."""
     tight = {"method": sx.EventLoop(rtol=1e-10)}

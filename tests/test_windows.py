@@ -77,7 +77,7 @@ def assert_same(found, expected, accurate):
         np.testing.assert_allclose(leaf, like, atol=200 * accurate * float(jnp.max(jnp.abs(like))))
 
 
-@pytest.mark.modes("float32", "float64")
+@pytest.mark.modes("float32")
 def test_windows_select_what_arrives(dtype, accurate):
     """Without windows, all spikes are sorted at once, and there is no selection."""
     network, spikes = every_delay(dtype), random_inputs(0, (2, 6, 5), 20.0, dtype)
@@ -179,6 +179,7 @@ def with_an_output(dtype):
     return sx.Network(layers, connections, 3, "output")
 
 
+@pytest.mark.slow
 def test_the_first_spikes_of_an_output_end_the_recurrent_layer_before_it(dtype):
     network, spikes = with_an_output(dtype), random_inputs(0, (2, 3, 6), 25.0, dtype)
 

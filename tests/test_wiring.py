@@ -212,7 +212,7 @@ def queued(name):
 
 
 @exact
-@pytest.mark.parametrize("name", QUEUED)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "oscillating" else n for n in QUEUED])
 def test_the_event_queue_finds_the_spikes_of_all_linear_neurons(name):
     network, spikes = queued(name), inputs(jnp.float64)
     found = run(network, spikes)
