@@ -83,7 +83,7 @@ def first_spikes(parameters: jax.Array, inputs: sx.Spikes) -> jax.Array:
 def residuals(logs: jax.Array, recording: Recording) -> jax.Array:
     """The differences of the spike times, as a function of the logarithms of the parameters."""
     found = first_spikes(jnp.exp(logs), recording.inputs)
-    return (recording.weight * (found - recording.times)).ravel()
+    return (recording.weight[None] * (found - recording.times)).ravel()
 
 
 def record(seed: int) -> Recording:
