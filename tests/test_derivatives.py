@@ -393,6 +393,19 @@ def test_two_arrivals_at_one_instant(name):
     np.testing.assert_allclose(several, jnp.broadcast_to(one, several.shape), rtol=1e-7)
 
 
+class Leaking(Ramp):
+    """v' = -√|v|, whose second derivative is not finite at rest."""
+
+    def dynamics(self, t, v, drive):
+        return drive - jnp.sqrt(jnp.abs(v))
+
+
+def test_a_singular_slope_at_the_end_leaves_the_state_finite():
+    network = single_layer(Leaking(*RAMP[:4]), np.zeros((1, 1)), F64)
+    solution = sx.simulate(network, sx.Spikes(jnp.full((1, 1), jnp.inf)), 5.0, method=sx.EventLoop(dt0=1.0))
+    np.testing.assert_array_equal(solution.end.states["output"], [0.0])
+
+
 # --- Samples that fail ---
 
 

@@ -89,8 +89,8 @@ def simulate(
     simulation = run if math.prod(batch_of(next(iter(inputs.values())))) > 0 else run_without_samples
     try:
         solution, violations = broadcasting(simulation)(network, inputs, plan)
-    except (TypeError, RuntimeError) as error:
-        # The messages of JAX and Equinox about forward mode name neither the simulation nor the remedy.
+    except TypeError as error:
+        # The message of JAX about forward mode names neither the simulation nor the remedy.
         if "custom_vjp" not in str(error):
             raise
         raise TypeError(MESSAGE) from error

@@ -262,6 +262,8 @@ def _at_the_end(neuron: AbstractNeuron, end: LoopEnd, t1: Any) -> tuple[Any, Any
     filters = tree_where(is_at_end, end.filters, zeros_like(end.filters))
     slope = slopes(t, state, filters)
     _, curvature = jax.jvp(slopes, (t, state, filters), (jnp.ones_like(t), *slope))
+    # A singular slope, such as that of a square root at zero, has no finite curvature: zero times that is NaN.
+    curvature = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), curvature)
     left = jnp.where(is_at_end, lax.stop_gradient(t) - t, 0.0)
     return add_scaled(add_scaled((end.state, end.filters), left, slope), 0.5 * left**2, curvature)
 
