@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.core import Jaxpr
 
 import spikax as sx
 
@@ -151,3 +152,40 @@ def test_the_steps_of_a_training_compile_once(traced):
         counts.append(len(traces) - before)
     assert counts[0] > 0 and counts[1:] == [0, 0]
     assert bool(jnp.isfinite(value))
+
+
+# What a first call compiles, by the number of equations. A new bound is a decision: state its reason in the commit.
+REFERENCES = {
+    "LIF 5-120-3": (sx.LIF, (5, 120, 3), 6000),
+    "LIF 784-100-10": (sx.LIF, (784, 100, 10), 7000),
+    "QIF 5-120-3": (sx.QIF, (5, 120, 3), 11500),
+}
+
+
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_gradient_of_a_reference_network_is_small(name):
+    neuron, sizes, most = REFERENCES[name]
+    hidden, output = (
+        sx.Layer(neuron(), size, weights=sx.init.normal(1.0 / sources, 0.1))
+        for sources, size in zip(sizes, sizes[1:], strict=False)
+    )
+    network = sx.sequential(sizes[0], hidden, output, key=jax.random.key(0))
+    inputs = sx.Spikes(jnp.linspace(0.0, 20.0, 32 * sizes[0]).reshape(32, sizes[0], 1))
+
+    def loss(network, inputs):
+        times = sx.first_spike(network(inputs, 30.0, until=sx.FirstSpikes(), throw=False))
+        return jnp.mean(jnp.minimum(times, 30.0))
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(network, inputs).jaxpr
+    assert 0.8 * most < equations(jaxpr) < most
+
+
+def equations(jaxpr: Jaxpr) -> int:
+    """The number of equations of a jaxpr and of those in it."""
+    inner = [
+        getattr(leaf, "jaxpr", leaf)
+        for equation in jaxpr.eqns
+        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
+    ]
+    return len(jaxpr.eqns) + sum(equations(part) for part in inner if isinstance(part, Jaxpr))

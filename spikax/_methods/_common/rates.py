@@ -67,7 +67,7 @@ def _motions_with(neuron: AbstractNeuron, value: float, dtype: Any) -> list[np.n
 
     def leaf(leaf):
         is_traced = eqx.is_inexact_array(leaf) and known(leaf) is None
-        return jnp.full(leaf.shape, value, leaf.dtype) if is_traced else leaf
+        return jnp.full(leaf.shape[1:], value, leaf.dtype) if is_traced else leaf
 
     # The numbers are needed at trace time, even inside a `jit` around the whole simulation.
     with jax.ensure_compile_time_eval():
@@ -106,6 +106,8 @@ def _motion_of_filter(synapse: AbstractSynapse, zero: Array) -> Array:
 def _motion_of_membrane(neuron: AbstractNeuron, zero: Array) -> Array:
     drive = drive_of(neuron.synapse, initial_filters(neuron.synapse, zero))
     flat, structured = ravel_pytree(cast(neuron.initial_state(), zero.dtype))
+    # Constants would be evaluated at once, operation by operation, each compiled by itself.
+    flat = flat + zero
 
     def slope(x):
         return ravel_pytree(cast(neuron.dynamics(zero, structured(x), drive), zero.dtype))[0]

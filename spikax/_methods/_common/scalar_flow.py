@@ -7,6 +7,7 @@ A membrane with one variable v, driven by one exponential filter x, follows
 and spikes when slope v + offset rises through zero. All coefficients are derived from the methods of the neuron.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -210,13 +211,12 @@ def _ramp_jvp(primals, tangents):
     rate, s = primals
     x = rate * s
     # The derivative with respect to the rate is s² (exp(-x) (1 + x) - 1) / x². Where this cancels, the second factor is
-    # computed as the sum of -(-x)^n / (n! (n + 2)); 13 terms are exact in float64.
+    # computed as the sum of -(-x)^n / (n! (n + 2)); 13 terms are exact in float64, 9 in float32.
     near = jnp.abs(x) < 0.5
     small = jnp.where(near, x, 0.0)
-    terms, power = jnp.zeros_like(x), jnp.ones_like(x)
-    for n in range(13):
-        terms -= power / (n + 2)
-        power *= -small / (n + 1)
+    terms = jnp.zeros_like(x)
+    for n in reversed(range(13 if x.dtype == jnp.float64 else 9)):
+        terms = terms * small - (-1) ** n / (math.factorial(n) * (n + 2))
     large = jnp.where(near, 1.0, x)
     curvature = jnp.where(near, terms, (jnp.exp(-large) * (1.0 + large) - 1.0) / large**2)
     return ramp(rate, s), s**2 * curvature * tangents[0] + jnp.exp(-x) * tangents[1]

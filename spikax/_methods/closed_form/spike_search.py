@@ -1,8 +1,7 @@
 """The spikes of linear neurons in a block: one pass per emitted spike, for many neurons and all arrivals at once.
 
-A pass finds the next spike of each neuron: first the first interval between two knots in which the condition, at the
-end or at a peak, is above zero, and then the crossing in that interval. The first pass checks all neurons; further
-passes only those that may spike.
+A pass takes one interval between two knots of each neuron: it finds the crossing there, if there is one, applies the
+spike, and looks for the next interval that may hold one. Of many neurons only those that may spike take part.
 """
 
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._common.axes import aligned, indices
 from .._common.compaction import All, Subset
+from .._common.compute_once import compute_once
 from .._common.flow import AbstractFinder, AbstractFlow, Interval
 from .._common.vectorized import any_member
 from .free_response import Block, Change, entry
@@ -47,19 +47,13 @@ class Record(eqx.Module):
 
 
 class SearchState(eqx.Module):
-    """The state of the search for each neuron in a block, and its next spike."""
+    """The state of the search for each neuron in a block: the interval that is searched next."""
 
     change: Change
     count: Int[Array, "batch units"]
-    happens: Bool[Array, "batch units"]  # there is a spike in the interval
-    seeks: Bool[Array, "batch units"]  # there may be a spike after the interval
+    goes_on: Bool[Array, "batch units"]  # there may be a spike in the interval or after it
     place: Int[Array, "batch units"]  # of the knot before the interval
     interval: Interval
-
-    @property
-    def go_on(self) -> Bool[Array, "batch units"]:
-        """Whether the search continues for a neuron."""
-        return self.happens | self.seeks
 
 
 class Search(eqx.Module):
@@ -87,43 +81,41 @@ class Searcher(eqx.Module):
 
     def run(self, search: Search) -> Search:
         """Searches up to the last spike of these neurons in the block."""
+        return lax.while_loop(some_go_on, lambda search: self._one_pass(search), search)
 
-        def one_pass(search):
-            some_spike = any_member(jnp.any(search.state.happens))
-            now = lax.cond(some_spike, lambda search: self._spike(search), lambda search: search, search)
-            return Search(now.passes, now.record, self.ahead(now.state))
+    def start(self, count: Array) -> SearchState:
+        """The start of a search, with the first interval."""
+        knots = self.block.knots
+        change = Change.none(knots.start(count.shape), knots.v[0])
+        interval = Interval(change.t, knots.v[0], knots.x[0], jnp.broadcast_to(knots.t[1], count.shape), knots.v[1])
+        return SearchState(change, count, jnp.full(count.shape, True), jnp.zeros_like(count), interval)
 
-        return lax.while_loop(some_go_on, one_pass, search)
-
-    def ahead(self, old: SearchState) -> SearchState:
-        """Finds the next spike, in the rest of the current interval and in all later ones."""
-        knots, finder = self.block.knots, self.finder
-        last = knots.t.shape[0] - 1
-        t = knots.t
-        v = self.flow.changed(knots, self.block.propagators, old.change, old.place)
+    def ahead(self, old: SearchState, place: Array) -> SearchState:
+        """The search, moved to the first interval after the one at `place` that may hold a spike."""
+        knots = self.block.knots
+        t, last = knots.t, knots.t.shape[0] - 1
+        v = self.flow.changed(knots, self.block.propagators, old.change, place)
         number = indices(last)[:, None, None]
         later = Interval(t[:-1], v[:-1], knots.x[:-1], t[1:], v[1:])
-        crosses = jnp.where(self.look(finder, later) & (number > old.place), number, last)
+        crosses = jnp.where(self.look(self.finder, later) & (number > place), number, last)
         # A scan, since XLA would fuse all inputs into a reduction, which is several times slower on CPUs.
-        first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(old.place, last), crosses)
-        stays = old.happens & finder.crosses(old.interval)
-        place = jnp.where(stays, old.place, jnp.minimum(first, last - 1))
+        first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(place, last), crosses)
+        goes_on = old.goes_on & (first < last) & is_wanted(old.count, self.stop_after)
+        place = jnp.minimum(first, last - 1)
         v_start, v_end, x = (entry(rows, place) for rows in (v[:-1], v[1:], knots.x))
-        from_knot = Interval(knots.time(place), v_start, x, knots.time(place + 1), v_end)
-        wanted = old.go_on & is_wanted(old.count, self.stop_after)
-        later_crosses = (first < last) & finder.crosses(from_knot)
-        happens = wanted & (stays | later_crosses)
-        seeks = wanted & ~stays & (first < last) & ~later_crosses
-        return SearchState(old.change, old.count, happens, seeks, place, _select(stays, old.interval, from_knot))
+        interval = Interval(knots.time(place), v_start, x, knots.time(place + 1), v_end)
+        return SearchState(old.change, old.count, goes_on, place, interval)
 
-    def _spike(self, search: Search) -> Search:
-        """Applies the spikes in the current intervals."""
+    def _one_pass(self, search: Search) -> Search:
+        """Applies the spikes in the current intervals, and moves on to the next ones."""
         flow, finder, old = self.flow, self.finder, search.state
         interval = old.interval
         # The search may show that there is no crossing.
-        t, happens = finder.crossing(interval, old.happens)
+        t, happens = finder.crossing(interval, old.goes_on)
+        t, happens = compute_once(t, interval.start), compute_once(happens, interval.start)
         at_once = happens & finder.starts_above(interval)
         v, x = flow.after(interval.v, interval.x, t - interval.start)
+        v = compute_once(v, interval.start)
         after = flow.reset(t, v)
         change = _select(happens, Change(t, after - (v - old.change.at(flow, t))), old.change)
         spike = Record(change.t, change.jump, old.place, at_once)
@@ -131,14 +123,15 @@ class Searcher(eqx.Module):
         count = old.count + happens.astype(jnp.int32)
         v_end = interval.v_end + flow.kept(after - v, interval.end - t)
         rest = Interval(t, after, x, interval.end, v_end)
-        # If there is no crossing, the search continues after the interval.
-        seeks = old.seeks | (old.happens & ~happens)
-        return Search(search.passes + 1, record, SearchState(change, count, happens, seeks, old.place, rest))
+        stays = happens & self.look(finder, rest) & is_wanted(count, self.stop_after)
+        stays = compute_once(stays, interval.start)
+        here = SearchState(change, count, old.goes_on, old.place, rest)
+        return Search(search.passes + 1, record, _select(stays, here, self.ahead(here, old.place)))
 
 
 def some_go_on(search: Search) -> Bool[Array, ""]:
     """Whether the search continues for any neuron."""
-    return any_member(jnp.any(search.state.go_on))
+    return any_member(jnp.any(search.state.goes_on))
 
 
 def is_wanted(count: Array, stop_after: int) -> Array:
@@ -149,28 +142,22 @@ def is_wanted(count: Array, stop_after: int) -> Array:
 def search(group: int, searcher: Searcher, count: Array, record: Record) -> Search:
     """Finds all spikes in a block, for each neuron up to `stop_after` spikes.
 
-    After a first pass over all neurons, the search continues with those that may spike, `group` of them at a time.
+    After a first look at all intervals of all neurons, the search continues with those that may spike, `group` of them
+    at a time.
     """
-    knots = searcher.block.knots
-    # Before the first interval.
-    place = jnp.full_like(count, -1)
-    t = knots.start(count.shape)
-    interval = Interval(t, knots.v[0], knots.x[0], t, knots.v[0])
-    never = jnp.full(place.shape, False)
-    start = SearchState(Change.none(t, knots.v[0]), count, never, ~never, place, interval)
-    first = Search(jnp.int32(0), record, searcher.ahead(start))
+    start = searcher.start(count)
     if group >= count.size:
-        return searcher.run(first)
+        return searcher.run(Search(jnp.int32(0), record, start))
 
     def follow(search: Search) -> Search:
-        subset = Subset.first(search.state.go_on, group)
+        subset = Subset.first(search.state.goes_on, group)
         few = subset.gather_last(search.state)
-        go_on = few.happens & subset.exists, few.seeks & subset.exists
-        few = eqx.tree_at(lambda few: (few.happens, few.seeks), few, go_on)
+        few = eqx.tree_at(lambda few: few.goes_on, few, few.goes_on & subset.exists)
         end = searcher.of(subset).run(Search(search.passes, search.record, few))
         return Search(end.passes, end.record, subset.scatter_last(search.state, end.state))
 
-    return lax.while_loop(some_go_on, follow, first)
+    first = searcher.ahead(start, jnp.full_like(count, -1))
+    return lax.while_loop(some_go_on, follow, Search(jnp.int32(0), record, first))
 
 
 def _select(where: Array, new: PyTree, old: PyTree) -> PyTree:

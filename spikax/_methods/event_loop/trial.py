@@ -102,7 +102,7 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
     stays = jnp.where(fires_at_once(problem, old), Action.FIRED_AT_ONCE, Action.IDLE)
     action = jnp.where(attempt.moving, action, stays)
     # As a float: `compute_once` divides, and a division needs floats.
-    action = compute_once(action.astype(h.dtype), old.t).astype(jnp.int32)
+    action = compute_once(action, old.t)
     fired = (fires & (action == Action.FIRED)) | ((old.readiness == DUE) & (action == Action.FIRED_AT_ONCE))
     shift = compute_once(jnp.where(action == Action.FIRED, first - h, 0.0), old.t)
 
@@ -191,7 +191,7 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     status = jnp.where(may_peak, _Status.MAY_PEAK, _Status.NOTHING)
     status = jnp.where(crosses, jnp.where(converged, _Status.CROSSES | _Status.PRECISE, _Status.CROSSES), status)
     # The three flags in one number, so that it alone is computed once; as a float, since a division needs floats.
-    status = compute_once(status.astype(h.dtype), old.t).astype(jnp.int32)
+    status = compute_once(status, old.t)
     may_peak, crosses, converged = (
         (status & int(kind)) != 0 for kind in (_Status.MAY_PEAK, _Status.CROSSES, _Status.PRECISE)
     )

@@ -321,7 +321,7 @@ def _narrowed(pool: Pool, state: QueueState) -> QueueState:
     v, x, v_end, suspect = (of_neuron(part, number) for part in (interval.v, interval.x, interval.v_end, may))
     _, finder = pool.one(number)
     alone = Interval(interval.start, v, x, interval.end, v_end)
-    t, happens = finder.crossing(alone, suspect & finder.crosses(alone) & state.goes_on)
+    t, happens = finder.crossing(alone, suspect & state.goes_on)
     this = indices(may.shape[1]) == number
     earlier = happens & (t < state.limit)
     firing = jnp.where(earlier, this, state.firing | (happens & this))

@@ -84,6 +84,7 @@ class Bounds(AbstractFinder):
         Towards a crossing the steps converge like a third-order method. Near a peak just below zero, the steps shorten
         and lengthen with the distance to it.
         """
+        wanted = wanted & self.crosses(interval)
         h = interval.end - interval.start
         time_tolerance = 2.0 * jnp.finfo(h.dtype).eps * (jnp.abs(interval.start) + h)
 

@@ -38,9 +38,7 @@ class Peaks(AbstractFinder):
         return self.flow.condition(interval.v) > _rounding(self.flow, interval)
 
     def crosses(self, interval):
-        rise = _rise(self.flow, interval)
-        reaches = rise.exists & (rise.ends.g1 >= 0)
-        return reaches | rise.ends_on | self.starts_above(interval)
+        return _rise(self.flow, interval).reaches | self.starts_above(interval)
 
     def may_cross(self, interval):
         """As `crosses`, with bounds in place of the peak and the slopes, without exponentials or logarithms."""
@@ -60,6 +58,7 @@ class Peaks(AbstractFinder):
     def crossing(self, interval, wanted):
         flow, rise = self.flow, _rise(self.flow, interval)
         at_once, rounding = self.starts_above(interval), _rounding(self.flow, interval)
+        wanted = wanted & (rise.reaches | at_once)
         searches = wanted & ~at_once & ~rise.ends_on
         s = _root(flow, interval, rise, searches)
         s = jnp.where(rise.ends_on, interval.end - interval.start, jnp.where(at_once, 0.0, s))
@@ -77,6 +76,11 @@ class _Rise(eqx.Module):
     ends: Hermite
     exists: Bool[Array, "..."]
     ends_on: Bool[Array, "..."]  # at the end of the interval the condition is zero, up to rounding, and steep
+
+    @property
+    def reaches(self) -> Bool[Array, "..."]:
+        """Whether the condition reaches zero."""
+        return (self.exists & (self.ends.g1 >= 0)) | self.ends_on
 
 
 def _rise(flow: ScalarFlow, interval: Interval) -> _Rise:
