@@ -1,6 +1,7 @@
 """What compiles anew, and what does not."""
 
 import functools
+import itertools
 
 import diffrax
 import jax
@@ -168,7 +169,7 @@ def test_the_gradient_of_a_reference_network_is_small(name):
     neuron, sizes, most = REFERENCES[name]
     hidden, output = (
         sx.Layer(neuron(), size, weights=sx.init.normal(1.0 / sources, 0.1))
-        for sources, size in zip(sizes, sizes[1:], strict=False)
+        for sources, size in itertools.pairwise(sizes)
     )
     network = sx.sequential(sizes[0], hidden, output, key=jax.random.key(0))
     inputs = sx.Spikes(jnp.linspace(0.0, 20.0, 32 * sizes[0]).reshape(32, sizes[0], 1))
