@@ -6,13 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from .._checks import require
-from ._objective import measures_of, Objective, samples_of
-from ._replicas import description, Devices, DIVIDED, raise_together, Replicas, WHOLE
+from ._objective import measures_of, Objective
+from ._replicas import Devices, DIVIDED, in_all_processes, Replicas, WHOLE
 
 
 def value_and_grad(
@@ -61,9 +60,9 @@ def value_and_grad(
         placed = replicas.placed((learning, rest))
 
         def run(batch):
-            return _sums(*placed, objective, replicas, *replicas.divided(batch, samples_of(batch)))
+            return _sums(*placed, objective, replicas, *replicas.divided(batch))
 
-        sums = _in_all_processes(run, (inputs, targets), replicas)
+        sums = in_all_processes(run, (inputs, targets), replicas)
         means, gradient = replicas.here(_means(replicas, replicas.joined(sums)))
         return means, jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), gradient, learning)
 
@@ -111,21 +110,6 @@ def _means(replicas: Replicas, sums: PyTree) -> tuple[dict[str, Array], PyTree]:
     """The means of loss and measures, and the gradient of the mean loss, over all devices."""
     sums, gradient, samples = replicas.summed(sums)
     return jax.tree.map(lambda leaf: leaf / samples.astype(leaf.dtype), (sums, gradient))
-
-
-def _in_all_processes(run: Callable[[PyTree], PyTree], batch: PyTree, replicas: Replicas) -> PyTree:
-    """`run(batch)`, if it fails in no process. Otherwise all processes raise, and name the sample that fails."""
-    samples, sums, cause, failure = samples_of(batch), None, None, ""
-    try:
-        sums = run(batch)
-    except eqx.EquinoxRuntimeError as error:
-        cause = error
-    failed, counts = replicas.gathered(np.asarray([cause is not None, samples])).T
-    if np.any(failed):
-        if cause is not None:
-            failure = description(cause, run, batch, samples, before=sum(counts[: jax.process_index()]))
-        raise_together(replicas, failure, cause)
-    return sums
 
 
 def _require_known(tree: PyTree) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from .._checks import require
 from ._data import as_batches, Batches, Data
-from ._replicas import description, Devices, DIVIDED, raise_together, Replicas, WHOLE
+from ._replicas import Devices, DIVIDED, in_all_processes, Replicas, WHOLE
 
 
 Objective = Callable[[Any, Any, Any], tuple[Array, dict[str, Array]]]
@@ -41,27 +41,20 @@ def mean_measures(network: Any, objective: Objective, data: Batches, replicas: R
     """As `evaluate`, with the batches of this process."""
     network = replicas.placed(network)
     sums: dict[str, float] = {}
-    samples, failure, cause = 0, "", None
+    samples = 0
 
     def run(batch):
-        return _measures(network, objective, replicas, replicas.divided(batch, samples_of(batch))[0])
+        return _measures(network, objective, replicas, replicas.divided(batch)[0])
 
     for number, (*batch, count) in enumerate(data.in_order(), start=1):
         try:
-            measured = jax.device_get(run(batch))
+            measured = jax.device_get(in_all_processes(run, batch, replicas))
         except eqx.EquinoxRuntimeError as error:
-            failure, cause = f"Batch {number}: {description(error, run, batch, samples_of(batch))}", error
-            break
+            raise eqx.EquinoxRuntimeError(f"Batch {number}: {error}") from error.__cause__
         sums = {name: sums.get(name, 0.0) + np.sum(measured[name][:count], dtype=float) for name in measured}
         samples += count
-    raise_together(replicas, failure, cause)
     total = np.sum(replicas.gathered(np.asarray([samples, *sums.values()], float)), axis=0)
     return {name: float(value / total[0]) for name, value in zip(sums, total[1:], strict=True)}
-
-
-def samples_of(batch: Sequence[PyTree]) -> int:
-    """The number of samples in a batch `(inputs, targets)`."""
-    return jax.tree.leaves(batch[1])[0].shape[0]
 
 
 def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> dict[str, Array]:

@@ -65,12 +65,13 @@ class Replicas(NamedTuple):
         arrays, rest = eqx.partition(network, eqx.is_array)
         return eqx.combine(jax.device_put(arrays, NamedSharding(self.own, WHOLE)), rest)
 
-    def divided(self, batch: PyTree, samples: int) -> tuple[PyTree, Any]:
+    def divided(self, batch: Sequence[PyTree]) -> tuple[PyTree, Any]:
         """The batch of this process, in equal shares on its devices, and which samples of it are real.
 
         If the number of samples is not divisible by that of the devices, it is filled up with copies of the last one.
         A copy computes nothing that the sample itself does not, so it cannot fail, nor become NaN, by itself.
         """
+        samples = samples_of(batch)
         if self.own is None:
             return batch, np.full(samples, True)
         size = -(-samples // self.own.size) * self.own.size
@@ -113,7 +114,7 @@ class Replicas(NamedTuple):
             return value[None]
         # As bytes: JAX would round float64 where x64 is disabled.
         bytes_of = multihost_utils.process_allgather(np.frombuffer(value.tobytes(), np.uint8))
-        return np.frombuffer(np.asarray(bytes_of).tobytes(), value.dtype).reshape(-1, *value.shape)
+        return np.frombuffer(np.asarray(bytes_of).tobytes(), value.dtype).reshape(self.processes, *value.shape)
 
     def wait(self) -> None:
         """Waits for all processes."""
@@ -148,7 +149,35 @@ def _chosen(devices: Any) -> list[Any]:
     return jax.devices()[:devices]
 
 
-def first_failing(run: Callable[[PyTree], Any], batch: PyTree, samples: int) -> int | None:
+def samples_of(batch: Sequence[PyTree]) -> int:
+    """The number of samples in a batch `(inputs, targets)`."""
+    return jax.tree.leaves(batch[1])[0].shape[0]
+
+
+def in_all_processes(run: Callable[[Any], PyTree], batch: Sequence[PyTree], replicas: Replicas) -> PyTree:
+    """`run(batch)`, if it fails in no process. Otherwise all processes raise, with the first sample that fails."""
+    result = cause = None
+    try:
+        result = run(batch)
+    except eqx.EquinoxRuntimeError as error:
+        cause = error
+    failed, samples = replicas.gathered(np.asarray([cause is not None, samples_of(batch)])).T
+    if not np.any(failed):
+        return result
+    before = sum(samples[: jax.process_index()])
+    texts = replicas.texts("" if cause is None else _description(cause, run, batch, before))
+    raise eqx.EquinoxRuntimeError(next(filter(None, texts))) from cause
+
+
+def _description(error: Exception, run: Callable[[Any], PyTree], batch: Sequence[PyTree], before: int) -> str:
+    """What failed, and with which sample. `before` is the number of samples in earlier processes."""
+    # Equinox puts the message between a stack and advice.
+    message = str(error).rpartition("equinox.EquinoxRuntimeError: ")[2].partition("\n\n---")[0]
+    failing = _first_failing(run, batch)
+    return message if failing is None else f"Sample {before + failing} of the batch failed. {message}"
+
+
+def _first_failing(run: Callable[[Any], PyTree], batch: Sequence[PyTree]) -> int | None:
     """The first sample of a batch with which `run` fails, by bisection. None if it fails with no single one.
 
     `run` gets batches of the same shape as `batch`, of copies of some of its samples, so that it compiles nothing new.
@@ -156,27 +185,13 @@ def first_failing(run: Callable[[PyTree], Any], batch: PyTree, samples: int) -> 
 
     def fails(rows):
         try:
-            run(jax.tree.map(lambda leaf: leaf[np.resize(rows, samples)], batch))
+            run(jax.tree.map(lambda leaf: leaf[np.resize(rows, samples_of(batch))], batch))
         except eqx.EquinoxRuntimeError:
             return True
         return False
 
-    rows = np.arange(samples)
+    rows = np.arange(samples_of(batch))
     while rows.size > 1:
         first, second = np.array_split(rows, 2)
         rows = first if fails(first) else second
     return int(rows[0]) if fails(rows) else None
-
-
-def description(error: Exception, run: Callable[[PyTree], Any], batch: PyTree, samples: int, before: int = 0) -> str:
-    """What failed, and in which sample. `before` is the number of samples of the batch in earlier processes."""
-    # Equinox puts the message between a stack and advice.
-    message = str(error).rpartition("equinox.EquinoxRuntimeError: ")[2].partition("\n\n---")[0]
-    failing = first_failing(run, batch, samples)
-    return message if failing is None else f"Sample {before + failing} of the batch failed. {message}"
-
-
-def raise_together(replicas: Replicas, failure: str, cause: Exception | None) -> None:
-    """Raises in all processes if one of them has failed: then `failure` is not empty. All processes must call this."""
-    for text in filter(None, replicas.texts(failure)):
-        raise eqx.EquinoxRuntimeError(text) from cause
