@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -61,6 +62,22 @@ def test_training_in_two_processes(tmp_path):
             assert found[part] == pytest.approx(values, rel=1e-9)
     rows = json.loads((tmp_path / "metrics.json").read_text())
     assert [row["epoch"] for row in rows] == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.modes("float64")
+def test_the_page_on_devices_and_hosts(tmp_path, monkeypatch):
+    """Its code runs as it stands, here with fewer samples, on all devices that there are."""
+    blocks = re.findall(r"```python\n(.*?)```", (HERE.parent / "docs" / "scaling.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    code = "\n".join(blocks).replace("5000", "100").replace("1000", "50").replace("epochs=20", "epochs=2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: None)
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(code, "scaling.md", "exec"), names)
+    assert len(names["fit"].history) == 2 and (tmp_path / "runs" / "first" / "last.eqx").exists()
+    assert not np.array_equal(names["network"].connections[0].weight, names["fit"].network.connections[0].weight)
 
 
 @pytest.mark.modes("float32")

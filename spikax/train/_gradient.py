@@ -64,6 +64,8 @@ def value_and_grad(
 
         sums = in_all_processes(run, (inputs, targets), replicas)
         means, gradient = replicas.here(_means(replicas, replicas.joined(sums)))
+        if replicas.every is None:
+            return means, gradient
         return means, jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), gradient, learning)
 
     return function
