@@ -17,8 +17,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture
-def example():
-    if MODE != "float32":
+def example(request):
+    # The long tests run in float64 only.
+    if MODE != "float32" and request.node.get_closest_marker("slow") is None:
         pytest.skip("the examples are for JAX as it comes: one mode is enough")
 
     def load(name):
@@ -28,7 +29,7 @@ def example():
         return module
 
     # Optax mixes dtypes, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield load
 
 
@@ -92,6 +93,7 @@ def test_the_parameters_of_a_neuron_are_found_from_its_spikes(example):
     assert found.errors[-1] < 1e-6 < 10.0 < found.errors[0]
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_a_kill(example, tmp_path, monkeypatch):
     """Finished trials are not repeated, and the one that was interrupted goes on from its last epoch."""
     pytest.importorskip("optuna")

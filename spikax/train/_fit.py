@@ -99,8 +99,9 @@ def fit(
     - `patience`: the number of epochs without improvement after which the training stops.
     - `devices`: the devices that share each batch: their number, or a list of them. Losses, gradients and the random
       numbers of `augment` do not depend on it, up to rounding. See [`spikax.train.value_and_grad`][]. With
-      several processes, each calls `fit` with the same arguments, and process 0 writes into the `directory`. A `Loader`
-      gives each its share of every batch; other batches are taken as the share. `augment` then has another key in each.
+      several processes, each calls `fit` with the same arguments, and process 0 writes into the `directory`. A
+      `Loader` gives each its share of every batch; other batches are taken as the share. `augment` then has another
+      key in each.
     - `callbacks`: functions `(epoch, network)`, called after the checkpoint of each [`spikax.train.Epoch`][], such as
       [`spikax.train.ProgressBar`][] and [`spikax.train.TensorBoard`][]. A method `step(epoch, share)` of a callback is
       called after each step with the number of the epoch and the fraction of its steps that are done, if the number
@@ -113,7 +114,8 @@ def fit(
 
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a checkpoint of a training with another
     network, optimiser state, loader, seed or settings. `FloatingPointError` at the end of an epoch in which a loss or
-    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept.
+    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept. A run-time
+    error, such as that of a simulation that fails, names the step, from 1, and the sample in its batch, from 0.
 
     **Warns:** once, after an epoch in which all gradients were zero, or in which a measure whose name ends with
     `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample. When a training is resumed with an
