@@ -1,6 +1,7 @@
 """Training on one, two and four devices; see test_devices.py."""
 
 import re
+import tempfile
 
 import equinox as eqx
 import jax
@@ -150,10 +151,19 @@ def augment(key, inputs, targets):
     return inputs + jax.random.normal(key, inputs.shape), targets
 
 
-def fit(devices, inputs, processed=augment):
+def fit(devices, inputs, processed=augment, epochs=2, directory=None):
     training, tested = (Loader(inputs, inputs[:, 0], batch_size=size, seed=1) for size in (6, 7))
     return sx.train.fit(
-        jnp.zeros(2), regression, training, tested, optimizer=SGD, epochs=2, augment=processed, devices=devices, seed=3
+        jnp.zeros(2),
+        regression,
+        training,
+        tested,
+        optimizer=SGD,
+        epochs=epochs,
+        augment=processed,
+        devices=devices,
+        directory=directory,
+        seed=3,
     )
 
 
@@ -164,7 +174,12 @@ for devices in (1, 2, 4, [jax.devices()[3], jax.devices()[1]]):
     agree(found.network, expected.network)
     for epoch, other in zip(found.history, expected.history, strict=True):
         agree((epoch.training, epoch.validation), (other.training, other.validation))
-assert next(iter(fit(4, inputs).network.devices())) == jax.devices()[0]
+# A training goes on with other devices.
+with tempfile.TemporaryDirectory() as directory:
+    assert fit(4, inputs, epochs=1, directory=directory).network.devices() == {jax.devices()[0]}
+    found = fit([jax.devices()[3], jax.devices()[1]], inputs, directory=directory)
+    agree(found.network, expected.network)
+    assert found.network.devices() <= {jax.devices()[0], jax.devices()[3]}
 
 broken = inputs.at[11, 0].set(1000.0)
 batches = [batch for batch, _ in Loader(broken, broken, batch_size=6, seed=1).epoch(1)]

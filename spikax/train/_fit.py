@@ -114,8 +114,9 @@ def fit(
 
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a checkpoint of a training with another
     network, optimiser state, loader, seed or settings. `FloatingPointError` at the end of an epoch in which a loss or
-    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept. A run-time
-    error, such as that of a simulation that fails, names the step, from 1, and the sample in its batch, from 0.
+    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept. A
+    run-time error, such as that of a simulation that fails, names the step, from 1, and the sample, from 0, in its
+    batch.
 
     **Warns:** once, after an epoch in which all gradients were zero, or in which a measure whose name ends with
     `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample. When a training is resumed with an
@@ -138,8 +139,6 @@ def fit(
     )
 
     network = jax.tree.map(_strong, network)
-    # From one device of this process: a step of the optimiser is taken on one.
-    network = replicas.here(replicas.placed(network))
     spec = spec_of(network, trainable)
     gradient = value_and_grad(objective, trainable=spec, devices=devices)
     plan = _Plan(objective, gradient, optimizer, augment, seed, spec, replicas)
@@ -152,6 +151,7 @@ def fit(
         directory.mkdir(parents=True, exist_ok=True)
         train_state = checkpoint.read(directory, train_state, own)
     _require_same_start(replicas, train_state, own)
+    train_state = replicas.on_one(train_state)
     watchers = [callback.step for callback in callbacks if hasattr(callback, "step")]
     done = len(train_state.history)
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)

@@ -60,10 +60,11 @@ class Replicas(NamedTuple):
 
     def placed(self, network: PyTree) -> PyTree:
         """The network with its arrays on all devices of this process."""
-        if self.own is None:
-            return network
-        arrays, rest = eqx.partition(network, eqx.is_array)
-        return eqx.combine(jax.device_put(arrays, NamedSharding(self.own, WHOLE)), rest)
+        return network if self.own is None else _moved(network, NamedSharding(self.own, WHOLE))
+
+    def on_one(self, tree: PyTree) -> PyTree:
+        """The tree with its arrays on the first device of this process: steps of an optimiser are taken there."""
+        return tree if self.own is None else _moved(tree, self.own.devices.flat[0])
 
     def divided(self, batch: Sequence[PyTree]) -> tuple[PyTree, Any]:
         """The batch of this process, in equal shares on its devices, and which samples of it are real.
@@ -91,10 +92,8 @@ class Replicas(NamedTuple):
         return jax.shard_map(total, mesh=self.every, in_specs=DIVIDED, out_specs=WHOLE, check_vma=False)(parts)
 
     def here(self, tree: PyTree) -> PyTree:
-        """Arrays that all devices have, on one of this process."""
-        if self.every is None:
-            return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0) if eqx.is_array(leaf) else leaf, tree)
+        """Arrays that all devices have, on the first of this process."""
+        return tree if self.every is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
     def joined(self, parts: PyTree) -> PyTree:
         """Arrays with one entry for each device of this process, as arrays with one for each of all devices."""
@@ -127,6 +126,11 @@ class Replicas(NamedTuple):
         padded = np.zeros(sizes.max(), np.uint8)
         padded[: content.size] = content
         return [row[:size].tobytes().decode() for row, size in zip(self.gathered(padded), sizes, strict=True)]
+
+
+def _moved(tree: PyTree, place: Any) -> PyTree:
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.device_put(arrays, place), rest)
 
 
 def _mesh(devices: list[Any]) -> Mesh:
