@@ -17,8 +17,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture
-def example():
-    if MODE != "float32":
+def example(request):
+    # The long tests run in float64 only.
+    if MODE != "float32" and request.node.get_closest_marker("slow") is None:
         pytest.skip("the examples are for JAX as it comes: one mode is enough")
 
     def load(name):
@@ -28,7 +29,7 @@ def example():
         return module
 
     # Optax mixes dtypes, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield load
 
 
@@ -90,3 +91,33 @@ def test_the_parameters_of_a_neuron_are_found_from_its_spikes(example):
         found = script.fit(script.record(0), 0)
     np.testing.assert_allclose(found.parameters[-1], list(script.TRUE.values()), rtol=1e-6)
     assert found.errors[-1] < 1e-6 < 10.0 < found.errors[0]
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_a_kill(example, tmp_path, monkeypatch):
+    """Finished trials are not repeated, and the one that was interrupted goes on from its last epoch."""
+    pytest.importorskip("optuna")
+    pytest.importorskip("matplotlib")
+    script = example("learning_rates")
+    script.GRID, script.SAMPLES, script.EPOCHS = {"learning_rate": [1e-3, 1e-2], "seed": [0]}, 100, 3
+    fit, trained = sx.train.fit, []
+
+    def recording(*arguments, epochs, **options):
+        trained.append([])
+        # The second trial is interrupted in its second epoch.
+        short = 1 if len(trained) == 2 else epochs
+        result = fit(*arguments, epochs=short, callbacks=[lambda epoch, _: trained[-1].append(epoch.number)], **options)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(sx.train, "fit", recording)
+    with pytest.raises(KeyboardInterrupt):
+        script.run(script.study_of(tmp_path), tmp_path)
+    for _ in range(2):
+        study = script.study_of(tmp_path)
+        script.run(study, tmp_path)
+        assert trained == [[1, 2, 3], [1], [2, 3]]
+    assert np.all((script.errors(study) >= 0.0) & (script.errors(study) < 1.0))
+    script.draw(study, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").exists()

@@ -8,6 +8,11 @@ from jax.core import Tracer
 from jax.sharding import AxisType
 
 
+# The axis of a mesh over which `spikax.train` divides a batch, in a program without any collective. There an error on
+# one device leaves no other waiting.
+AXIS = "spikax_samples"
+
+
 def check_devices(tree: Any, throw: bool) -> None:
     """Raises `ValueError` for arrays that are distributed over several devices in an unsupported way.
 
@@ -32,8 +37,9 @@ def check_devices(tree: Any, throw: bool) -> None:
                 "`jax.shard_map` must be called with `check_vma=False` around a simulation; got an array that varies "
                 f"over {sorted(varying)}. The loops of a simulation start from constants, which do not vary over axes."
             )
-        if throw and isinstance(leaf, Tracer):
+        if throw and isinstance(leaf, Tracer) and mesh.axis_names != (AXIS,):
             raise ValueError(
                 f"`throw` must be False under `jax.jit` with arrays on {mesh.size} devices; got True. An error on "
-                "one device would leave the others waiting. Check `Solution.result` outside `jax.jit`."
+                "one device would leave the others waiting. Check `Solution.result` outside `jax.jit`, or divide the "
+                "batch by `sx.train.value_and_grad(objective, devices=...)`."
             )

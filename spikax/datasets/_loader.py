@@ -1,5 +1,6 @@
 """Batches of samples in a reproducible order."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -53,12 +54,15 @@ class Loader:
         same = self._targets.samples == self.samples
         require(same, "targets", f"for {self.samples} samples, like `inputs`", self._targets.samples)
         self.lengths = self._inputs.lengths
+        self._share = 0, 1
 
     def __len__(self) -> int:
         return self.samples // self.batch_size
 
     def __repr__(self) -> str:
-        return f"Loader({self.samples} samples, batch_size={self.batch_size}, seed={self.seed})"
+        index, count = self._share
+        share = f", share={index}/{count}" if count > 1 else ""
+        return f"Loader({self.samples} samples, batch_size={self.batch_size}, seed={self.seed}{share})"
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Any, PyTree]]:
         """An iterator over the shuffled batches of an epoch, each a pair `(inputs, targets)`.
@@ -87,12 +91,39 @@ class Loader:
         """
         starts = range(0, self.samples, self.batch_size)
         rows = [np.arange(start, start + self.batch_size) % self.samples for start in starts]
-        counts = [min(self.batch_size, self.samples - start) for start in starts]
+        counts = [int(np.sum(self._own(np.arange(start, start + self.batch_size)) < self.samples)) for start in starts]
         one_length = self.lengths[-1:]
         return ((*self._batch(batch, one_length), count) for batch, count in zip(rows, counts, strict=True))
 
+    def share(self, index: int, count: int) -> "Loader":
+        """A loader of one of `count` shares of every batch, for one of several processes.
+
+        The share of a batch of n samples has n / count of them, rounded up or down. Together the shares are the batches
+        of this loader, in their order. Each process reads its share only, which matters if the arrays are memory maps
+        of NumPy. [`spikax.train.fit`][] takes the share of a process by itself.
+
+        **Arguments:**
+
+        - `index`: the number of the share, such as `jax.process_index()`.
+        - `count`: the number of shares, at most `batch_size`, such as `jax.process_count()`.
+
+        **Raises:** `TypeError` or `ValueError` for invalid arguments.
+        """
+        require_natural(index, "index")
+        require_count(count, "count")
+        require(index < count, "index", f"below `count`, {count}", index)
+        require(count <= self.batch_size, "count", f"at most {self.batch_size}, the size of a batch", count)
+        share = copy.copy(self)
+        share._share = index, count
+        return share
+
     def _batch(self, rows: np.ndarray, lengths: tuple[int, ...]) -> tuple[Any, PyTree]:
+        rows = self._own(rows)
         return self._inputs.take(rows, lengths), self._targets.take(rows, lengths)
+
+    def _own(self, rows: np.ndarray) -> np.ndarray:
+        index, count = self._share
+        return np.array_split(rows, count)[index]
 
 
 class _Arrays(NamedTuple):

@@ -55,16 +55,15 @@ def write(directory: Path, train_state: TrainState, identity: Mapping[str, Any])
     """Writes the checkpoint of the last epoch, and the best network; of each file all, or nothing."""
     history = [epoch._asdict() for epoch in train_state.history]
     content = {"format": FORMAT, "spikax": __version__, "identity": identity, "history": history}
-    leaves = io.BytesIO()
-    eqx.tree_serialise_leaves(leaves, (train_state.network, train_state.state, train_state.best))
-    header = content | {"crc32": _checksum(content, leaves.getvalue())}
+    leaves = _serialised(train_state)
+    header = content | {"crc32": _checksum(content, leaves)}
     if train_state.best_number == train_state.history[-1].number:
         with replacing(directory / BEST) as file:
             eqx.tree_serialise_leaves(file, train_state.best)
     _write_measures(directory, train_state.history)
     # Last, as the training goes on from here: what was not written before is then written again.
     with replacing(directory / LAST) as file:
-        file.write(json.dumps(header).encode() + b"\n" + leaves.getvalue())
+        file.write(json.dumps(header).encode() + b"\n" + leaves)
 
 
 def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> TrainState:
@@ -131,6 +130,18 @@ def _epoch(number: int, seconds: float, training: dict[str, float], validation: 
     epoch = Epoch(int(number), float(seconds), *parts)
     _ = epoch.score  # of which the best epoch is chosen
     return epoch
+
+
+def checksum(train_state: TrainState, identity: Mapping[str, Any]) -> int:
+    """A number that differs, but for chance, between two different trainings or states of one."""
+    epochs = [epoch._asdict() for epoch in train_state.history]
+    return _checksum({"identity": identity, "history": epochs}, _serialised(train_state))
+
+
+def _serialised(train_state: TrainState) -> bytes:
+    leaves = io.BytesIO()
+    eqx.tree_serialise_leaves(leaves, (train_state.network, train_state.state, train_state.best))
+    return leaves.getvalue()
 
 
 def _checksum(content: Mapping[str, Any], leaves: bytes) -> int:

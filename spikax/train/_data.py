@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from .._checks import require
 from ..datasets import Loader
+from ._replicas import Replicas
 
 
 Data = Loader | Callable[[int], Iterable[Any]] | Iterable[Any]
@@ -33,10 +34,15 @@ class Batches(NamedTuple):
     text: str
 
 
-def as_batches(data: Any, name: str) -> Batches:
-    """Batches of the argument `name`. Raises `TypeError` for other data than `Data`."""
+def as_batches(data: Any, name: str, replicas: Replicas) -> Batches:
+    """The batches of the argument `name`, of a `Loader` the share of this process.
+
+    Raises `TypeError` for other data than `Data`.
+    """
     if isinstance(data, Loader):
-        return Batches(data.epoch, data.in_order, len(data), True, repr(data))
+        # The share has the text of the whole: a training may go on with another number of processes.
+        share = data if replicas.processes == 1 else data.share(jax.process_index(), replicas.processes)
+        return Batches(share.epoch, share.in_order, len(data), True, repr(data))
     is_function = callable(data)
     expectation = "a `sx.datasets.Loader`, an iterable of batches, or a function of the number of an epoch"
     hint = "For example `sx.datasets.Loader(inputs, targets, batch_size=50)`."

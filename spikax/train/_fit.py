@@ -20,7 +20,9 @@ from . import _checkpoint as checkpoint
 from ._checkpoint import TrainState
 from ._data import as_batches, Batches, Data
 from ._epoch import Epoch
-from ._objective import mean_measures, measures_of, Objective
+from ._gradient import spec_of, value_and_grad
+from ._objective import mean_measures, Objective
+from ._replicas import Devices, Replicas
 
 
 class Fit(NamedTuple):
@@ -49,6 +51,7 @@ def fit(
     augment: Callable[[Array, Any, Any], tuple[Any, Any]] | None = None,
     seed: int = 0,
     patience: int | None = None,
+    devices: Devices = None,
     callbacks: Sequence[Callable[[Epoch, Any], Any]] = (),
     directory: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -94,6 +97,11 @@ def fit(
       example by [`spikax.encode.drop`][]. The random key depends on `seed`, epoch and step.
     - `seed`: the seed of `augment`. The order of the samples has a separate seed in `training`.
     - `patience`: the number of epochs without improvement after which the training stops.
+    - `devices`: the devices that share each batch: their number, or a list of them. Losses, gradients and the random
+      numbers of `augment` do not depend on it, up to rounding. See [`spikax.train.value_and_grad`][]. With
+      several processes, each calls `fit` with the same arguments, and process 0 writes into the `directory`. A
+      `Loader` gives each its share of every batch; other batches are taken as the share. `augment` then has another
+      key in each.
     - `callbacks`: functions `(epoch, network)`, called after the checkpoint of each [`spikax.train.Epoch`][], such as
       [`spikax.train.ProgressBar`][] and [`spikax.train.TensorBoard`][]. A method `step(epoch, share)` of a callback is
       called after each step with the number of the epoch and the fraction of its steps that are done, if the number
@@ -106,7 +114,9 @@ def fit(
 
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a checkpoint of a training with another
     network, optimiser state, loader, seed or settings. `FloatingPointError` at the end of an epoch in which a loss or
-    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept.
+    gradient was not finite. It names the step and the parameter. The checkpoint of the previous epoch is kept. A
+    run-time error, such as that of a simulation that fails, names the step, from 1, and the sample, from 0, in its
+    batch.
 
     **Warns:** once, after an epoch in which all gradients were zero, or in which a measure whose name ends with
     `silent`, such as that of [`spikax.silence.activity`][], was 1 in every sample. When a training is resumed with an
@@ -121,11 +131,18 @@ def fit(
     require(augment is None or callable(augment), "augment", "a function", augment, error=TypeError)
     is_list = isinstance(callbacks, list | tuple) and all(map(callable, callbacks))
     require(is_list, "callbacks", "a list of functions (epoch, network)", callbacks, error=TypeError)
-    batches, tested = as_batches(training, "training"), as_batches(validation, "validation")
+    replicas = Replicas.on(devices)
+    several = f"of each of the {jax.process_count()} processes of `jax.distributed`"
+    require(replicas.processes == jax.process_count(), "devices", several, devices, "Pass `devices=jax.devices()`.")
+    batches, tested = (
+        as_batches(data, name, replicas) for data, name in ((training, "training"), (validation, "validation"))
+    )
 
     network = jax.tree.map(_strong, network)
-    plan = _Plan(objective, optimizer, augment, seed, _spec(network, trainable))
-    state = optimizer.init(eqx.filter(network, plan.spec))
+    spec = spec_of(network, trainable)
+    gradient = value_and_grad(objective, trainable=spec, devices=devices)
+    plan = _Plan(objective, gradient, optimizer, augment, seed, spec, replicas)
+    state = optimizer.init(eqx.filter(network, spec))
     train_state = TrainState(network, state, network, [])
     others = {"training": batches.text, "validation": tested.text, "seed": seed, "settings": _as_json(settings)}
     own = checkpoint.identity(network, state, **others)
@@ -133,6 +150,8 @@ def fit(
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         train_state = checkpoint.read(directory, train_state, own)
+    _require_same_start(replicas, train_state, own)
+    train_state = replicas.on_one(train_state)
     watchers = [callback.step for callback in callbacks if hasattr(callback, "step")]
     done = len(train_state.history)
     require(done <= epochs, "epochs", f"at least {done}, those of the checkpoint in {directory}", epochs)
@@ -142,21 +161,24 @@ def fit(
         train_state, steps = _after_epoch(train_state, plan, batches, tested, watchers)
         batches = batches._replace(steps=steps)
         _warn_of_silence(train_state.history)
-        if directory is not None:
+        if directory is not None and jax.process_index() == 0:
             checkpoint.write(directory, train_state, own)
+        replicas.wait()
         for callback in callbacks:
             callback(train_state.history[-1], train_state.network)
     return Fit(train_state.best, train_state.best_number, train_state.history)
 
 
-class _Plan(eqx.Module):
+class _Plan(NamedTuple):
     """The parts of a training step that are the same in all steps."""
 
     objective: Objective
+    value_and_grad: Callable[[Any, Any, Any], tuple[dict[str, Array], PyTree]]
     optimizer: optax.GradientTransformation
     augment: Callable | None
     seed: int
     spec: PyTree[bool]  # which leaves are trained
+    replicas: Replicas
 
 
 class _Report(NamedTuple):
@@ -178,8 +200,11 @@ def _after_epoch(
     number = len(train_state.history) + 1
     network, state, fine, reports = train_state.network, train_state.state, jnp.asarray(True), []
     for step, batch in enumerate(training.epoch(number)):
-        place = np.asarray([number, step], np.uint32)
-        network, state, fine, report = _step(network, state, fine, plan, *batch, place)
+        try:
+            network, state, fine, report = _step(network, state, fine, plan, batch, (number, step))
+        except eqx.EquinoxRuntimeError as error:
+            message = f"Step {step + 1} of epoch {number}: {error}"
+            raise eqx.EquinoxRuntimeError(message) from error.__cause__
         reports.append(report)
         if steps is None:
             continue
@@ -192,7 +217,7 @@ def _after_epoch(
     _require_finite(reports, network, plan, number)
     learned = {name: float(np.mean([report.means[name] for report in reports])) for name in reports[0].means}
     learned["gradient_norm"] = max(float(np.linalg.norm(report.norms)) for report in reports)
-    tested = mean_measures(network, plan.objective, validation)
+    tested = mean_measures(network, plan.objective, validation, plan.replicas)
     _require_finite_loss(tested["loss"], number)
     epoch = Epoch(number, time.perf_counter() - start, learned, tested)
     is_best = all(epoch.score > other.score for other in train_state.history)
@@ -200,31 +225,50 @@ def _after_epoch(
     return TrainState(network, state, best, [*train_state.history, epoch]), len(reports)
 
 
-@eqx.filter_jit
 def _step(
-    network: Any, state: Any, fine: Bool[Array, ""], plan: _Plan, inputs: Any, targets: Any, place: UInt[Array, "2"]
+    network: Any, state: Any, fine: Bool[Array, ""], plan: _Plan, batch: tuple[Any, Any], place: tuple[int, int]
 ) -> tuple[Any, Any, Bool[Array, ""], _Report]:
     """Network and optimiser state after a step, whether all steps so far were finite, and the report of the step."""
     if plan.augment is not None:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(plan.seed), place[0]), place[1])
-        inputs, targets = plan.augment(key, inputs, targets)
-    learning, rest = eqx.partition(network, plan.spec)
+        # Before the batch is divided: the random numbers do not depend on the number of devices.
+        process = (jax.process_index(),) if plan.replicas.processes > 1 else ()
+        batch = _augmented(plan.augment, plan.seed, np.asarray(place + process, np.uint32), *batch)
+    means, gradient = plan.value_and_grad(network, *batch)
+    network, state, fine, norms = _updated(network, state, fine, plan.optimizer, plan.spec, gradient, means["loss"])
+    return network, state, fine, _Report(means, norms)
 
-    @eqx.filter_grad(has_aux=True)
-    def gradient(learning):
-        measures = measures_of(eqx.combine(learning, rest), plan.objective, inputs, targets)
-        means = jax.tree.map(jnp.mean, measures)
-        return means["loss"], means
 
-    gradients, means = gradient(learning)
-    norms = [jnp.linalg.norm(jnp.ravel(leaf)) for leaf in jax.tree.leaves(gradients)]
+@eqx.filter_jit
+def _augmented(
+    augment: Callable, seed: int, place: UInt[Array, " place"], inputs: Any, targets: Any
+) -> tuple[Any, Any]:
+    """A batch after its augmentation. The key depends on the seed and on each number of its place."""
+    key = jax.random.key(seed)
+    for number in place:
+        key = jax.random.fold_in(key, number)
+    return augment(key, inputs, targets)
+
+
+@eqx.filter_jit
+def _updated(
+    network: Any,
+    state: Any,
+    fine: Bool[Array, ""],
+    optimizer: optax.GradientTransformation,
+    spec: PyTree[bool],
+    gradient: PyTree,
+    loss: Array,
+) -> tuple[Any, Any, Bool[Array, ""], Array]:
+    """Network and optimiser state after a step, whether all is finite, and the norms of the gradient."""
+    learning, rest = eqx.partition(network, spec)
+    norms = [jnp.linalg.norm(jnp.ravel(leaf)) for leaf in jax.tree.leaves(gradient)]
     norms = jnp.stack([norm.astype(jnp.result_type(float)) for norm in norms])
-    fine = fine & jnp.all(jnp.isfinite(norms)) & jnp.isfinite(means["loss"])
-    updates, after = plan.optimizer.update(gradients, state, learning)
+    fine = fine & jnp.all(jnp.isfinite(norms)) & jnp.isfinite(loss)
+    updates, after = optimizer.update(gradient, state, learning)
     # After the first step that is not finite, the network is no longer updated. Otherwise NaN would spread, and an
     # error in a later simulation would hide the cause, which is reported at the end of the epoch.
     learning, state = _where(fine, (optax.apply_updates(learning, updates), after), (learning, state))
-    return eqx.combine(learning, rest), state, fine, _Report(means, norms)
+    return eqx.combine(learning, rest), state, fine, norms
 
 
 def _where(fine: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
@@ -236,19 +280,14 @@ def _strong(leaf: Any) -> Any:
     return jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
 
 
-def _spec(network: Any, trainable: PyTree) -> PyTree[bool]:
-    """A pytree that is True for each trained array."""
-    try:
-        chosen = eqx.filter(network, trainable, replace=False)
-    except ValueError:
-        hint = "Apply `eqx.tree_at` to `jax.tree.map(lambda _: False, network)`."
-        require(False, "trainable", "a filter with the structure of the network", trainable, hint)
-        raise
-    spec = jax.tree.map(eqx.is_inexact_array, chosen)
-    hint = "Python numbers are constants. Use an array, as in `sx.LIF(bias=jnp.asarray(0.0))`."
-    is_some = any(jax.tree.leaves(spec))
-    require(is_some, "trainable", "a filter that selects a floating-point array of JAX", trainable, hint)
-    return spec
+def _require_same_start(replicas: Replicas, train_state: TrainState, own: dict[str, Any]) -> None:
+    """Raises unless all processes begin with the same network, state of the optimiser, and history."""
+    if replicas.processes == 1:
+        return
+    sums = replicas.gathered(np.asarray(checkpoint.checksum(train_state, own)))
+    hint = "Initialise it with the same seed, and give all processes the same `directory`, on a file system they share."
+    is_same = len(set(sums.tolist())) == 1
+    require(is_same, "network", "the same in all processes, like its checkpoint", f"checksums {sums.tolist()}", hint)
 
 
 def _as_json(settings: Mapping[str, Any] | None) -> dict[str, Any]:
