@@ -360,6 +360,16 @@ def test_until_the_first_spikes(dtype, steps):
     np.testing.assert_allclose(gradient.connections[0].weight, full_gradient.connections[0].weight, rtol=1e-5)
 
 
+def test_no_neuron_goes_on_after_its_first_spike(dtype):
+    """The one that is still waited for spikes in a later block of arrivals than the other."""
+    network = single_layer(sx.LIF(), np.array([[0.25, 0.075]]), dtype)
+    inputs = sx.Spikes(jnp.linspace(0.0, 60.0, 200, dtype=dtype)[None])
+    whole = network(inputs, 70.0, max_spikes=64).times[:, 0]
+    solution = sx.simulate(network, inputs, 70.0, max_spikes=1, until=sx.FirstSpikes(), method=sx.ClosedForm())
+    assert jnp.array_equal(solution.spikes["output"].times[:, 0], whole)
+    assert whole[0] < 12.0 and 25.0 < whole[1] < 60.0
+
+
 @pytest.mark.unchecked
 def test_until_is_checked(dtype):
     layers = [sx.Layer(sx.LIF(), 2, weights=sx.init.normal(1.0, 0.1)) for _ in range(2)]

@@ -88,7 +88,7 @@ class Searcher(eqx.Module):
         knots = self.block.knots
         change = Change.none(knots.start(count.shape), knots.v[0])
         interval = Interval(change.t, knots.v[0], knots.x[0], jnp.broadcast_to(knots.t[1], count.shape), knots.v[1])
-        return SearchState(change, count, jnp.full(count.shape, True), jnp.zeros_like(count), interval)
+        return SearchState(change, count, is_wanted(count, self.stop_after), jnp.zeros_like(count), interval)
 
     def ahead(self, old: SearchState, place: Array) -> SearchState:
         """The search, moved to the first interval after the one at `place` that may hold a spike."""
