@@ -151,9 +151,10 @@ def _spoken_answer(evidence: Evidence) -> str:
 
 
 def _raster(solution: Solution, evidence: Evidence) -> str:
-    spikes = dict(evidence.inputs or {}) | {name: solution.spikes[name] for name in _layers(solution, evidence)}
-    # Integrators have no spikes to draw.
-    layers = [(n, _first(train)) for n, train in spikes.items() if isinstance(train, Events) or train.times.shape[-1]]
+    spikes = dict(evidence.inputs or {}) | {name: solution.spikes[name] for name in _spiking(solution, evidence)}
+    if not spikes:
+        return paragraph("The network has no neurons that can spike.")
+    layers = [(name, jax.tree.map(lambda leaf: leaf[0], trains)) for name, trains in spikes.items()]
     drawn = figures.new(8.0, 4.4)
     colours = (("#4f9d69",) * len(evidence.inputs or {})) + ("#26303b", "#e07b39", "#3b6fb6", "#a65a9e")
     plot.raster(layers, drawn.gca(), colours=colours)
@@ -198,10 +199,7 @@ def silence(evidence: Evidence) -> Section:
     title, solution = "Silent neurons", evidence.solution
     if solution is None:
         return Section(title, missing("Silent neurons, which need the result of a simulation: `solution`."))
-    layers = {name: np.asarray(solution.spikes[name].count) for name in _layers(solution, evidence)}
-    if evidence.network is not None:
-        spiking = {name for name, layer in evidence.network.layers.items() if layer.neuron.can_spike}
-        layers = {name: counts for name, counts in layers.items() if name in spiking}
+    layers = {name: np.asarray(solution.spikes[name].count) for name in _spiking(solution, evidence)}
     samples = next(iter(solution.spikes.values())).times.shape[0]
     failed = int(np.sum(solution.result != RESULTS.successful))
     n = f"{samples:,} sample{'s' * (samples != 1)}" + (f", of which {failed:,} failed" if failed else "")
@@ -303,8 +301,10 @@ def _layers(solution: Solution, evidence: Evidence) -> list[str]:
     return [name for group in evidence.network.groups() for name in group]
 
 
-def _first(train: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], train)
+def _spiking(solution: Solution, evidence: Evidence) -> list[str]:
+    """The names of the layers, without integrators if the network is known."""
+    names, net = _layers(solution, evidence), evidence.network
+    return names if net is None else [name for name in names if net.layers[name].neuron.can_spike]
 
 
 def _cell(cell: Any) -> str:

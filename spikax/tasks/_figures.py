@@ -50,7 +50,7 @@ def evidence(trained: Trained) -> dict[str, Any]:
     task, settings = trained.task, trained.settings
     test = task.split(settings).test
     inputs = jax.tree.map(lambda leaf: leaf[:200], test.inputs)
-    ts = jnp.linspace(0.0, settings.duration, 4 * round(settings.duration) + 1)
+    ts = jnp.linspace(0.0, settings.duration, 401)
     options = task.options(settings)
     saveat = {"hidden": ts} if "until" in options else {"output": ts}
     points = task.points(settings)
