@@ -630,11 +630,11 @@ REFUSED_GRAPHS = {
         lambda: chain(POPULATIONS["CubaLI"], LIF2, inputs=2),
         "`0`, a CubaLI, has no exact counterpart: it sends its voltage to `1`.*a LI can be a filter",
     ),
-    "several filters": (lambda: chain(POPULATIONS["LI"], LIF2, inputs=2), "`0`, a LI, .*it has several time constants"),
+    "several filters": (lambda: chain(POPULATIONS["LI"], LIF2, inputs=2), "`0`, a LI, .*and has several time constants"),
     "filter of a filter": (lambda: chain(VOLTAGE, POPULATIONS["CubaLIF"], inputs=2), "`1`, a CubaLIF, .*of `0`, a fil"),
     "two filters": (lambda: chain(VOLTAGE, VOLTAGE, LIF2, inputs=2), "`1`, a LI, .*a filter of a filter"),
     "filtered and not": (lambda: read(beside_a_filter()), "`lif`, a LIF, .*different filters: the voltages of li, and"),
-    "decay": (lambda: chain(LIF2, inputs=2, decay=1e-3), "`decay` must be None or a `sx.nir.Euler`"),
+    "decay": (lambda: chain_with(decay=1e-3), "`decay` must be None or a `sx.nir.Euler`"),
     "step": (lambda: chain_with(decay=sx.nir.Euler(0.01)), "`0.tau` must be above the step of `decay`, 0.01"),
     "reset": (lambda: chain_with(reset="zero"), r"`reset` must be one of \['value', 'subtraction'\]"),
     "subtraction": (
