@@ -630,7 +630,10 @@ REFUSED_GRAPHS = {
         lambda: chain(POPULATIONS["CubaLI"], LIF2, inputs=2),
         "`0`, a CubaLI, has no exact counterpart: it sends its voltage to `1`.*a LI can be a filter",
     ),
-    "several filters": (lambda: chain(POPULATIONS["LI"], LIF2, inputs=2), "`0`, a LI, .*and has several time constants"),
+    "several filters": (
+        lambda: chain(POPULATIONS["LI"], LIF2, inputs=2),
+        "`0`, a LI, .*and has several time constants",
+    ),
     "filter of a filter": (lambda: chain(VOLTAGE, POPULATIONS["CubaLIF"], inputs=2), "`1`, a CubaLIF, .*of `0`, a fil"),
     "two filters": (lambda: chain(VOLTAGE, VOLTAGE, LIF2, inputs=2), "`1`, a LI, .*a filter of a filter"),
     "filtered and not": (lambda: read(beside_a_filter()), "`lif`, a LIF, .*different filters: the voltages of li, and"),
