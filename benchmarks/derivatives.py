@@ -7,7 +7,6 @@ are medians over seeds, in float32. The memory is that of the temporary arrays o
 it, in MiB.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from against_eventax import machine
+from tables import main, row, title
 
 import spikax as sx
 
@@ -53,14 +52,6 @@ def cell(seconds: float, memory: float) -> str:
 
 def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds < 1.0 else f"{1e3 * seconds:.0f} ms"
-
-
-def title(columns: list[str]) -> None:
-    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
-
-
-def row(columns: list[str]) -> None:
-    print("| " + " | ".join(columns) + " |", flush=True)
 
 
 def total(solution: sx.Solution) -> jax.Array:
@@ -165,20 +156,5 @@ def ensembles() -> None:
         row([name, milliseconds(alone), milliseconds(together), f"**{together / alone:.2f}**"])
 
 
-TABLES: dict[str, Callable[[], None]] = {"parameters": parameters, "steps": steps, "ensembles": ensembles}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"among {', '.join(TABLES)}; default: all")
-    options = parser.parse_args()
-    if not set(options.tables) <= set(TABLES):
-        parser.error(f"no such table among {', '.join(TABLES)}: {' '.join(options.tables)}")
-    print(machine(), flush=True)
-    for name in options.tables or TABLES:
-        TABLES[name]()
-
-
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", False)
-    main()
+    main({"parameters": parameters, "steps": steps, "ensembles": ensembles}, __doc__)

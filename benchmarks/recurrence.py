@@ -6,7 +6,6 @@ Prints tables, by default all of them. Networks and inputs are random; the loss 
 all spikes count. Times are medians, in float32.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -14,13 +13,13 @@ import pathlib
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from against_eventax import machine, timed
+from against_eventax import timed
+from tables import main, row, title
 
 import spikax as sx
 
@@ -71,14 +70,6 @@ def measured(network: sx.Network, inputs: sx.Spikes | sx.Events, t1: float, repe
     if not jnp.all(solution.result == sx.RESULTS.successful):
         raise SystemExit(f"Some sample was not simulated to its end:\n{solution}")
     return Measured(first, seconds, forward_seconds, solution)
-
-
-def title(columns: list[str]) -> None:
-    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
-
-
-def row(columns: list[str]) -> None:
-    print("| " + " | ".join(columns) + " |", flush=True)
 
 
 def array(x: np.ndarray) -> jax.Array:
@@ -171,6 +162,11 @@ def neurons() -> None:
 RECORDINGS = ("no delays", "a delay of each synapse, 5 to 9 ms", "surrogate gradients, steps of 1 ms")
 
 
+def report(name: str) -> None:
+    """Prints the columns of a recording, and the peak memory of this process in GiB, as JSON."""
+    print(json.dumps([recording(name), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+
+
 def recording(name: str) -> list[str]:
     """One row: 700 channels, 256 recurrent LIF neurons and 20 leaky integrators, 1000 ms, 8000 events, batch 16."""
     rng, (channels, hidden, classes), t1 = np.random.default_rng(0), (700, 256, 20), 1000.0
@@ -256,8 +252,8 @@ def recordings() -> None:
     """Recordings of the size of spoken digits, each row in a process of its own, whose memory is reported."""
     title(["700-256-20, 1000 ms, 8000 events, batch 16", "gradient", "first", "spikes of a neuron", "peak memory"])
     for name in RECORDINGS:
-        command = [sys.executable, __file__, "--recording", name]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = [sys.executable, "-c", "import sys, recurrence; recurrence.report(sys.argv[1])", name]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent)
         if done.returncode:
             raise SystemExit(done.stderr)
         columns, memory = json.loads(done.stdout.splitlines()[-1])
@@ -323,31 +319,6 @@ def sparse() -> None:
         row([name, f"{seconds:.3g} s", f"{first:.1f} s", f"{rate:.2f} Hz", f"{cv:.3f}", f"{stats.method}"])
 
 
-TABLES: dict[str, Callable[[], None]] = {
-    "delays": delays,
-    "neurons": neurons,
-    "recordings": recordings,
-    "sizes": sizes,
-    "sparse": sparse,
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"among {', '.join(TABLES)}; default: all")
-    parser.add_argument("--recording", choices=RECORDINGS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.recording is not None:
-        columns = recording(options.recording)
-        print(json.dumps([columns, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
-        return
-    if not set(options.tables) <= set(TABLES):
-        parser.error(f"no such table among {', '.join(TABLES)}: {' '.join(options.tables)}")
-    print(machine(), flush=True)
-    for name in options.tables or TABLES:
-        TABLES[name]()
-
-
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", False)
-    main()
+    tables = {"delays": delays, "neurons": neurons, "recordings": recordings, "sizes": sizes, "sparse": sparse}
+    main(tables, __doc__)

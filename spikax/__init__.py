@@ -40,6 +40,7 @@ from ._methods import (
 from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._parameters import Fixed as Fixed, Masked as Masked, Positive as Positive, Signed as Signed
+from ._report import report as report
 from ._saving import load as load, save as save
 from ._simulate import (
     FirstSpikes as FirstSpikes,

@@ -17,6 +17,7 @@ import jax
 
 from . import tasks
 from ._files import replacing
+from ._report import report
 from ._version import __version__
 from .tasks import AbstractTask, TASKS
 from .train import ProgressBar
@@ -40,7 +41,8 @@ The directory --out then holds
   metrics.csv, .json    loss and accuracy of every epoch
   *.png                 the error over the epochs, the answers, and a sample
   network.zip           the trained network, for `spikax.load`
-  last.eqx, best.eqx    checkpoints: the same command continues an interrupted run"""
+  last.eqx, best.eqx    checkpoints: the same command continues an interrupted run
+`python -m spikax report DIR` adds report.html, all of this on one page."""
 
 _NUMBERS = {
     "hidden": "hidden neurons",
@@ -85,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="test the network of a run", description=told)
     command.add_argument("directory", type=Path, metavar="DIR", help="where the run was written")
     command.set_defaults(run=_evaluate)
+    told = "Write the report of a run, `report.html` in its directory: settings, curves, answers, a sample."
+    command = commands.add_parser("report", help="write the report of a run, an HTML page", description=told)
+    command.add_argument("directory", type=Path, metavar="DIR", help="where the run was written, also by `train.fit`")
+    command.set_defaults(run=_report)
     told = "Show versions and devices, and what is in the directory of a run."
     command = commands.add_parser("info", help="show versions, devices, and a run", description=told)
     command.add_argument("directory", type=Path, metavar="DIR", nargs="?", help="where a run was written")
@@ -154,6 +160,11 @@ def _tested(out: Path, trained: tasks.Trained) -> dict[str, float]:
     for name, figure in tasks.figures(trained, tested["accuracy"]):
         figure.savefig(out / f"{name}.png", dpi=150)
     return {"test_accuracy": tested["accuracy"], "hidden_spikes": tested["hidden_spikes"]}
+
+
+def _report(options: argparse.Namespace) -> int:
+    print(f"See {report(options.directory)}")
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ LEVELS = [
     ["decode", "losses", "silence", "encode", "datasets", "train"],
     ["plot", "nir", "brian"],
     ["tasks"],
+    ["_report"],
     ["__main__"],
 ]
 LEVEL = {tuple(name.split(".")): number for number, names in enumerate(LEVELS) for name in names}

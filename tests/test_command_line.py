@@ -217,6 +217,27 @@ def test_info(capsys):
 
 
 @pytest.mark.slow
+def test_the_report_of_a_run(stopped, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    # The decision map takes 22,500 samples: too long for a test.
+    monkeypatch.setattr(
+        "spikax.tasks._figures._decision_map", lambda *_: pytest.importorskip("matplotlib.figure").Figure()
+    )
+    assert stopped(1) == 130
+    capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 0
+    path = tmp_path / "report.html"
+    assert capsys.readouterr().out == f"See {path}\n"
+    page = path.read_text()
+    assert "of 20 samples are right" in page and '<th scope="row">yang</th>' in page
+    assert "<h2>Decision map</h2>" in page and '<th scope="row">neuron</th><td>lif</td>' in page
+    # After its first spike, an output has no voltage.
+    assert page.count("Not in this report.") == 1 and "The voltages of output" in page
+    assert main(["report", "nowhere"]) == 2
+    assert "metrics.json" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_run_writes_what_it_promises(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("spikax.tasks._yin_yang.SIZES", sx.datasets.Split(60, 60, 60))
     # Optax's Adam mixes types.

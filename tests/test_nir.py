@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import nir
@@ -121,13 +122,107 @@ def test_neurons_follow_the_equations_of_nir(kind, spike, dtype, accurate):
         np.testing.assert_allclose(state.v[neuron], v, rtol=0.0, atol=2.0 * accurate)
 
 
-def thresholds(spike, dtype):
+@pytest.mark.float64
+@pytest.mark.parametrize("spike", [PULSE, BOX], ids=["pulses", "rectangles"])
+@pytest.mark.parametrize("kind", ["LIF", "LI"])
+def test_voltages_that_other_neurons_receive(kind, spike, dtype, accurate):
+    """A LI between linear nodes: its voltage, by SciPy, is the current of the neurons that receive it."""
+    rng = np.random.default_rng(5)
+    scale = 30.0 if spike is PULSE else 15.0
+    first = nir.Affine(scale * rng.uniform(-0.2, 1.0, (2, 3)), array(0.3, -0.2))
+    li = nir.LI(array(5e-3, 5e-3), array(0.9, 1.2), array(0.1, -0.05))
+    second, node = nir.Affine(rng.uniform(0.2, 1.0, (2, 2)), array(0.1, 0.2)), POPULATIONS[kind]
+    network = sx.from_nir(graph_of(first, li, second, node), spike=spike, time_unit="s", dtype=dtype)
+    assert list(network.layers) == ["3"]
+    inputs = random_inputs(1, (3, 4), 0.8 * T1, dtype)
+    found = sx.simulate(network, inputs, T1, max_spikes=24)
+    times = np.asarray(inputs.times, np.float64).ravel() / 1000.0
+    weights = np.repeat(first.weight.T, 4, axis=0)
+    area = getattr(spike, "area", None)
+    pairs = list(zip(times, weights, strict=True))
+    arrivals = [(t, w * area, 0.0) for t, w in pairs] if area else []
+    arrivals += [] if area else [(t + d, 0.0 * w, s * w) for t, w in pairs for d, s in ends(spike)]
+    u, held, t = li.v_leak.copy(), first.bias.copy(), 0.0
+    v, spikes = node.v_leak.copy(), [[], []]
+    threshold = getattr(node, "v_threshold", np.full(2, np.inf))
+
+    def slope(t, y):
+        u, v = y[:2], y[2:]
+        current = second.weight @ u + second.bias
+        return np.concatenate([(li.v_leak - u + li.r * held) / li.tau, (node.v_leak - v + node.r * current) / node.tau])
+
+    crossings = [lambda t, y, k=k: y[2 + k] - threshold[k] for k in range(2)]
+    for crossing in crossings:
+        crossing.terminal, crossing.direction = True, 1.0
+    for stop, pulse, step in [*sorted(arrivals, key=lambda part: part[0]), (T1 / 1000.0, np.zeros(2), np.zeros(2))]:
+        while t < stop:
+            y = np.concatenate([u, v])
+            part = solve_ivp(slope, (t, stop), y, "DOP853", events=crossings, rtol=1e-11, atol=1e-11)
+            t, u, v = part.t[-1], part.y[:2, -1], part.y[2:, -1].copy()
+            for k in range(2):
+                if part.t_events[k].size:
+                    spikes[k].append(t)
+                    v[k] = node.v_reset[k]
+        u, held = u + li.r * pulse / li.tau, held + step
+    np.testing.assert_allclose(found.end.states["3"].v, v, rtol=0.0, atol=2.0 * accurate)
+    for k in range(2):
+        assert kind == "LI" or len(spikes[k]) > 1
+        train = found.spikes["3"].times[k]
+        np.testing.assert_allclose(train[: len(spikes[k])], 1000.0 * np.array(spikes[k]), rtol=0.0, atol=accurate)
+        assert not bool(jnp.any(jnp.isfinite(train[len(spikes[k]) :])))
+
+
+@pytest.mark.float64
+def test_a_voltage_can_be_recorded_and_received():
+    two = np.array([2])
+    nodes = {"input": nir.Input({"input": two}), "li": VOLTAGE, "w": nir.Linear(np.ones((2, 2))), "lif": LIF2}
+    nodes |= {"a": nir.Output(two), "b": nir.Output(two)}
+    edges = [("input", "li"), ("li", "w"), ("w", "lif"), ("li", "a"), ("lif", "b")]
+    network = read(nir.NIRGraph(nodes, edges))
+    assert network.outputs == ("li", "lif") and len(network.connections) == 2
+
+
+@pytest.mark.float64
+def test_decays_of_the_euler_method(dtype):
+    """At the ends of steps, voltages are those of a simulator with these steps, for spikes that last one of them."""
+    dt = 1e-3
+    li, weight = POPULATIONS["LI"], np.array([[3.0, 1.0, -2.0], [1.0, -1.0, 4.0]])
+    graph = graph_of(nir.Affine(weight, array(0.15, 0.12)), li)
+    network = sx.from_nir(graph, spike=sx.nir.Rectangle(dt), time_unit="s", decay=sx.nir.Euler(dt), dtype=dtype)
+    trains = np.random.default_rng(0).integers(0, 2, (30, 3))
+    times = [[float(t) for t in np.flatnonzero(train)] for train in trains.T]
+    inputs = sx.Spikes.from_trains(times)
+    found = sx.simulate(network, inputs, 30.0, saveat=jnp.arange(1.0, 31.0, dtype=dtype))
+    v, expected = li.v_leak.copy(), []
+    for train in trains:
+        v = v + dt / li.tau * (li.v_leak - v + li.r * (weight @ train + array(0.15, 0.12)))
+        expected.append(v)
+    np.testing.assert_allclose(found.states["1"].v, expected, rtol=0.0, atol=1e-12)
+    # A pulse moves the voltage as a spike moves it in one step.
+    network = sx.from_nir(graph, spike=sx.nir.Dirac(dt), time_unit="s", decay=sx.nir.Euler(dt), dtype=dtype)
+    expected = weight * (dt * li.r / li.tau)[:, None]
+    np.testing.assert_allclose(network.connections[0].weight, expected.T, rtol=1e-14)
+
+
+@pytest.mark.modes("float32")
+def test_a_reset_by_subtraction_that_makes_no_difference():
+    """It is that to a `v_reset` of zero where voltages have no jumps."""
+    lif = without("v_reset", np.zeros(2))
+    cuba = nir.CubaLIF(
+        **{n: v for n, v in vars(POPULATIONS["CubaLIF"]).items() if "type" not in n} | {"v_reset": np.zeros(2)}
+    )
+    for node, spike in ((lif, BOX), (cuba, PULSE), (cuba, BOX)):
+        networks = [read(graph_of(node, inputs=2), spike=spike, reset=reset) for reset in ("value", "subtraction")]
+        assert eqx.tree_equal(*networks)
+
+
+def thresholds(spike, dtype, **options):
     """A voltage with a threshold, whose spikes another one receives."""
     li, two = POPULATIONS["CubaLI"], np.array([2])
     nodes = {"input": nir.Input({"input": np.array([3])}), "w": nir.Linear(np.full((2, 3), 3.0)), "li": li}
     nodes |= {"spikes": nir.Threshold(array(0.5, 0.7)), "after": POPULATIONS["I"], "output": nir.Output(two)}
     edges = [("input", "w"), ("w", "li"), ("li", "spikes"), ("spikes", "after"), ("after", "output")]
-    return sx.from_nir(nir.NIRGraph(nodes, edges), spike=spike, time_unit="s", dtype=dtype)
+    return sx.from_nir(nir.NIRGraph(nodes, edges), spike=spike, time_unit="s", dtype=dtype, **options)
 
 
 @pytest.mark.float64
@@ -410,6 +505,12 @@ def images(dtype):
     return sx.Network(layers, [first, second], 9, "b")
 
 
+def crossing(dtype, neuron, **options):
+    """Voltages that make spikes, which other neurons receive."""
+    layers = {"a": sx.Layer(sx.Threshold(neuron, weights(dtype, 4, 0.3, 0.6)), 4), "b": sx.Layer(sx.LIF(**options), 4)}
+    return sx.Network(layers, [dense(dtype), sx.OneToOne("a", "b", weights(dtype, 4, 3.0, 9.0))], 4, ("a", "b"))
+
+
 def rectangular(dtype, neuron):
     return one(neuron, sx.Rectangular(dense(dtype), 2.5))
 
@@ -428,6 +529,9 @@ NETWORKS = {
     "pulses": (lambda t: one(spiking(t, synapse=DELTA, bias=0.25), dense(t, scale=0.2)), sx.nir.Dirac()),
     "integrators": (lambda t: one(sx.IF(synapse=DELTA), dense(t, scale=0.2)), sx.nir.Dirac()),
     "integrators with a bias": (lambda t: one(sx.IF(bias=0.5, synapse=DELTA), dense(t, scale=0.2)), PULSE),
+    "thresholds": (lambda t: crossing(t, sx.LI(9.0)), sx.nir.Dirac()),
+    "thresholds with a filtered bias": (lambda t: crossing(t, sx.FilteredBias(sx.LI(9.0), 0.1)), sx.nir.Dirac()),
+    "thresholds with a bias": (lambda t: crossing(t, sx.LI(bias=0.1, synapse=DELTA), synapse=DELTA), sx.nir.Dirac()),
     "rectangles": (lambda t: rectangular(t, spiking(t, synapse=sx.HoldSynapse())), STEP),
     "filtered rectangles": (lambda t: rectangular(t, sx.LIF(10.0, synapse=sx.FilteredHoldSynapse(4.0))), STEP),
     "rectangles into integrators": (lambda t: rectangular(t, sx.IF(7.0, synapse=sx.HoldSynapse())), STEP),
@@ -487,6 +591,16 @@ def without(field, value):
     return nir.LIF(**{n: v for n, v in vars(LIF2).items() if n not in ("input_type", "output_type")} | {field: value})
 
 
+VOLTAGE = nir.LI(array(0.02, 0.02), array(0.9, 1.2), array(0.1, -0.05))
+
+
+def beside_a_filter():
+    """Neurons that receive spikes, and voltages that other spikes have become."""
+    nodes = {"input": nir.Input({"input": np.array([2])}), "li": VOLTAGE, "lif": LIF2}
+    edges = [("input", "li"), ("li", "lif"), ("input", "lif"), ("lif", "output")]
+    return nir.NIRGraph(nodes | {"output": nir.Output(np.array([2]))}, edges)
+
+
 def looped():
     nodes = {
         "input": nir.Input({"input": np.array([2])}),
@@ -508,8 +622,33 @@ REFUSED_GRAPHS = {
         lambda: chain(nir.Threshold(np.ones(2)), LIF2, inputs=2),
         "`0` must be a Threshold of one LI, CubaLI",
     ),
-    "threshold of rectangles": (lambda: thresholds(BOX, jnp.float32), "`spikes`, a Threshold, has no exact"),
-    "analog": (lambda: chain(POPULATIONS["LI"], LIF2, inputs=2), "`0`, a LI, has no exact counterpart: it sends its v"),
+    "threshold of rectangles": (
+        lambda: thresholds(BOX, jnp.float32),
+        "`spikes`, a Threshold, has no exact counterpart: .*With `threshold='rise'`",
+    ),
+    "analog": (
+        lambda: chain(POPULATIONS["CubaLI"], LIF2, inputs=2),
+        "`0`, a CubaLI, has no exact counterpart: it sends its voltage to `1`.*a LI can be a filter",
+    ),
+    "several filters": (
+        lambda: chain(POPULATIONS["LI"], LIF2, inputs=2),
+        "`0`, a LI, .*and has several time constants",
+    ),
+    "filter of a filter": (lambda: chain(VOLTAGE, POPULATIONS["CubaLIF"], inputs=2), "`1`, a CubaLIF, .*of `0`, a fil"),
+    "two filters": (lambda: chain(VOLTAGE, VOLTAGE, LIF2, inputs=2), "`1`, a LI, .*a filter of a filter"),
+    "filtered and not": (lambda: read(beside_a_filter()), "`lif`, a LIF, .*different filters: the voltages of li, and"),
+    "decay": (lambda: chain_with(decay=1e-3), "`decay` must be None or a `sx.nir.Euler`"),
+    "step": (lambda: chain_with(decay=sx.nir.Euler(0.01)), "`0.tau` must be above the step of `decay`, 0.01"),
+    "reset": (lambda: chain_with(reset="zero"), r"`reset` must be one of \['value', 'subtraction'\]"),
+    "subtraction": (
+        lambda: chain_with(reset="subtraction"),
+        "`0`, a LIF, .*`v_reset` is another. With `reset='value'`, the default, the voltage is reset to `v_reset`",
+    ),
+    "subtraction of pulses": (
+        lambda: read(graph_of(without("v_reset", np.zeros(2)), inputs=2), reset="subtraction"),
+        "`0`, a LIF, .*pulses move its voltage beyond.*Rectangle",
+    ),
+    "rise": (lambda: chain_with(threshold="above"), r"`threshold` must be None or one of \['rise'\]"),
     "loop": (lambda: read(looped()), "`a` must be no part of a cycle without a neuron"),
     "output": (lambda: chain_to_output(), "`output` must be an Output of one node of neurons.*Linear"),
     "shape": (lambda: chain(nir.Linear(LINEAR[0]), LIF2), r"`1` must be the target of signals of shape \(2,\)"),
@@ -566,6 +705,7 @@ IMAGE = sx.Conv("input", "a", jnp.ones((1, 1, 2, 2)), image=(3, 3))
 REFUSED_NETWORKS = {
     "network": (lambda: sx.to_nir(None), "`network` must be a `sx.Network`"),
     "neuron": (lambda: written(sx.QIF()), r"`layers\['a'\].neuron` must be one of LIF, IF, LI, Integrator.*got 'QIF'"),
+    "threshold": (lambda: written(sx.Threshold(sx.LIF())), "must be a LI or Integrator in a Threshold, for NIR"),
     "wrapper": (lambda: written(sx.Refractory(sx.LIF())), "got 'Refractory'"),
     "synapse": (
         lambda: written(sx.LIF(synapse=sx.AlphaSynapse()), dense(FLOAT)),

@@ -130,7 +130,7 @@ def test_the_page_on_training(monkeypatch, tmp_path):
         exec(compile(short.replace("=20,", "=2,").replace("Bar(20)", "Bar(2)"), "training.md", "exec"), names)
     assert len(names["fit"].history) == 2 and len(names["history"]) == 2 and len(names["two_speeds"].history) == 2
     files = {path.name for path in (tmp_path / "runs" / "first").iterdir()}
-    assert files == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json"}
+    assert files == {"last.eqx", "best.eqx", "metrics.csv", "metrics.json", "report.html"}
     assert jnp.array_equal(names["network"].connections[1].weight, names["fit"].network.connections[1].weight)
     assert names["spikes"].times.shape == (1, 3, 1)
     assert len(names["losses"]) == 100 and np.mean(names["losses"][-10:]) < 0.3 * np.mean(names["losses"][:10])

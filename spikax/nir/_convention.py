@@ -44,26 +44,62 @@ class Rectangle(eqx.Module):
         require_positive(float(self.duration), "duration")
 
 
+class Euler(eqx.Module):
+    r"""Decays are those of a simulator with time steps $\Delta t$, by the forward Euler method.
+
+    In a step it multiplies a variable by $1 - \Delta t / \tau$. The same decay in continuous time has the time constant
+
+    $$ \tau_{eff} = \frac{-\Delta t}{\log(1 - \Delta t / \tau)}, $$
+
+    which is shorter than $\tau$. With it, one variable under an input that is constant in each step has the values of
+    the simulator at the ends of the steps, up to a spike.
+
+    **Arguments:**
+
+    - `step`: the length of a step, in units of time of the file.
+
+    **Raises:** `TypeError` or `ValueError` for a step that is not a positive number.
+    """
+
+    step: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_instance(self.step, (int, float), "step", "a number")
+        require_positive(float(self.step), "step")
+
+
 Spike = Dirac | Rectangle
+
+RESETS, THRESHOLDS = ("value", "subtraction"), ("rise",)
 
 MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
 
 
 class Convention(NamedTuple):
-    """What a spike is, and the unit of time. Either may be unknown until it matters."""
+    """What a file does not say. What a spike is, and the unit of time, may be unknown until they matter."""
 
     spike: Spike | None
     time_unit: str | None
+    decay: Euler | None = None
+    reset: str = "value"
+    threshold: str | None = None
 
     @classmethod
-    def of(cls, spike: Any, time_unit: Any) -> "Convention":
+    def of(
+        cls, spike: Any, time_unit: Any, decay: Any = None, reset: Any = "value", threshold: Any = None
+    ) -> "Convention":
         """The convention of the arguments of `from_nir` or `to_nir`."""
         hint = "For example `sx.nir.Dirac()` or `sx.nir.Rectangle(1e-3)`."
         if spike is not None:
             require_instance(spike, (Dirac, Rectangle), "spike", "a `sx.nir.Dirac` or a `sx.nir.Rectangle`", hint)
         is_unit = time_unit is None or (isinstance(time_unit, str) and time_unit in MILLISECONDS)
         require(is_unit, "time_unit", f"one of {list(MILLISECONDS)}", time_unit)
-        return cls(spike, time_unit)
+        if decay is not None:
+            require_instance(decay, Euler, "decay", "None or a `sx.nir.Euler`", "For example `sx.nir.Euler(1e-3)`.")
+        require(isinstance(reset, str) and reset in RESETS, "reset", f"one of {list(RESETS)}", reset)
+        is_known = threshold is None or (isinstance(threshold, str) and threshold in THRESHOLDS)
+        require(is_known, "threshold", f"None or one of {list(THRESHOLDS)}", threshold)
+        return cls(spike, time_unit, decay, reset, threshold)
 
     def shape_of_spikes(self, node: str) -> Spike:
         """What a spike is. Raises `ValueError` if that is unknown, as it matters for `node`."""
@@ -85,6 +121,16 @@ class Convention(NamedTuple):
     def milliseconds(self, node: str, value: Any) -> np.ndarray:
         """Times of a node in ms."""
         return np.asarray(np.asarray(value, np.float64) * self.unit(node))
+
+    def time_constants(self, node: str, value: np.ndarray) -> np.ndarray:
+        """Time constants of a node whose decays in continuous time are those of the file."""
+        if self.decay is None:
+            return value
+        hint = "A step of the Euler method would take the variable to zero, or beyond."
+        require(
+            bool(np.all(value > self.decay.step)), node, f"above the step of `decay`, {self.decay.step}", value, hint
+        )
+        return -self.decay.step / np.log1p(-self.decay.step / value)
 
 
 def library() -> Any:

@@ -87,12 +87,32 @@ class Step(NamedTuple):
     shape: tuple[int, ...]  # of what it receives
 
 
+class Filter(NamedTuple):
+    """A LI whose voltage is sent to other nodes: a filter with one time constant, in units of time of the file."""
+
+    name: str
+    tau: float
+
+
 class Signal(NamedTuple):
-    """What a node emits: a sum of spike trains through linear nodes, and a constant."""
+    """What a node emits: a sum of spike trains through linear nodes, and a constant.
+
+    With a filter, all trains pass it, and `filtered` is a further constant that passes it.
+    """
 
     shape: tuple[int, ...]
     constant: np.ndarray  # flat
     paths: tuple[tuple[str, tuple[Step, ...]], ...]  # each source, and the linear nodes from there
+    filtered: np.ndarray | float = 0.0  # flat
+    filter: Filter | None = None
+
+    def through(self, step: Step, shape: tuple[int, ...], applied: Callable[[Any], Any]) -> "Signal":
+        """The signal after a linear node. `applied` gives what the node makes of a constant."""
+        paths = tuple((source, (*path, step)) for source, path in self.paths)
+        constant, filtered = (
+            applied(part) if np.any(part) else np.zeros(int(np.prod(shape))) for part in (self.constant, self.filtered)
+        )
+        return Signal(shape, constant, paths, filtered, self.filter)
 
 
 def signal_into(name: str, graph: Graph, apply: Callable[[str, Signal], Signal], way: tuple[str, ...] = ()) -> Signal:
@@ -100,15 +120,23 @@ def signal_into(name: str, graph: Graph, apply: Callable[[str, Signal], Signal],
 
     `apply` gives what a linear node makes of a signal. `way` are the linear nodes from here to the neuron.
     """
-    require(name not in way, name, "no part of a cycle without a neuron", [*way, name])
+    require(name not in way, name, "no part of a cycle without a neuron that spikes", [*way, name])
     parts = [_signal_from(source, graph, apply, (*way, name)) for source in graph.before[name]]
     require(len(parts) > 0, name, "the target of an edge", "no edge")
     shape = parts[0].shape
     for part in parts:
         require_shape(part.shape, shape, name)
-    return Signal(
-        shape, np.sum([part.constant for part in parts], axis=0), tuple(p for part in parts for p in part.paths)
-    )
+    # A part without spikes and filtered constants passes any filter.
+    filters = {part.filter for part in parts if part.paths or np.any(part.filtered)}
+    taus = {None if filter is None else filter.tau for filter in filters}
+    if len(taus) > 1:
+        names = sorted(filter.name for filter in filters if filter is not None)
+        reason = f"it receives through different filters: the voltages of {', '.join(names)}, and maybe spikes"
+        refuse(graph.nodes[name], name, reason, "All that a node receives can pass a LI of the same time constant.")
+    constant = np.sum([part.constant for part in parts], axis=0)
+    filtered = np.sum([part.filtered for part in parts], axis=0)
+    paths = tuple(path for part in parts for path in part.paths)
+    return Signal(shape, constant, paths, filtered, next(iter(filters), None))
 
 
 def _signal_from(name: str, graph: Graph, apply: Callable[[str, Signal], Signal], way: tuple[str, ...]) -> Signal:
@@ -116,9 +144,9 @@ def _signal_from(name: str, graph: Graph, apply: Callable[[str, Signal], Signal]
     if kind in SPIKING or kind == "Input":
         shape = population_shape(node) if kind in SPIKING else input_shape(name, node)
         return Signal(shape, np.zeros(int(np.prod(shape))), ((name, ()),))
-    if kind in NEURONS:
+    if kind in NEURONS and kind != "LI":
         reason = f"it sends its voltage to `{way[-1]}`, and neurons of spikax send spikes"
-        refuse(node, name, reason, "A Threshold makes spikes of it, and an Output records it.")
+        refuse(node, name, reason, "A Threshold makes spikes of it, an Output records it, and a LI can be a filter.")
     incoming = signal_into(name, graph, apply, way)
     return incoming if kind in IDENTITIES else apply(name, incoming)
 

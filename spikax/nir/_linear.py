@@ -79,7 +79,7 @@ def shape_after(name: str, node: Any, shape: tuple[int, ...]) -> tuple[int, ...]
         return node.weight.shape[:-1]
     if kind == "Flatten":
         return _flat(name, node, shape)
-    require(kind in LINEAR, name, f"one of the nodes {', '.join(LINEAR)}", kind)
+    require(kind in (*LINEAR, "LI"), name, f"one of the nodes {', '.join(LINEAR)}", kind)
     require_shape(shape, _factor(node).shape, name)
     return shape
 
@@ -112,7 +112,7 @@ def synapses_of(name: str, node: Any, shape: tuple[int, ...]) -> SynapseList:
         delay = _factor(node).ravel()
         require(bool(np.all(delay >= 0)), f"{name}.delay", "at least 0", delay)
         return _listed(each, each, np.ones(size), size, delay)
-    return _listed(each, each, _factor(node).ravel() if kind == "Scale" else np.ones(size), size)
+    return _listed(each, each, _factor(node).ravel() if kind in ("Scale", "LI") else np.ones(size), size)
 
 
 def convolution(name: str, node: Any, shape: tuple[int, ...]) -> Convolution:
@@ -249,7 +249,9 @@ def _listed(
 
 
 def _factor(node: Any) -> np.ndarray:
-    return np.asarray(node.scale if type(node).__name__ == "Scale" else node.delay, np.float64)
+    """The scales or delays of a node; of a LI, whose filter is a part of its target, the resistances."""
+    names = {"Scale": "scale", "Delay": "delay", "LI": "r"}
+    return np.asarray(getattr(node, names[type(node).__name__]), np.float64)
 
 
 def _flat(name: str, node: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ class Population(NamedTuple):
     parameters: dict[str, np.ndarray]
     convention: Convention
     dtype: Any
+    filtered: bool = False  # by an LI before it
 
     @classmethod
     def of(cls, name: str, node: Any, convention: Convention, dtype: Any) -> "Population":
@@ -43,6 +44,12 @@ class Population(NamedTuple):
             parameters[field] = value.ravel()
         return cls(name, node, parameters, convention, dtype)
 
+    def with_filter(self, tau: float) -> "Population":
+        """The population, a LIF or LI, behind a filter of its input: a CubaLIF or CubaLI."""
+        parameters = {"tau_mem" if name == "tau" else name: value for name, value in self.parameters.items()}
+        ones = np.ones(self.size)
+        return self._replace(filtered=True, parameters=parameters | {"tau_syn": tau * ones, "w_in": ones})
+
     @property
     def size(self) -> int:
         """The number of neurons."""
@@ -51,7 +58,8 @@ class Population(NamedTuple):
     @property
     def kind(self) -> str:
         """The name of the class of the node."""
-        return type(self.node).__name__
+        own = type(self.node).__name__
+        return f"Cuba{own}" if self.filtered else own
 
     def gain(self) -> np.ndarray:
         """The weight of spikax for a weight of one."""
@@ -63,8 +71,11 @@ class Population(NamedTuple):
             return r * spike.area / self.parameters["tau"] if isinstance(spike, Dirac) else r
         return r * spike.area if isinstance(spike, Dirac) else np.ones_like(r)
 
-    def layer(self, bias: np.ndarray, receives: bool) -> AbstractNeuron:
-        """The neurons, with a constant input. Those that receive no spikes need no shape of spikes."""
+    def layer(self, bias: np.ndarray, receives: bool, current: np.ndarray | float = 0.0) -> AbstractNeuron:
+        """The neurons, with a constant input. Those that receive no spikes need no shape of spikes.
+
+        `current` is a constant that does not pass the filter of a `CubaLIF` or `CubaLI`.
+        """
         synapse = self._synapse() if receives else HoldSynapse()
         v = {new: self._constant(old) for old, new in _VOLTAGES.items() if old in self.parameters}
         if self.kind in ("IF", "I"):
@@ -78,11 +89,11 @@ class Population(NamedTuple):
         tau_mem = self._time("tau" if "tau" in self.parameters else "tau_mem")
         if not self.kind.startswith("Cuba"):
             return neuron(tau_mem=tau_mem, bias=self._learned(self.parameters["r"] * bias), synapse=synapse, **v)
-        inner = neuron(tau_mem=tau_mem, synapse=synapse, **v)
+        inner = neuron(tau_mem=tau_mem, bias=self._learned(self.parameters["r"] * current), synapse=synapse, **v)
         if not np.any(bias):
             return inner
-        current = self._learned(self.parameters["w_in"] * self.parameters["r"] * bias)
-        return FilteredBias(inner, current, self._time("tau_syn"))
+        filtered = self._learned(self.parameters["w_in"] * self.parameters["r"] * bias)
+        return FilteredBias(inner, filtered, self._time("tau_syn"))
 
     def _synapse(self) -> DeltaSynapse | ExpSynapse | FilteredHoldSynapse | HoldSynapse:
         is_pulse = isinstance(self.convention.shape_of_spikes(self.name), Dirac)
@@ -92,7 +103,9 @@ class Population(NamedTuple):
         return ExpSynapse(tau) if is_pulse else FilteredHoldSynapse(tau)
 
     def _time(self, field: str) -> Any:
-        return constant(self.convention.milliseconds(f"{self.name}.{field}", self.parameters[field]), self.dtype)
+        name = f"{self.name}.{field}"
+        value = self.convention.time_constants(name, self.parameters[field])
+        return constant(self.convention.milliseconds(name, value), self.dtype)
 
     def _constant(self, field: str) -> Any:
         return constant(self.parameters[field], self.dtype)

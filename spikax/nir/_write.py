@@ -29,7 +29,7 @@ def to_nir(network: Network, *, spike: Any = None, time_unit: str = "s") -> Any:
     **Arguments:**
 
     - `network`: a network of `LIF`, `IF`, `LI` and `Integrator` neurons, possibly in a `FilteredBias`, each with a
-      single synapse, and of connections of spikax.
+      single synapse, and of connections of spikax. A `LI` or `Integrator` can be in a `Threshold`.
     - `spike`: what a spike is. By default `Dirac()`. With [`spikax.nir.Rectangle`][], all connections must be
       [`spikax.Rectangular`][], of this duration.
     - `time_unit`: the unit of all times of the graph: `"s"`, `"ms"` or `"us"`.
@@ -55,6 +55,7 @@ class _Writer:
         self.spike, self.unit = convention.shape_of_spikes("network"), convention.unit("network")
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
+        self.entries: dict[str, str] = {}  # the node that receives what a layer does, if it is another
         self.shapes = _shapes(network)
 
     def graph(self) -> Any:
@@ -63,7 +64,12 @@ class _Writer:
             self._add(name, self.nir.Input({"input": np.array(self.shapes[name])}))
         layers = {name: self._written(name) for name in self.network.layers}
         for name, layer in layers.items():
-            self._add(name, layer.node)
+            self._add(name, layer.node if layer.threshold is None else layer.threshold)
+        for name, layer in layers.items():
+            if layer.threshold is not None:
+                # Its voltage is a node of its own, which receives what the layer does.
+                self.entries[name] = self._add(f"{name}_voltage", layer.node)
+                self.edges.append((self.entries[name], name))
         for name, layer in layers.items():
             self._incoming(name, layer)
         for name in self.network.output_names:
@@ -206,7 +212,7 @@ class _Writer:
             name = self._add(f"{source}_{target}_{type(node).__name__.lower()}", node)
             self.edges.append((last, name))
             last = name
-        self.edges.append((last, target))
+        self.edges.append((last, self.entries.get(target, target)))
 
 
 def _scaled(weight: np.ndarray, gain: np.ndarray) -> np.ndarray:

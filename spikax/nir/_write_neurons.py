@@ -7,7 +7,7 @@ import numpy as np
 from .._checks import require, require_instance
 from .._network import Layer
 from .._synapse import DeltaSynapse, ExpSynapse, FilteredHoldSynapse, HoldSynapse
-from ..neurons import FilteredBias, IF, Integrator, LI, LIF
+from ..neurons import FilteredBias, IF, Integrator, LI, LIF, Threshold
 from ._convention import Convention, Dirac, Spike
 from ._neurons import Population
 from ._numbers import divided
@@ -17,6 +17,7 @@ class Written(NamedTuple):
     """A layer as a node of NIR."""
 
     node: Any
+    threshold: Any | None  # the node through which a voltage makes spikes
     gain: np.ndarray  # the weight of spikax for a weight of one in NIR; flat
     constant: np.ndarray  # the constant input that stands for a bias; flat
 
@@ -30,11 +31,13 @@ def written(
     nir: Any, name: str, layer: Layer, shape: tuple[int, ...], convention: Convention, receives: bool
 ) -> Written:
     """A layer, of plain parameters, as a population of this shape."""
-    neuron: Any = layer.neuron
-    where, filtered = f"layers[{name!r}].neuron", isinstance(neuron, FilteredBias)
-    inner = neuron.neuron if filtered else neuron
+    where, neuron, v_threshold = _without_threshold(f"layers[{name!r}].neuron", layer.neuron)
+    inner = _without_bias(neuron)
+    filtered = inner is not neuron
     names = ", ".join(kind.__name__ for kind in _KINDS)
     require(type(inner) in _KINDS, where, f"one of {names}, for NIR", type(inner).__name__, error=TypeError)
+    is_analog = type(inner) in (LI, Integrator)
+    require(is_analog or v_threshold is None, where, "a LI or Integrator in a Threshold, for NIR", type(inner).__name__)
     spike, unit = convention.shape_of_spikes(name), convention.unit(name)
     if receives:
         _require_synapse(where, inner, spike)
@@ -62,7 +65,19 @@ def written(
         factor = one if area is None else divided(tau, area)
         node = kind(tau=tau, r=factor, **voltages)
     gain = Population.of(name, node, convention, np.float64).gain()
-    return Written(node, gain, divided(bias, factor).ravel())
+    threshold = None if v_threshold is None else nir.Threshold(each(v_threshold))
+    return Written(node, threshold, gain, divided(bias, factor).ravel())
+
+
+def _without_threshold(where: str, neuron: Any) -> tuple[str, Any, Any]:
+    """The neuron inside of a `Threshold`, its place, and the threshold; the neuron itself and None for others."""
+    is_wrapped = isinstance(neuron, Threshold)
+    return (f"{where}.neuron", neuron.neuron, neuron.v_threshold) if is_wrapped else (where, neuron, None)
+
+
+def _without_bias(neuron: Any) -> Any:
+    """The neuron inside of a `FilteredBias`; the neuron itself for others."""
+    return neuron.neuron if isinstance(neuron, FilteredBias) else neuron
 
 
 def _require_synapse(where: str, neuron: Any, spike: Spike) -> None:

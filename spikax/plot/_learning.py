@@ -114,11 +114,11 @@ def confusion_matrix(
 
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for a class without a name.
     """
-    labels, answers = _classes(labels, answers)
+    labels, answers = checked_classes(labels, answers)
     n = int(max(labels.max(), answers.max())) + 1
     names = [str(number) for number in range(n)] if names is None else list(names)
     require(len(names) >= n, "names", f"at least {n}, one for every class", names)
-    counts = _counts(labels, answers, len(names))
+    counts = counted(labels, answers, len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax = axes(ax)
     ax.imshow(_shaded(shares), interpolation="nearest")
@@ -133,7 +133,7 @@ def confusion_matrix(
     return ax
 
 
-def _classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
     """The labels and predictions as arrays of NumPy. Raises unless they are valid and match."""
     labels, answers = as_array(labels, "labels"), as_array(answers, "answers")
     for name, classes, least in (("labels", labels, 0), ("answers", answers, -1)):
@@ -145,7 +145,7 @@ def _classes(labels: Any, answers: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(labels), np.asarray(answers)
 
 
-def _counts(labels: np.ndarray, answers: np.ndarray, n: int) -> np.ndarray:
+def counted(labels: np.ndarray, answers: np.ndarray, n: int) -> np.ndarray:
     """The number of samples for each class and prediction; a last column for no prediction, if there are any."""
     columns = n + int(np.any(answers < 0))
     counts = np.zeros((n, columns), int)

@@ -12,7 +12,7 @@ print(tasks.test(trained)["accuracy"])
 
 from pathlib import Path
 
-from ._figures import figures as figures
+from ._figures import evidence as evidence, figures as figures
 from ._images import Digits as Digits, MNIST as MNIST
 from ._memory import DelayCopy as DelayCopy, DelayedXOR as DelayedXOR
 from ._readouts import FirstSpike as FirstSpike, Logits as Logits, Voltage as Voltage

@@ -41,6 +41,30 @@ def figures(trained: Trained, accuracy: float) -> Iterator[tuple[str, Any]]:
     yield "raster", _sample(trained, one, f"A sample of the class {task.classes[test.labels[0]]}; the answer is {said}")
 
 
+def evidence(trained: Trained) -> dict[str, Any]:
+    """What `spikax.report` shows of a run: the arguments of the same name, from the test data.
+
+    All samples are classified, and up to 200 are simulated for the activity. The first of them is drawn, with its
+    voltages; those of the outputs are not known after a first spike, which ends the simulation.
+    """
+    task, settings = trained.task, trained.settings
+    test = task.split(settings).test
+    inputs = jax.tree.map(lambda leaf: leaf[:200], test.inputs)
+    ts = jnp.linspace(0.0, settings.duration, 401)
+    options = task.options(settings)
+    saveat = {"hidden": ts} if "until" in options else {"output": ts}
+    points = task.points(settings)
+    return {
+        "network": trained.network,
+        "inputs": inputs,
+        "solution": simulate(trained.network, inputs, **options | {"saveat": saveat}),
+        "labels": test.labels,
+        "answers": answers(trained, test.inputs),
+        "names": task.classes,
+        "figures": {} if points is None else {"Decision map": _decision_map(trained, *points.test)},
+    }
+
+
 def _decision_map(trained: Trained, points: Any, labels: Any) -> Any:
     from matplotlib.patches import Circle
 

@@ -92,6 +92,18 @@ def read(directory: Path, start: TrainState, identity: Mapping[str, Any]) -> Tra
         raise ValueError(f"`directory` must hold a whole checkpoint; {path} is damaged: {error}.") from error
 
 
+def read_identity(directory: Path) -> dict[str, Any]:
+    """What identifies the training in a directory: see `identity`. Reads only the first line of the checkpoint.
+
+    Raises `ValueError` for a checkpoint of another format, and for a file that is none.
+    """
+    path = directory / LAST
+    with open(path, "rb") as file:
+        header = _header(file.readline(), path)
+    require(isinstance(header.get("identity"), dict), "directory", f"one with a checkpoint in {LAST}", str(path))
+    return header["identity"]
+
+
 # The exceptions of json, NumPy and Equinox for a damaged file.
 _DAMAGES = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, OverflowError)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -190,12 +202,21 @@ def _write_measures(directory: Path, history: list[Epoch]) -> None:
 def read_history(directory: str | os.PathLike) -> list[Epoch]:
     """The epochs of a training, from the file `metrics.json` that [`spikax.train.fit`][] wrote into a directory.
 
-    What was not finite comes back as NaN. Raises `OSError` where there is no such file.
+    What was not finite comes back as NaN. Raises `OSError` where there is no such file, and `ValueError` for a damaged
+    one.
     """
-    rows = json.loads((Path(directory) / "metrics.json").read_text())
+    path = Path(directory) / "metrics.json"
 
-    def part(row, prefix):
+    def part(row: dict[str, Any], prefix: str) -> dict[str, float]:
         values = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
         return {name: math.nan if value is None else value for name, value in values.items()}
 
-    return [Epoch(row["epoch"], row["seconds"], part(row, "training_"), part(row, "validation_")) for row in rows]
+    try:
+        rows = json.loads(path.read_text())
+        history = [
+            _epoch(row["epoch"], row["seconds"], part(row, "training_"), part(row, "validation_")) for row in rows
+        ]
+    except _DAMAGES as error:
+        raise ValueError(f"`directory` must hold the measures of a training; {path} is damaged: {error}.") from error
+    require(len(history) > 0, "directory", f"one with at least one epoch in {path.name}", str(directory))
+    return history

@@ -1,0 +1,1 @@
+from ._entry import report as report
