@@ -187,11 +187,25 @@ def _info(options: argparse.Namespace) -> int:
 
 def _require_extra() -> None:
     """Raises `ImportError` before the training instead of after it."""
-    for name in ("matplotlib", "tqdm"):
+    for name in ("matplotlib", "platformdirs", "tqdm"):
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(f"the command line needs {name}: `pip install 'spikax[cli]'`.") from error
+
+
+def _cache_compiled_functions() -> None:
+    """Stores compiled functions in the user's cache directory, unless JAX's own options name another one."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        import platformdirs
+    except ImportError:
+        return
+    # Code compiled for one processor may not run on another, and machines may share the directory.
+    directory = Path(platformdirs.user_cache_dir("spikax")) / platform.node()
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _complain(message: str, status: int) -> int:
@@ -202,4 +216,5 @@ def _complain(message: str, status: int) -> int:
 if __name__ == "__main__":
     # From here on an interrupt raises an exception, so that open files are closed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _cache_compiled_functions()
     sys.exit(main())

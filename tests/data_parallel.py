@@ -138,6 +138,17 @@ for failing in (0, 5, 8):
     for function in functions if failing == 5 else functions[3:]:
         assert message in refusal(function, network, sx.Spikes(times), labels)
     agree(functions[3](network, spikes, labels), (means, gradient))
+
+
+def told(network, inputs, labels):
+    solution = sx.simulate(network, inputs, 40.0, max_spikes=8, throw=False)
+    return jnp.zeros(inputs.times.shape[0]), {"results": solution.results}
+
+
+function = sx.train.value_and_grad(told, devices=4)
+assert "Sample 5 of the batch failed. Layer `hidden`" in refusal(
+    function, network, sx.Spikes(spikes.times.at[jnp.asarray([5, 8])].set(-1.0)), labels
+)
 assert "Sample 8 of the batch failed. `labels` must be" in refusal(functions[3], network, spikes, labels.at[8].set(3))
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,13 +183,28 @@ def test_a_readout_by_voltage():
     np.testing.assert_array_equal(tasks.answers(trained, inputs), np.argmax(np.max(voltage, axis=1), axis=1))
 
 
+@pytest.mark.parametrize("readout", TASK.readouts)
+def test_what_is_compiled_can_be_stored(readout):
+    """JAX's compilation cache holds no function that calls Python."""
+    settings = TASK.settings(readout=readout, hidden=4)
+    inputs, labels = sx.datasets.yin_yang_spikes(np.full((2, 2), 0.4)), jnp.asarray([0, 2])
+    objective, network = functools.partial(TASK.measure, settings=settings), TASK.build(settings)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda *given: objective(*given)[0].sum()))(network, inputs, labels)
+    assert "callback" not in str(jaxpr)
+    assert "callback" in str(jax.make_jaxpr(lambda x: eqx.error_if(x, x > 0, ""))(1.0))  # the word is right
+
+
 def test_too_small_a_capacity_is_an_error():
     settings = TASK.settings(hidden=4, max_spikes=1)
     network = TASK.build(settings)
     strong = jax.tree.map(lambda leaf: 20.0 * leaf, network.connections[0])
     network = sx.Network(network.layers, (strong, network.connections[1]), network.inputs, network.outputs)
-    with pytest.raises(RuntimeError, match="max_spikes=1"):
-        jax.block_until_ready(TASK.respond(network, sx.datasets.yin_yang_spikes(np.zeros((1, 2))), settings))
+    inputs, trained = sx.datasets.yin_yang_spikes(np.zeros((2, 2))), tasks.Trained(TASK, settings, network, [])
+    message = "Layer `hidden`: A neuron emitted more spikes than `max_spikes`"
+    with pytest.raises(RuntimeError, match=message):
+        tasks.answers(trained, inputs)
+    with pytest.raises(RuntimeError, match=f"Sample 0 of the batch failed. {message}"):
+        sx.train.evaluate(network, functools.partial(TASK.measure, settings=settings), [(inputs, np.zeros(2, int))])
 
 
 def test_images_start_with_the_wanted_share_of_spikes():

@@ -477,6 +477,29 @@ def test_a_gradient_that_breaks_later_leaves_the_checkpoint(dtype, tmp_path):
         assert len(json.loads(file.readline())["history"]) == 1
 
 
+def test_a_sample_that_failed_is_an_error(dtype):
+    """Its results are looked at outside of the compiled step, which has no callbacks."""
+
+    def told(weight, inputs, targets):
+        losses, measures = regression(weight, inputs, targets)
+        failed = jax.vmap(lambda x: sx.RESULTS.where(x == 100.0, sx.RESULTS.not_finite, sx.RESULTS.successful))(
+            inputs[:, 0]
+        )
+        fine = jax.tree.map(jnp.zeros_like, failed)
+        return losses, measures | {"results": {"hidden": fine, "output": failed}}
+
+    assert fit_line(dtype, objective=told).history[0].training["accuracy"] >= 0.0
+    inputs = jnp.ones((7, 2), dtype).at[5, 0].set(100.0)
+    data = [(inputs[:4], inputs[:4, 0]), (inputs[4:], inputs[4:, 0])]
+    message = "Sample 1 of the batch failed. Layer `output`: A state became infinite or NaN."
+    with pytest.raises(RuntimeError, match=f"Step 2 of epoch 1: {message}"):
+        train.fit(jnp.zeros(2, dtype), told, data, data, optimizer=SGD, epochs=1)
+    with pytest.raises(RuntimeError, match=f"Batch 2: {message}"):
+        train.evaluate(jnp.zeros(2, dtype), told, data)
+    with pytest.raises(TypeError, match="`results` must be `Solution.results`"):
+        fit_line(dtype, objective=lambda *given: (regression(*given)[0], {"results": 1.0}))
+
+
 def test_fit_reports_a_diverged_loss(dtype):
     with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         fit_line(dtype, optimizer=optax.sgd(1e30))

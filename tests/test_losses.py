@@ -256,15 +256,15 @@ def test_all_silent_is_finite(dtype):
         np.testing.assert_array_equal(gradient, 0.0)
 
 
-def labelled_losses(dtype):
+def labelled_losses(dtype, **options):
     """The losses that have labels, of two samples and three outputs."""
     times = jnp.asarray([[10.0, 12.0, 15.0], [10.0, INF, INF]], dtype)
     targets = {"t_label": 9.0, "t_other": 14.0, "t_silent": 20.0}
     return (
-        lambda labels: cross_entropy(times, labels),
-        lambda labels: sx.losses.first_spike_mse(times, labels, **targets),
-        lambda labels: sx.losses.first_spike_margin(times, labels, margin=2.0, t_silent=20.0),
-        lambda labels: sx.losses.cross_entropy(jnp.minimum(times, 20.0), labels),
+        lambda labels: cross_entropy(times, labels, **options),
+        lambda labels: sx.losses.first_spike_mse(times, labels, **targets, **options),
+        lambda labels: sx.losses.first_spike_margin(times, labels, margin=2.0, t_silent=20.0, **options),
+        lambda labels: sx.losses.cross_entropy(jnp.minimum(times, 20.0), labels, **options),
     )
 
 
@@ -275,6 +275,16 @@ def test_labels_out_of_range_are_an_error_under_jit(dtype):
         for wrong in ([1, 3], [-1, 0]):
             with pytest.raises(RuntimeError, match="`labels` must be from 0 to n - 1 = 2"):
                 jax.block_until_ready(compiled(jnp.asarray(wrong)))
+
+
+def test_the_loss_of_a_label_out_of_range_is_nan_without_throw(dtype):
+    for loss, checked in zip(labelled_losses(dtype, throw=False), labelled_losses(dtype), strict=True):
+        compiled, right = jax.jit(loss), checked(jnp.asarray([0, 2]))
+        np.testing.assert_array_equal(compiled(jnp.asarray([0, 3])), [right[0], np.nan])
+        np.testing.assert_array_equal(compiled(jnp.asarray([-1, 2])), [np.nan, right[1]])
+        assert "callback" not in str(jax.make_jaxpr(loss)(jnp.asarray([0, 2])))
+        with pytest.raises(ValueError, match="`labels` must be from 0 to n - 1 = 2"):
+            loss(np.asarray([0, 3]))
 
 
 def test_labels_out_of_range_are_an_error_in_gradients_and_under_vmap(dtype):

@@ -5,20 +5,25 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from .._checks import checked_indices, require, require_instance
+from .._checks import as_indices, checked_indices, known, require, require_instance
 from .._spikes import Spikes
 
 
-def checked_labels(labels: Any, outputs: Any, name: str) -> Int[Array, "*batch"]:
-    """The labels as indices. Raises unless there is one label from 0 to `n - 1` per sample of `outputs`.
+def checked_labels(labels: Any, outputs: Any, name: str, throw: bool) -> tuple[Int[Array, "*batch"], Array]:
+    """The labels as indices, and a term of the losses: zero, and NaN where a label is not from 0 to `n - 1`.
 
-    `outputs` is the argument `name`, of shape `(*batch, n)`. The range of traced labels is checked at run time.
+    `outputs` is the argument `name`, of shape `(*batch, n)`. With `throw` a label out of range raises, at run time if
+    it is traced; without it only known ones do.
     """
     shape, n = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
     is_integer = jnp.issubdtype(jnp.result_type(labels), jnp.integer)
     require(is_integer, "labels", "integers", labels, error=TypeError)
     require(jnp.shape(labels) == shape, "labels", f"of shape {shape}, one per sample of `{name}`", labels)
-    return checked_indices(labels, "labels", n, "Count the classes from 0.")
+    if throw or known(labels) is not None:
+        labels = checked_indices(labels, "labels", n, "Count the classes from 0.")
+    labels = as_indices(labels, "labels")
+    is_valid = (labels >= 0) & (labels < n)
+    return jnp.where(is_valid, labels, 0), jnp.where(is_valid, 0.0, jnp.nan).astype(jnp.result_type(outputs))
 
 
 def require_trains(spikes: Any, targets: Any) -> None:

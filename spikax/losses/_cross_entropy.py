@@ -10,7 +10,7 @@ from .._checks import require_float_array
 from ._arguments import checked_labels
 
 
-def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
+def cross_entropy(scores: Any, labels: Any, *, throw: bool = True) -> Float[Array, "*batch"]:
     r"""The softmax cross entropy of scores: the output of the label should have the largest score.
 
     $$ L = -\log \frac{e^{x_l}}{\sum_k e^{x_k}}, $$
@@ -32,6 +32,8 @@ def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
 
     - `scores`: the scores $x$, of shape `(*batch, n)`.
     - `labels`: integers from 0 to `n - 1`, of shape `batch`.
+    - `throw`: whether a compiled function raises for labels out of range. If False, the losses of these samples are
+      NaN.
 
     **Returns:** the losses, of shape `batch`.
 
@@ -44,6 +46,7 @@ def cross_entropy(scores: Any, labels: Any) -> Float[Array, "*batch"]:
         integral and the last voltage as scores.
     """
     require_float_array(scores, "scores", "(*batch, n)")
-    scores, labels = jnp.asarray(scores), checked_labels(labels, scores, "scores")[..., None]
-    of_label = jnp.take_along_axis(scores, labels, axis=-1)[..., 0]
-    return jax.nn.logsumexp(scores, axis=-1) - of_label
+    scores = jnp.asarray(scores)
+    labels, invalid = checked_labels(labels, scores, "scores", throw)
+    of_label = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(scores, axis=-1) - of_label + invalid

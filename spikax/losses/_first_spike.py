@@ -11,7 +11,14 @@ from ._arguments import checked_labels
 
 
 def first_spike_cross_entropy(
-    times: Any, labels: Any, *, t_silent: Any, tau0: Any = 0.5, tau1: Any = 6.4, alpha: Any = 3e-3
+    times: Any,
+    labels: Any,
+    *,
+    t_silent: Any,
+    tau0: Any = 0.5,
+    tau1: Any = 6.4,
+    alpha: Any = 3e-3,
+    throw: bool = True,
 ) -> Float[Array, "*batch"]:
     r"""The cross entropy of first spike times: the output of the label should spike first, and early.
 
@@ -39,6 +46,8 @@ def first_spike_cross_entropy(
     - `tau1`: the time constant of the second term, which favours early spikes, in ms. In float32 this term overflows to
       `inf` for times above about 88 `tau1`.
     - `alpha`: the weight of the second term.
+    - `throw`: whether a compiled function raises for labels out of range. If False, the losses of these samples are
+      NaN.
 
     **Returns:** the losses, of shape `batch`, with finite gradients.
 
@@ -51,14 +60,16 @@ def first_spike_cross_entropy(
     """
     tau0, tau1 = checked_positive(tau0, "tau0"), checked_positive(tau1, "tau1")
     alpha = checked_finite(alpha, "alpha")
-    finite, is_label = _outputs(times, labels, t_silent)
+    finite, is_label, invalid = _outputs(times, labels, t_silent, throw)
     counts = jnp.isfinite(times) | is_label
     label_time = jnp.sum(finite, axis=-1, where=is_label)
     cross_entropy = label_time / tau0 + jax.nn.logsumexp(-finite / tau0, axis=-1, where=counts)
-    return cross_entropy + alpha * jnp.expm1(label_time / tau1)
+    return cross_entropy + alpha * jnp.expm1(label_time / tau1) + invalid
 
 
-def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_silent: Any) -> Float[Array, "*batch"]:
+def first_spike_mse(
+    times: Any, labels: Any, *, t_label: Any, t_other: Any, t_silent: Any, throw: bool = True
+) -> Float[Array, "*batch"]:
     r"""The squared error of first spike times with one target time for the label and one for all other outputs.
 
     With the first spike times $t_k$ of the outputs,
@@ -78,6 +89,7 @@ def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_si
     - `t_label`: the target time of the output of the label, in ms.
     - `t_other`: the target time of the other outputs, in ms.
     - `t_silent`: the spike time assigned to silent outputs, in ms: the end of the simulation, or later.
+    - `throw`: as in [`spikax.losses.first_spike_cross_entropy`][].
 
     **Returns:** the losses, of shape `batch`, in ms².
 
@@ -88,11 +100,13 @@ def first_spike_mse(times: Any, labels: Any, *, t_label: Any, t_other: Any, t_si
         neurons*, Neurocomputing 48, 2002.
     """
     t_label, t_other = checked_finite(t_label, "t_label"), checked_finite(t_other, "t_other")
-    finite, is_label = _outputs(times, labels, t_silent)
-    return 0.5 * jnp.sum((finite - jnp.where(is_label, t_label, t_other)) ** 2, axis=-1)
+    finite, is_label, invalid = _outputs(times, labels, t_silent, throw)
+    return 0.5 * jnp.sum((finite - jnp.where(is_label, t_label, t_other)) ** 2, axis=-1) + invalid
 
 
-def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -> Float[Array, "*batch"]:
+def first_spike_margin(
+    times: Any, labels: Any, *, margin: Any, t_silent: Any, throw: bool = True
+) -> Float[Array, "*batch"]:
     r"""The squared error of first spike times relative to the label: the others should spike a margin later.
 
     With the first spike times $t_k$ of the outputs and the label $l$,
@@ -115,6 +129,7 @@ def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -
 
     - `margin`: the margin $\Delta$ by which the other outputs should spike later than the label, in ms.
     - `t_silent`: the spike time assigned to silent outputs, in ms: the end of the simulation, or later.
+    - `throw`: as in [`spikax.losses.first_spike_cross_entropy`][].
 
     **Returns:** the losses, of shape `batch`, in ms².
 
@@ -125,17 +140,22 @@ def first_spike_margin(times: Any, labels: Any, *, margin: Any, t_silent: Any) -
         hardware*, Nature Communications 16, 2025.
     """
     margin = checked_positive(margin, "margin")
-    finite, is_label = _outputs(times, labels, t_silent)
+    finite, is_label, invalid = _outputs(times, labels, t_silent, throw)
     label_time = jnp.sum(finite, axis=-1, where=is_label, keepdims=True)
-    return 0.5 * jnp.sum((finite - label_time - margin) ** 2, axis=-1, where=~is_label)
+    return 0.5 * jnp.sum((finite - label_time - margin) ** 2, axis=-1, where=~is_label) + invalid
 
 
-def _outputs(times: Any, labels: Any, t_silent: Any) -> tuple[Float[Array, "*batch n"], Bool[Array, "*batch n"]]:
-    """The first spike times, with `t_silent` for silent outputs, and a mask of the outputs of the labels."""
+def _outputs(
+    times: Any, labels: Any, t_silent: Any, throw: bool
+) -> tuple[Float[Array, "*batch n"], Bool[Array, "*batch n"], Float[Array, "*batch"]]:
+    """The first spike times, with `t_silent` for silent outputs, a mask of the outputs of the labels, and `invalid`.
+
+    The latter is zero, or NaN for a label out of range.
+    """
     require_spike_times(times)
-    labels = checked_labels(labels, times, "times")
+    labels, invalid = checked_labels(labels, times, "times", throw)
     t_silent = checked_positive(t_silent, "t_silent")
     times = jnp.asarray(times)
     # Replace `inf` before the arithmetic: its gradient would be NaN, even behind a `where`.
     finite = jnp.where(jnp.isfinite(times), times, t_silent)
-    return finite, jax.nn.one_hot(labels, times.shape[-1], dtype=bool)
+    return finite, jax.nn.one_hot(labels, times.shape[-1], dtype=bool), invalid

@@ -49,7 +49,7 @@ class FirstSpike(AbstractReadout):
     def loss_and_prediction(self, solution, labels, settings):
         times = first_spike(solution.spikes["output"])
         loss = losses.first_spike_cross_entropy(
-            times, labels, t_silent=settings.duration, tau0=self.tau0, tau1=self.tau1
+            times, labels, t_silent=settings.duration, tau0=self.tau0, tau1=self.tau1, throw=False
         )
         return loss, decode.earliest(times)
 
@@ -68,7 +68,7 @@ class Voltage(AbstractReadout):
 
     def loss_and_prediction(self, solution, labels, settings):
         scores = self.scale * self.score(solution.states["output"].v)
-        return losses.cross_entropy(scores, labels), decode.largest(scores)
+        return losses.cross_entropy(scores, labels, throw=False), decode.largest(scores)
 
 
 class Logits(AbstractReadout):

@@ -17,8 +17,10 @@ from .._checks import require
 from .._files import replacing
 from .._network import Network
 from .._saving import load, save
+from .._simulate.results import RESULTS
 from ..datasets import Loader
 from ..train._checkpoint import BEST, LAST
+from ..train._objective import require_successful
 from ._settings import Settings
 from ._task import AbstractTask, Samples
 
@@ -104,17 +106,19 @@ def test(trained: Trained) -> dict[str, float]:
 def answers(trained: Trained, inputs: Any) -> np.ndarray:
     """The predicted class for each input; -1 for no prediction."""
     n = inputs.times.shape[0]
-    batches = _in_order(Samples(inputs, np.zeros(n, int)), trained.settings).in_order()
-    return np.concatenate(
-        [_answers(trained.network, inputs, trained.task, trained.settings)[:count] for inputs, _, count in batches]
-    )
+    found = []
+    for some, _, count in _in_order(Samples(inputs, np.zeros(n, int)), trained.settings).in_order():
+        predicted, results = _answers(trained.network, some, trained.task, trained.settings)
+        require_successful(results)
+        found.append(predicted[:count])
+    return np.concatenate(found)
 
 
 @eqx.filter_jit
-def _answers(network: Network, inputs: Any, task: AbstractTask, settings: Settings) -> Array:
+def _answers(network: Network, inputs: Any, task: AbstractTask, settings: Settings) -> tuple[Array, dict[str, RESULTS]]:
     solution = task.respond(network, inputs, settings)
     labels = np.zeros(inputs.times.shape[:1], int)
-    return task.readout(settings).loss_and_prediction(solution, labels, settings)[1]
+    return task.readout(settings).loss_and_prediction(solution, labels, settings)[1], solution.results
 
 
 def _in_order(samples: Samples, settings: Settings) -> Loader:

@@ -70,7 +70,9 @@ def fit(
     - `network`: the initial network, or any other pytree.
     - `objective`: a function `(network, inputs, targets) -> (losses, measures)`. The losses, and each entry of the
       dictionary of measures, have shape `(batch,)`. The mean loss is minimised. A measure `"accuracy"`, 1 for correct
-      samples and 0 for others, selects the best epoch.
+      samples and 0 for others, selects the best epoch. The entry `"results"`, `Solution.results` of a simulation with
+      `throw=False`, is no measure: a sample that failed is an error, as with `throw=True`. Then the compiled step has
+      no callbacks to Python, and JAX's persistent compilation cache can store it.
     - `training`, `validation`: a [`spikax.datasets.Loader`][] each, or other batches. The training step is compiled
       once per batch shape.
 

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from .._checks import require
-from ._objective import measures_of, Objective
+from ._objective import measured, Objective, require_successful
 from ._replicas import Devices, DIVIDED, in_all_processes, Replicas, WHOLE
 
 
@@ -60,7 +60,9 @@ def value_and_grad(
         placed = replicas.placed((learning, rest))
 
         def run(batch):
-            return _sums(*placed, objective, replicas, *replicas.divided(batch))
+            sums, results = _sums(*placed, objective, replicas, *replicas.divided(batch))
+            require_successful(results)
+            return sums
 
         sums = in_all_processes(run, (inputs, targets), replicas)
         means, gradient = replicas.here(_means(replicas, replicas.joined(sums)))
@@ -88,7 +90,9 @@ def spec_of(network: Any, trainable: PyTree) -> PyTree[bool]:
 
 @eqx.filter_jit
 def _sums(learning: PyTree, rest: PyTree, objective: Objective, replicas: Replicas, batch: PyTree, real: Any) -> PyTree:
-    """The sums of loss and measures, the gradient of the former, and the number of samples, for each device.
+    """For each device the sums of loss and measures, the gradient of the former, and the number of samples.
+
+    Then, for each sample, how its simulation ended.
 
     This has no collective, so each device goes through its own loops, and an error on one leaves no other waiting.
     """
@@ -97,12 +101,12 @@ def _sums(learning: PyTree, rest: PyTree, objective: Objective, replicas: Replic
     def each(learning, arrays, batch, real):
         @eqx.filter_grad(has_aux=True)
         def total(learning):
-            measures = measures_of(eqx.combine(learning, arrays, constants), objective, *batch)
+            measures, results = measured(eqx.combine(learning, arrays, constants), objective, *batch)
             sums = {name: jnp.sum(jnp.where(real, x, jnp.zeros_like(x))) for name, x in measures.items()}
-            return sums["loss"], sums
+            return sums["loss"], (sums, results)
 
-        gradient, sums = total(learning)
-        return jax.tree.map(lambda leaf: leaf[None], (sums, gradient, jnp.sum(real)))
+        gradient, (sums, results) = total(learning)
+        return jax.tree.map(lambda leaf: leaf[None], (sums, gradient, jnp.sum(real))), results
 
     return replicas.over(each, WHOLE, WHOLE, DIVIDED, DIVIDED)(learning, arrays, batch, real)
 

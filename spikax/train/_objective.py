@@ -1,7 +1,7 @@
 """The objective of a training, and its evaluation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import require
+from .._simulate.results import RESULTS
 from ._data import as_batches, Batches, Data
-from ._replicas import Devices, DIVIDED, in_all_processes, Replicas, WHOLE
+from ._replicas import Devices, DIVIDED, in_all_processes, Replicas, SampleError, WHOLE
 
 
 Objective = Callable[[Any, Any, Any], tuple[Array, dict[str, Array]]]
@@ -44,7 +45,9 @@ def mean_measures(network: Any, objective: Objective, data: Batches, replicas: R
     samples = 0
 
     def run(batch):
-        return _measures(network, objective, replicas, replicas.divided(batch)[0])
+        measures, results = _measured(network, objective, replicas, replicas.divided(batch)[0])
+        require_successful(results)
+        return measures
 
     for number, (*batch, count) in enumerate(data.in_order(), start=1):
         try:
@@ -57,8 +60,15 @@ def mean_measures(network: Any, objective: Objective, data: Batches, replicas: R
     return {name: float(value / total[0]) for name, value in zip(sums, total[1:], strict=True)}
 
 
-def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> dict[str, Array]:
-    """The losses, as `"loss"`, and the measures of a batch. Raises unless each has one number per sample."""
+class Measured(NamedTuple):
+    """What an objective returns for a batch, each with one entry per sample."""
+
+    measures: dict[str, Array]  # and the losses, as `"loss"`
+    results: dict[str, RESULTS]  # how the simulation of each layer ended; empty if the objective does not return it
+
+
+def measured(network: Any, objective: Objective, inputs: PyTree, targets: PyTree) -> Measured:
+    """What the objective returns for a batch. Raises unless each part has one entry per sample."""
     given = objective(network, inputs, targets)
     is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)
     expectation = "a function that returns a pair of losses and a dictionary of measures"
@@ -66,17 +76,33 @@ def measures_of(network: Any, objective: Objective, inputs: PyTree, targets: PyT
     losses, measures = given
     is_free = {"loss", "gradient_norm"}.isdisjoint(measures)
     require(is_free, "objective", "a function without measures named `loss` or `gradient_norm`", sorted(measures))
+    measures = {"loss": losses} | measures
+    results: Any = measures.pop("results", {})
+    is_results = isinstance(results, dict) and all(isinstance(result, RESULTS) for result in results.values())
+    require(is_results, "results", "`Solution.results`", results, "It is a dictionary by layer.", error=TypeError)
     samples = jnp.shape(jax.tree.leaves(targets)[0])[:1]
-    for name, values in ({"loss": losses} | measures).items():
+    for name, values in (measures | {name: jax.tree.leaves(result)[0] for name, result in results.items()}).items():
         require(jnp.shape(values) == samples, name, f"of shape {samples}, one number per sample", values)
-    return {"loss": losses} | measures
+    return Measured(measures, results)
+
+
+def require_successful(results: dict[str, RESULTS]) -> None:
+    """Raises a `SampleError` for the first sample of a batch that failed, if there is one."""
+    failed = {name: np.asarray(result != RESULTS.successful) for name, result in results.items()}
+    if not failed or not np.any(list(failed.values())):
+        return
+    sample = int(np.argmax(np.any(list(failed.values()), axis=0)))
+    found = {name: jax.tree.map(lambda leaf: leaf[sample], results[name]) for name in results if failed[name][sample]}
+    # A layer whose source failed is not the cause.
+    name = next((name for name, result in found.items() if result != RESULTS.source_failed), next(iter(found)))
+    raise SampleError(sample, f"Layer `{name}`: {RESULTS[found[name]]}")
 
 
 @eqx.filter_jit
-def _measures(network: Any, objective: Objective, replicas: Replicas, batch: Sequence[PyTree]) -> dict[str, Array]:
+def _measured(network: Any, objective: Objective, replicas: Replicas, batch: Sequence[PyTree]) -> Measured:
     arrays, rest = eqx.partition(network, eqx.is_array)
 
     def each(arrays, batch):
-        return measures_of(eqx.combine(arrays, rest), objective, *batch)
+        return measured(eqx.combine(arrays, rest), objective, *batch)
 
     return replicas.over(each, WHOLE, DIVIDED)(arrays, batch)

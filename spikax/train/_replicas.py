@@ -158,6 +158,14 @@ def samples_of(batch: Sequence[PyTree]) -> int:
     return jax.tree.leaves(batch[1])[0].shape[0]
 
 
+class SampleError(eqx.EquinoxRuntimeError):
+    """The simulation of a sample failed. Its number in the batch is known."""
+
+    def __init__(self, sample: int, message: str):
+        super().__init__(message)
+        self.sample = sample
+
+
 def in_all_processes(run: Callable[[Any], PyTree], batch: Sequence[PyTree], replicas: Replicas) -> PyTree:
     """`run(batch)`, if it fails in no process. Otherwise all processes raise, with the first sample that fails."""
     result = cause = None
@@ -177,7 +185,7 @@ def _description(error: Exception, run: Callable[[Any], PyTree], batch: Sequence
     """What failed, and with which sample. `before` is the number of samples in earlier processes."""
     # Equinox puts the message between a stack and advice.
     message = str(error).rpartition("equinox.EquinoxRuntimeError: ")[2].partition("\n\n---")[0]
-    failing = _first_failing(run, batch)
+    failing = error.sample if isinstance(error, SampleError) else _first_failing(run, batch)
     return message if failing is None else f"Sample {before + failing} of the batch failed. {message}"
 
 
