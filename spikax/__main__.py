@@ -196,7 +196,7 @@ def _require_extra() -> None:
 
 def _cache_compiled_functions() -> None:
     """Stores compiled functions in the user's cache directory, unless JAX's own options name another one."""
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     try:
         import platformdirs

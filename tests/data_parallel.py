@@ -115,7 +115,7 @@ learning, rest = replicas.placed(eqx.partition(network, eqx.is_inexact_array))
 arguments = (learning, rest, objective, replicas, *replicas.divided((spikes, labels)))
 text = _sums.lower(*arguments).compile().compiled.as_text()
 assert len(in_loops(text)) > 100 and not collectives(text.splitlines())
-text = _means.lower(replicas, replicas.joined(_sums(*arguments))).compile().compiled.as_text()
+text = _means.lower(replicas, replicas.joined(_sums(*arguments)[0])).compile().compiled.as_text()
 assert " while(" not in text and {line.split(" all-reduce(")[0] != line for line in collectives(text.splitlines())} == {
     True
 }
