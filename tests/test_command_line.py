@@ -4,6 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
+import subprocess
+import sys
 import warnings
 
 import equinox as eqx
@@ -273,3 +276,20 @@ def test_a_run_writes_what_it_promises(monkeypatch, tmp_path, capsys):
     assert main(["info", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert f"Test accuracy {result['test_accuracy']:.1%}" in told and "8 neurons" in told
+
+
+@pytest.mark.slow
+def test_a_second_run_compiles_nothing(tmp_path):
+    """It finds all it compiles in the user's cache directory."""
+
+    def stored(number):
+        command = [sys.executable, "-m", "spikax", "train", "yin-yang", "--epochs", "1", "--hidden", "4"]
+        out = ["--out", str(tmp_path / f"run{number}")]
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        subprocess.run([*command, *out], env=environment, check=True, capture_output=True)
+        return {path.name for path in (tmp_path / "cache").rglob("*-cache")}
+
+    first = stored(1)
+    assert any("_sums" in name for name in first)
+    assert stored(2) == first
