@@ -37,7 +37,13 @@ from ._methods import (
     ForwardMode as ForwardMode,
     Windows as Windows,
 )
-from ._network import Layer as Layer, Network as Network, recurrent as recurrent, sequential as sequential
+from ._network import (
+    dense_between as dense_between,
+    Layer as Layer,
+    Network as Network,
+    recurrent as recurrent,
+    sequential as sequential,
+)
 from ._neuron import AbstractNeuron as AbstractNeuron, Event as Event
 from ._parameters import Fixed as Fixed, Masked as Masked, Positive as Positive, Signed as Signed
 from ._report import report as report

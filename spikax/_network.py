@@ -280,6 +280,61 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
     return Network(network.layers, [*network.connections, *loops], network.inputs, network.outputs)
 
 
+def dense_between(
+    sources: Mapping[str, int], targets: Mapping[str, int], weight: Any, *, delay: Any = None
+) -> list[Dense]:
+    """Divides one matrix of weights into the connections of all `sources` with all `targets`.
+
+    A population of several neuron types is a layer for each type, connected all to all:
+
+    ```python
+    sizes = {"lif": 60, "qif": 40}
+    layers = {"lif": sx.Layer(sx.LIF(), 60), "qif": sx.Layer(sx.QIF(), 40)}
+    connections = sx.dense_between({"input": 10} | sizes, sizes, weight)  # weight of shape (110, 100)
+    network = sx.Network(layers, connections, inputs=10, outputs=("lif", "qif"))
+    ```
+
+    **Arguments:**
+
+    - `sources`: the numbers of neurons of the source layers and inputs, by name. Their neurons, one layer after the
+      other, are the rows of `weight`.
+    - `targets`: the same for the target layers and the columns.
+    - `weight`: an array of shape `(sources, targets)`.
+    - `delay`: the delays, in ms: an array of shape `()`, `(sources,)` or `(sources, targets)`. By default there is no
+      delay.
+
+    **Returns:** a list of a [`spikax.Dense`][] for each pair of a source and a target, for a [`spikax.Network`][].
+
+    **Raises:** `TypeError` or `ValueError` for invalid sizes, shapes and values.
+    """
+    for name, sizes in (("sources", sources), ("targets", targets)):
+        require_instance(sizes, Mapping, name, "a dictionary of numbers of neurons by layer name")
+        for layer, size in sizes.items():
+            require_count(size, f"{name}[{layer!r}]")
+    shape = sum(sources.values()), sum(targets.values())
+    weight = as_array(weight, "weight")
+    require(weight.shape == shape, "weight", f"of shape {shape}, all sources by all targets", weight)
+    delay = None if delay is None else as_array(delay, "delay")
+    is_shape = delay is None or delay.shape in ((), shape[:1], shape)
+    require(is_shape, "delay", f"of shape (), {shape[:1]} or {shape}", delay)
+    rows, columns = _places(sources), _places(targets)
+    return [
+        Dense(source, target, weight[row, column], _part(delay, row, column))
+        for target, column in columns.items()
+        for source, row in rows.items()
+    ]
+
+
+def _places(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """The places of layers that come one after the other."""
+    ends = np.cumsum(list(sizes.values()))
+    return {name: slice(int(end) - size, int(end)) for end, (name, size) in zip(ends, sizes.items(), strict=True)}
+
+
+def _part(delay: Any, row: slice, column: slice) -> Any:
+    return delay if delay is None or delay.ndim == 0 else delay[(row, column)[: delay.ndim]]
+
+
 def with_deliveries(network: Network) -> Network:
     """The network with the connections that deliver the spikes; the first ones of each keep its place."""
     each = [connection.deliveries() for connection in network.connections]

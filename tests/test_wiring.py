@@ -604,3 +604,38 @@ def test_the_events_of_all_layers_are_one_list(dtype):
     found = events.spikes(16).times
     np.testing.assert_array_equal(found[:, :3, :12], solution.spikes["hidden"].times)
     np.testing.assert_array_equal(found[:, 3:], solution.spikes["output"].times)
+
+
+@pytest.mark.modes("float32", "float64")
+def test_one_matrix_of_weights_for_several_neuron_types(dtype):
+    """The same as one layer, where the types are the same."""
+    rng = np.random.default_rng(0)
+    weight = jnp.asarray(np.concatenate([rng.uniform(2.0, 6.0, (3, 5)), rng.normal(0.0, 1.0, (5, 5))]), dtype)
+    sizes, given = {"a": 2, "b": 3}, inputs(dtype)
+    one = sx.Network(
+        {"all": sx.Layer(sx.LIF(), 5)}, sx.dense_between({"input": 3, "all": 5}, {"all": 5}, weight), 3, "all"
+    )
+    whole = sx.simulate(one, given, T1, max_spikes=32).spikes["all"].times
+    layers = {name: sx.Layer(sx.LIF(), size) for name, size in sizes.items()}
+    connections = sx.dense_between({"input": 3} | sizes, sizes, weight)
+    assert [(c.source, c.target) for c in connections[:3]] == [("input", "a"), ("a", "a"), ("b", "a")]
+    both = sx.simulate(sx.Network(layers, connections, 3, ("a", "b")), given, T1, max_spikes=32).spikes
+    found = jnp.concatenate([both["a"].times, both["b"].times], axis=-2)
+    np.testing.assert_allclose(found, whole, rtol=1e-5 if dtype == jnp.float32 else 1e-12)
+    assert bool(jnp.any(whole[..., 3] < jnp.inf))
+    for delay in (1.0, np.arange(8.0), np.arange(40.0).reshape(8, 5)):
+        parts = sx.dense_between({"input": 3} | sizes, sizes, weight, delay=delay)
+        expected = np.broadcast_to(np.reshape(delay, np.shape(delay) + (1,) * (np.ndim(delay) == 1)), (8, 5))
+        np.testing.assert_array_equal(
+            np.broadcast_to(
+                jnp.reshape(parts[-1].delay, np.shape(parts[-1].delay) + (1,) * (np.ndim(delay) == 1)), (3, 3)
+            ),
+            expected[5:, 2:],
+        )
+    for wrong, message in (
+        (dict(weight=weight[1:]), r"`weight` must be of shape \(8, 5\)"),
+        (dict(weight=weight, delay=np.zeros(5)), r"`delay` must be of shape \(\), \(8,\) or \(8, 5\)"),
+        (dict(weight=weight, targets={"a": 0}), "`targets\\['a'\\]` must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sx.dense_between(**({"sources": {"input": 3} | sizes, "targets": sizes} | wrong))
