@@ -612,9 +612,8 @@ def test_one_matrix_of_weights_for_several_neuron_types(dtype):
     rng = np.random.default_rng(0)
     weight = jnp.asarray(np.concatenate([rng.uniform(2.0, 6.0, (3, 5)), rng.normal(0.0, 1.0, (5, 5))]), dtype)
     sizes, given = {"a": 2, "b": 3}, inputs(dtype)
-    one = sx.Network(
-        {"all": sx.Layer(sx.LIF(), 5)}, sx.dense_between({"input": 3, "all": 5}, {"all": 5}, weight), 3, "all"
-    )
+    connections = sx.dense_between({"input": 3, "all": 5}, {"all": 5}, weight)
+    one = sx.Network({"all": sx.Layer(sx.LIF(), 5)}, connections, 3, "all")
     whole = sx.simulate(one, given, T1, max_spikes=32).spikes["all"].times
     layers = {name: sx.Layer(sx.LIF(), size) for name, size in sizes.items()}
     connections = sx.dense_between({"input": 3} | sizes, sizes, weight)
@@ -623,15 +622,13 @@ def test_one_matrix_of_weights_for_several_neuron_types(dtype):
     found = jnp.concatenate([both["a"].times, both["b"].times], axis=-2)
     np.testing.assert_allclose(found, whole, rtol=1e-5 if dtype == jnp.float32 else 1e-12)
     assert bool(jnp.any(whole[..., 3] < jnp.inf))
-    for delay in (1.0, np.arange(8.0), np.arange(40.0).reshape(8, 5)):
-        parts = sx.dense_between({"input": 3} | sizes, sizes, weight, delay=delay)
-        expected = np.broadcast_to(np.reshape(delay, np.shape(delay) + (1,) * (np.ndim(delay) == 1)), (8, 5))
-        np.testing.assert_array_equal(
-            np.broadcast_to(
-                jnp.reshape(parts[-1].delay, np.shape(parts[-1].delay) + (1,) * (np.ndim(delay) == 1)), (3, 3)
-            ),
-            expected[5:, 2:],
-        )
+    for delay, last in (
+        (1.0, 1.0),
+        (np.arange(8.0), np.arange(5.0, 8.0)),
+        (np.arange(40.0).reshape(8, 5), np.arange(40.0).reshape(8, 5)[5:, 2:]),
+    ):
+        *_, connection = sx.dense_between({"input": 3} | sizes, sizes, weight, delay=delay)
+        np.testing.assert_array_equal(connection.delay, last)
     for wrong, message in (
         (dict(weight=weight[1:]), r"`weight` must be of shape \(8, 5\)"),
         (dict(weight=weight, delay=np.zeros(5)), r"`delay` must be of shape \(\), \(8,\) or \(8, 5\)"),
