@@ -568,13 +568,16 @@ def test_the_page_on_data(folder):
     pytest.importorskip("h5py")
     for part in ("train", "test"):
         write_recordings(folder / f"shd_{part}.h5", np.arange(20), seed=0)
-    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "data.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     for name in ("mnist", "shd"):
         code = code.replace(f'{name}("data/{name}")', f"{name}(folder, n_validation=10)")
-    names: dict = {"folder": folder}
+    code = code.replace('"examples/spoken_digits"', 'root / "examples" / "spoken_digits"')
+    names: dict = {"folder": folder, "root": root}
     exec(compile(code, "data.md", "exec"), names)
     assert names["training"].images.shape == (10, 28, 28) and names["inputs"].n == 784
+    assert names["spoken"].training.labels.shape == (100,) and names["spoken"].test.spikes[0].n == 70
     assert names["fewer"].times.shape == names["noise"].times.shape == names["moved"].times.shape
     assert names["count"] == 5 and names["spikes"].times.shape[1] in names["loader"].lengths
 

@@ -9,4 +9,5 @@ from ._loader import Loader as Loader
 from ._mnist import fashion_mnist as fashion_mnist, mnist as mnist
 from ._nmnist import nmnist as nmnist
 from ._split import Split as Split
+from ._spoken_digits import spoken_digits as spoken_digits
 from ._yin_yang import yin_yang as yin_yang, yin_yang_spikes as yin_yang_spikes, YinYang as YinYang

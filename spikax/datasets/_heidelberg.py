@@ -11,14 +11,15 @@ from .._spikes import Events, on_host
 from ._split import require_fewer, set_aside, Split
 
 
-CHANNELS = 700
+CHANNELS = 700  # of files without the attribute `channels`, as those of Heidelberg
+SOURCE = "Download the files from https://zenkelab.org/datasets/ and unpack them."
 
 
 class Recordings(NamedTuple):
     """Recordings as lists of events, with labels.
 
-    - `spikes`: a list of one [`spikax.Events`][] per recording, with times in ms on 700 channels. They hold NumPy
-      arrays, so they stay in host memory. [`spikax.datasets.Loader`][] makes batches of them.
+    - `spikes`: a list of one [`spikax.Events`][] per recording, with times in ms on 700 channels, or on those of the
+      file. They hold NumPy arrays, so they stay in host memory. [`spikax.datasets.Loader`][] makes batches of them.
     - `labels`: integers from 0, of shape `(n,)`.
     """
 
@@ -50,7 +51,7 @@ def shd(directory: str | os.PathLike, *, n_validation: int = 816, seed: int = 0)
         of spiking neural networks*, IEEE Transactions on Neural Networks and Learning Systems 33(7), 2022.
     """
     require_natural(seed, "seed")
-    whole, test = (_recordings(directory, f"shd_{part}.h5", 20) for part in ("train", "test"))
+    whole, test = (recordings(directory, f"shd_{part}.h5", 20, SOURCE) for part in ("train", "test"))
     require_fewer(n_validation, "n_validation", whole.labels.size)
     rows = set_aside(whole.labels, n_validation, np.random.default_rng(seed))
     parts = (Recordings([whole.spikes[row] for row in part], whole.labels[part]) for part in rows)
@@ -63,15 +64,15 @@ def ssc(directory: str | os.PathLike) -> Split[Recordings]:
     Reads `ssc_train.h5`, `ssc_valid.h5` and `ssc_test.h5`. The split is the official one. All spikes are held in
     memory, 8 bytes each. Otherwise as [`spikax.datasets.shd`][].
     """
-    return Split(*(_recordings(directory, f"ssc_{part}.h5", 35) for part in ("train", "valid", "test")))
+    return Split(*(recordings(directory, f"ssc_{part}.h5", 35, SOURCE) for part in ("train", "valid", "test")))
 
 
-def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Recordings:
+def recordings(directory: str | os.PathLike, name: str, classes: int, source: str) -> Recordings:
+    """Reads and checks a file; `source` is where a user gets it."""
     require_instance(directory, (str, os.PathLike), "directory", "the path of a folder")
-    source = "Download the files from https://zenkelab.org/datasets/ and unpack them."
     path = Path(directory) / name
     require(path.is_file(), "directory", f"a folder that holds {name}", str(directory), source, FileNotFoundError)
-    times, units, labels = _columns(path, source)
+    times, units, labels, channels = _columns(path, source)
     kinds = [times.dtype, units.dtype, labels.dtype]
     are_lists = times.dtype == units.dtype == object and labels.dtype.kind in "iu"
     require(are_lists, name, "of lists of times and units, and of integer labels", kinds, source)
@@ -81,24 +82,25 @@ def _recordings(directory: str | os.PathLike, name: str, classes: int) -> Record
     require(lengths == [part.size for part in units], name, "of one unit per time", lengths, source)
     is_time = all(bool(np.all((part >= 0) & (part < np.inf))) for part in times)
     require(is_time, name, "of finite times of at least 0", times)
-    is_unit = all(bool(np.all((part >= 0) & (part < CHANNELS))) for part in units)
-    require(is_unit, name, f"of units from 0 to {CHANNELS - 1}", units)
+    is_unit = all(bool(np.all((part >= 0) & (part < channels))) for part in units)
+    require(is_unit, name, f"of units from 0 to {channels - 1}", units)
     known_class = bool(np.all((labels >= 0) & (labels < classes)))
     require(known_class, name, f"of labels from 0 to {classes - 1}", labels)
-    lists = [on_host(*_in_order(*pair), CHANNELS) for pair in zip(times, units, strict=True)]
+    lists = [on_host(*_in_order(*pair), channels) for pair in zip(times, units, strict=True)]
     return Recordings(lists, labels.astype(np.int32))
 
 
-def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The times in seconds and the units of each recording, and the labels."""
+def _columns(path: Path, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """The times in seconds and the units of each recording, the labels, and the number of channels."""
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("The Heidelberg data sets require h5py: `pip install 'spikax[shd]'`.") from error
+        raise ImportError("Recordings in HDF5 require h5py: `pip install 'spikax[shd]'`.") from error
     try:
         with h5py.File(path, "r") as file:
             columns: Any = file
-            return columns["spikes/times"][:], columns["spikes/units"][:], columns["labels"][:]
+            channels = int(columns.attrs.get("channels", CHANNELS))
+            return columns["spikes/times"][:], columns["spikes/units"][:], columns["labels"][:], channels
     except (OSError, KeyError, TypeError, ValueError) as error:
         expectation = "a complete HDF5 file with `spikes/times`, `spikes/units` and `labels`"
         raise ValueError(f"`{path.name}` must be {expectation}; got {error}. {source}") from error
