@@ -118,12 +118,12 @@ def test_a_text_is_the_model(name, dtype):
 @pytest.mark.modes("float64", "float32")
 @pytest.mark.parametrize("name", ["LIF", "ALIF"])
 def test_linear_neurons_are_simulated_in_closed_form(name, dtype):
-    """To the bit, with all gradients; or, as the variables of the ALIF have another order, but for rounding."""
+    """But for rounding, which may differ between two compiled programs; with all gradients."""
     model, written = both(name, dtype)
     times, by_model = run(model, MODELS[name][-1], dtype, sx.ClosedForm())
     found, by_text = run(written, MODELS[name][-1], dtype, sx.ClosedForm())
     assert int(jnp.sum(jnp.isfinite(times))) >= 6
-    tolerance = 0.0 if name == "LIF" else 1e3 * float(jnp.finfo(dtype).eps)
+    tolerance = 1e3 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(found, times, rtol=tolerance)
     for name, bar in by_text.parameters.items():
         np.testing.assert_allclose(bar, getattr(by_model, name), rtol=tolerance, atol=tolerance)
