@@ -8,6 +8,7 @@ import pytest
 
 import spikax as sx
 from spikax._methods._common.event_time import derivative_of_time, newton_step
+from spikax._methods._common.rates import fastest
 
 from .helpers import random_inputs, single_layer
 
@@ -109,3 +110,37 @@ def test_the_derivative_of_a_time_is_that_of_the_implicit_function():
         values, derivatives = jax.jvp(lambda p, c=crosses: time(p, jnp.asarray(c)), (1.3,), (1.0,))
         np.testing.assert_allclose(values, 0.0, atol=1e-15)
         np.testing.assert_allclose(derivatives, expected, rtol=1e-14)
+
+
+@pytest.mark.modes("float32")
+def test_the_fastest_rate_of_neurons_with_several_values_each():
+    """Whether the values are traced or known."""
+
+    class Coupled(sx.AbstractNeuron):
+        rates: jax.Array  # of two variables
+        bias: jax.Array
+        synapse: sx.AbstractSynapse = sx.ExpSynapse(5.0)
+
+        def initial_state(self):
+            return jnp.zeros(2)
+
+        def dynamics(self, t, state, drive):
+            return self.rates * jnp.zeros(2) - jnp.asarray([0.5, 0.1]) * state + drive + self.bias
+
+        def spike_condition(self, t, state):
+            return state[0] - 1.0
+
+        def reset(self, t, state):
+            return jnp.zeros_like(state)
+
+    found = []
+
+    def look(rates, bias):
+        found.append(fastest(Coupled(rates, bias), jnp.float32))
+
+    given = jnp.ones((3, 2)), jnp.zeros(3)
+    look(*given)
+    jax.eval_shape(look, *given)
+    jax.eval_shape(lambda rates: look(rates, given[1]), given[0])
+    jax.eval_shape(lambda bias: look(given[0], bias), given[1])
+    np.testing.assert_allclose(found, 0.5, rtol=1e-6)

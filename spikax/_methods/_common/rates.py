@@ -67,7 +67,9 @@ def _motions_with(neuron: AbstractNeuron, value: float, dtype: Any) -> list[np.n
 
     def leaf(leaf):
         is_traced = eqx.is_inexact_array(leaf) and known(leaf) is None
-        return jnp.full(leaf.shape[1:], value, leaf.dtype) if is_traced else leaf
+        # One value for all neurons does, unless each has several.
+        shape = leaf.shape if jnp.ndim(leaf) > 1 else ()
+        return jnp.full(shape, value, leaf.dtype) if is_traced else leaf
 
     # The numbers are needed at trace time, even inside a `jit` around the whole simulation.
     with jax.ensure_compile_time_eval():
