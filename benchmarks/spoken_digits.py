@@ -1,7 +1,7 @@
 """Makes a data set of spoken digits as spikes: English and German, 20 classes, with voices that only the test has.
 
-    python benchmarks/spoken_digits.py DIRECTORY                  # 12 660 recordings on 700 channels, an estimated 480 MB
-    python benchmarks/spoken_digits.py DIRECTORY --channels 70    # the same recordings on 70 channels
+    python benchmarks/spoken_digits.py DIRECTORY                # 12 660 recordings on 700 channels, an estimated 480 MB
+    python benchmarks/spoken_digits.py DIRECTORY --channels 70  # the same recordings on 70 channels
 
 Requires eSpeak NG 1.51 (`apt-get install espeak-ng`), SciPy and h5py. Writes `spoken_digits_train.h5`,
 `spoken_digits_valid.h5` and `spoken_digits_test.h5` in the format of SHD, for `spikax.datasets.spoken_digits`. It uses
