@@ -140,7 +140,7 @@ class ScalarFlow(AbstractFlow):
         return change * jnp.exp(-self.rate * s)
 
     def changed(self, knots, propagators, change, place):
-        return compute_once(knots.v + change.at(self, knots.t), knots.t)
+        return compute_once(knots.v + change.at(self, knots.t))
 
     def excursion(self, v: Array, x: Array, h: Array) -> Array:
         """An upper bound of the change of v in its current direction within a time h, for rate and decay >= 0.

@@ -112,10 +112,10 @@ class Searcher(eqx.Module):
         interval = old.interval
         # The search may show that there is no crossing.
         t, happens = finder.crossing(interval, old.goes_on)
-        t, happens = compute_once(t, interval.start), compute_once(happens, interval.start)
+        t, happens = compute_once(t), compute_once(happens)
         at_once = happens & finder.starts_above(interval)
         v, x = flow.after(interval.v, interval.x, t - interval.start)
-        v = compute_once(v, interval.start)
+        v = compute_once(v)
         after = flow.reset(t, v)
         change = _select(happens, Change(t, after - (v - old.change.at(flow, t))), old.change)
         spike = Record(change.t, change.jump, old.place, at_once)
@@ -124,7 +124,7 @@ class Searcher(eqx.Module):
         v_end = interval.v_end + flow.kept(after - v, interval.end - t)
         rest = Interval(t, after, x, interval.end, v_end)
         stays = happens & self.look(finder, rest) & is_wanted(count, self.stop_after)
-        stays = compute_once(stays, interval.start)
+        stays = compute_once(stays)
         here = SearchState(change, count, old.goes_on, old.place, rest)
         return Search(search.passes + 1, record, _select(stays, here, self.ahead(here, old.place)))
 

@@ -35,7 +35,7 @@ def advance(
     arrived, reached_stop = action == Action.ARRIVED, is_any(action, REACHED_STOP)
     t = jnp.where(action == Action.FIRED, jnp.minimum(old.t + h + classification.shift, attempt.stop), old.t)
     t = jnp.where(reached_stop, attempt.stop, jnp.where(action == Action.CAPPED, old.t + h, t))
-    t = compute_once(t, old.t)
+    t = compute_once(t)
 
     stepped = spread(is_any(action, STEPPED), old.count)
     before = tree_where(stepped, add_scaled(trial.state, classification.shift, trial.slope), old.state)
@@ -125,7 +125,7 @@ def _next_length(
     settings: Settings, old: LoopState, attempt: Attempt, action: Array
 ) -> tuple[Float[Array, "batch units 1"], Bool[Array, "batch units 1"], Float[Array, "memory batch units 1"]]:
     """The maximal length of the next step, whether the unit is stuck, and the error ratios to keep."""
-    wanted = settings.control.next_length(attempt.h, attempt.ratio, old.ratios)
+    wanted = attempt.next_h
     # A step that was cut short by its stop is no reason to shorten the next one.
     wanted = jnp.where(is_any(action, REACHED_STOP), jnp.maximum(old.h, wanted), wanted)
     shortest = 16.0 * jnp.finfo(wanted.dtype).eps * jnp.maximum(jnp.abs(old.t), jnp.abs(attempt.stop))
@@ -136,6 +136,7 @@ def _next_length(
         wanted = jnp.where(action == Action.REFINED, jnp.where(fits, old.h, jnp.minimum(old.h, wanted)), wanted)
     # A step that was ended by an event gives no information about the next length.
     is_told = is_any(action, REACHED_STOP | Action.CAPPED | Action.TOO_LONG | Action.REFINED)
+    is_told |= (action == Action.SEARCHING) & (attempt.ratio > 1.0)
     h, ratios = jnp.where(is_told, wanted, old.h), old.ratios
     if settings.control.memory:
         latest = jnp.concatenate([attempt.ratio[None], old.ratios])[: settings.control.memory]

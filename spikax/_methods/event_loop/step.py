@@ -177,7 +177,7 @@ def move(
         drive = drive if line is None else line.drive(elapsed, h, drive)
         slope = neuron.dynamics(t + elapsed, state, drive)
         # The border of the neuron's own code, forwards and when a step is replayed: nothing of it is computed twice.
-        return jax.tree.map(lambda slope, x: compute_once(jnp.asarray(slope, x.dtype), t), slope, state)
+        return jax.tree.map(lambda slope, x: compute_once(jnp.asarray(slope, x.dtype)), slope, state)
 
     return stepper.step(field, state, h)
 
@@ -193,7 +193,7 @@ def try_step(
 ) -> Trial:
     """A trial step of one neuron from `t` to `t + h`."""
     taken = move(neuron, stepper, t, state, filters, h, line)
-    end = jax.tree.map(lambda leaf: compute_once(leaf, t), taken.state)
+    end = jax.tree.map(lambda leaf: compute_once(leaf), taken.state)
     one = jnp.ones_like(t)
 
     g0, d0 = conditions_along(neuron, t, state, one, taken.first_slope)

@@ -25,6 +25,7 @@ class Attempt(eqx.Module):
     trial: Trial
     ends: Hermite
     ratio: Float[Array, "batch units 1"]  # the error over the allowed one
+    next_h: Float[Array, "batch units 1"]  # the length of the next step, as this error suggests
     view: View | None  # the bin
 
 
@@ -37,7 +38,7 @@ def attempt_step(problem: Problem, settings: Settings, old: LoopState) -> Attemp
         stop = jnp.where(view.whole, view.end, jnp.minimum(stop, view.end))
         cap = jnp.where(view.whole, view.end - old.t, cap)
     h = jnp.where(old.search.tries > 0, old.search.h, jnp.minimum(cap, stop - old.t))
-    h = compute_once(jnp.where(moving, h, 0.0), old.t)
+    h = compute_once(jnp.where(moving, h, 0.0))
 
     def one(neuron, *arguments):
         return try_step(neuron, settings.stepper, *arguments)
@@ -51,7 +52,9 @@ def attempt_step(problem: Problem, settings: Settings, old: LoopState) -> Attemp
     parts = trial.g0, trial.d0, trial.g1, trial.d1, trial.magnitude
     g0, *others = map(jnp.stack, parts)
     ends = Hermite(jnp.broadcast_to(h, g0.shape), g0, *others)
-    return Attempt(moving, stop, h, trial, ends, compute_once(ratio, old.t), view)
+    ratio = compute_once(ratio)
+    next_h = compute_once(settings.control.next_length(h, ratio, old.ratios))
+    return Attempt(moving, stop, h, trial, ends, ratio, next_h, view)
 
 
 def _all_finite(tree: PyTree[Array]) -> Bool[Array, "batch units 1"]:
@@ -85,7 +88,8 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
     estimate = _estimate(old, attempt, time_tolerance)
     crosses, may_peak = estimate.crosses, estimate.may_peak
     first = _first(estimate.time, crosses)
-    peak_first = any_event(may_peak & (estimate.low < first))
+    # A peak after the first crossing does not matter: what is on its way to one, above zero there, crosses as well.
+    peak_first = any_event(may_peak & (estimate.time < first))
     fires = estimate.is_found & (estimate.time <= first + time_tolerance) & ~peak_first
 
     landed = h >= attempt.stop - old.t
@@ -94,7 +98,10 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
     action = jnp.where(landed, jnp.where(arrived, Action.ARRIVED, Action.ENDED), Action.CAPPED)
     action = jnp.where(search.tries > 0, Action.CLEARED, action)
     action = jnp.where(searches, jnp.where(any_event(fires), Action.FIRED, Action.SEARCHING), action)
-    action = jnp.where(attempt.ratio <= 1.0, action, Action.TOO_LONG)
+    next_h = _first(estimate.time, jnp.where(peak_first, may_peak, crosses))
+    # A trial that is too long may begin a search if the next trial is then shorter than the next step would be.
+    begins = (action == Action.SEARCHING) & (search.tries == 0) & (attempt.ratio < jnp.inf) & (next_h < attempt.next_h)
+    action = jnp.where((attempt.ratio <= 1.0) | begins, action, Action.TOO_LONG)
     if attempt.view is not None:
         unseen = any_event(_may_happen(problem, old, attempt, attempt.view))
         spans = settings.control.across_bin(attempt.ratio) & ~searches & ~unseen
@@ -102,12 +109,11 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
     stays = jnp.where(fires_at_once(problem, old), Action.FIRED_AT_ONCE, Action.IDLE)
     action = jnp.where(attempt.moving, action, stays)
     # As a float: `compute_once` divides, and a division needs floats.
-    action = compute_once(action, old.t)
+    action = compute_once(action)
     fired = (fires & (action == Action.FIRED)) | ((old.readiness == DUE) & (action == Action.FIRED_AT_ONCE))
-    shift = compute_once(jnp.where(action == Action.FIRED, first - h, 0.0), old.t)
+    shift = compute_once(jnp.where(action == Action.FIRED, first - h, 0.0))
 
     tries = jnp.where(action == Action.SEARCHING, search.tries + 1, 0)
-    next_h = _first(estimate.time, jnp.where(peak_first, may_peak, crosses))
     search = Search(tries, action == Action.CLEARED, next_h, estimate.low, estimate.high, estimate.above)
     return Classification(action, fired, shift, search)
 
@@ -168,8 +174,8 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     # A trial cuts off the part after the first crossing, or after the peak if there is no crossing.
     inside = (h > low) & (h < high)
     cuts = inside & ((ends.g1 >= 0) | (~above & (ends.d1 <= 0)))
-    low = compute_once(jnp.where(inside & ~cuts, h, low), old.t)
-    high = compute_once(jnp.where(cuts, h, high), old.t)
+    low = compute_once(jnp.where(inside & ~cuts, h, low))
+    high = compute_once(jnp.where(cuts, h, high))
     above = above | (inside & ends.is_above())
 
     is_ready = old.readiness == READY
@@ -191,7 +197,7 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     status = jnp.where(may_peak, _Status.MAY_PEAK, _Status.NOTHING)
     status = jnp.where(crosses, jnp.where(converged, _Status.CROSSES | _Status.PRECISE, _Status.CROSSES), status)
     # The three flags in one number, so that it alone is computed once; as a float, since a division needs floats.
-    status = compute_once(status, old.t)
+    status = compute_once(status)
     may_peak, crosses, converged = (
         (status & int(kind)) != 0 for kind in (_Status.MAY_PEAK, _Status.CROSSES, _Status.PRECISE)
     )
@@ -200,7 +206,7 @@ def _estimate(old: LoopState, attempt: Attempt, time_tolerance: Array) -> _Estim
     # Bisect if an estimate leaves the bracket, and every other time in a long search, so that the search ends.
     strays = ~((time > low) & (time < high)) | ((search.tries > 6) & (search.tries % 2 == 1))
     halves = ~converged & ~is_fresh & strays
-    time = compute_once(jnp.where(halves, low + 0.5 * (high - low), jnp.clip(time, low, high)), old.t)
+    time = compute_once(jnp.where(halves, low + 0.5 * (high - low), jnp.clip(time, low, high)))
     return _Estimate(time, may_peak, crosses, converged, low, high, above)
 
 
