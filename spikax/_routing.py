@@ -92,7 +92,7 @@ def route(
     gains = gains_of(layer.neuron, [train.payload for _, train in pairs + before])
     each = [_through(c, train, gain) for (c, train), gain in zip(pairs + before, gains, strict=True)]
     each = [*each[: len(pairs)], *(part.within(t0, jnp.inf) for part in each[len(pairs) :])]
-    return each[0] if len(each) == 1 else _joined(each)
+    return each[0] if len(each) == 1 else joined(each)
 
 
 def silence(layer: Layer, like: Array, is_ordered: bool) -> SynapticInput:
@@ -152,8 +152,8 @@ def arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..
     return jnp.where(arrivals > times, 0, generation + 1)
 
 
-def _joined(each: list[SynapticInput]) -> SynapticInput:
-    """All arrivals at a layer, merged as if through one connection."""
+def joined(each: list[SynapticInput]) -> SynapticInput:
+    """All arrivals, as if through one connection."""
     lanes = max(part.times.shape[1] for part in each)
     shared = tuple(max(part.source.shape[axis] for part in each) for axis in (0, 1))
     rows, times, sources, generations = 0, [], [], []

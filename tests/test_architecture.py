@@ -25,6 +25,7 @@ LEVELS = [
     ["_methods._common"],
     ["_methods.adjoint"],
     ["_methods._base"],
+    ["_methods.group_input"],
     ["_methods.event_loop", "_methods.closed_form", "_methods.event_queue", "_methods.windows"],
     ["_methods"],
     ["_simulate"],

@@ -332,6 +332,78 @@ def test_a_layer_that_shares_a_clock_spikes_as_by_sweeps(name):
     assert_same(found, run(network, spikes, method=sx.Windows(20, sx.EventLoop())), 1e-6)
 
 
+def populations(name):
+    """Two populations of one kind of neuron, with other parameters, of which each receives from both."""
+    neuron, outer, inner = SHARING_A_CLOCK[name]
+    rng = np.random.default_rng(3)
+    layers = {"a": sx.Layer(learning(neuron, 3, jnp.float64), 3), "b": sx.Layer(neuron, 2)}
+    connections = [
+        sx.Dense(source, target, drawn(rng, (n, layers[target].size), bounds))
+        for source, n, bounds in (("input", 3, outer), ("a", 3, inner), ("b", 2, inner))
+        for target in layers
+    ]
+    return sx.Network(layers, connections, 3, list(layers))
+
+
+@exact
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "ports" else name for name in SHARING_A_CLOCK]
+)
+def test_populations_that_share_a_clock_spike_as_by_sweeps(name):
+    network, spikes = populations(name), inputs(jnp.float64)
+    ts = {"a": jnp.asarray([7.0, T1]), "b": jnp.asarray([3.0, 9.0, 25.0])}
+    found = run(network, spikes, saveat=ts)
+    assert {stats.method for stats in found.stats.values()} == {"EventLoop"}
+    assert min(int(stats.spikes.min()) for stats in found.stats.values()) >= 4
+    other = run(network, spikes, saveat=ts, method=sx.Windows(20, sx.EventLoop()))
+    for name in network.layers:
+        assert_same(found, other, 1e-6, name)
+
+
+@exact
+def test_gradients_of_populations_that_share_a_clock():
+    """An input that reaches both arrives once."""
+    assert_exact(populations("qif"), inputs(jnp.float64), method=sx.EventLoop(dt0=0.5))
+
+
+@exact
+def test_layers_that_share_a_clock_end_with_the_last_of_them():
+    """With `until`, a layer and those before it are one unit if most neurons share a clock anyway."""
+    neuron = sx.QIF(bias=0.2)
+    layers = (
+        sx.Layer(neuron, N, weights=sx.init.normal(10.0, 4.0)),
+        sx.Layer(sx.QIF(tau_mem=9.0, bias=0.3), 2, weights=sx.init.normal(6.0, 1.0)),
+    )
+    network = sx.recurrent(3, *layers, key=KEY, weights=sx.init.normal(0.8, 4.0))
+    network = jax.tree.map(lambda x: x.astype(jnp.float64) if eqx.is_inexact_array(x) else x, network)
+    whole = run(network, inputs(jnp.float64), saveat=None)
+    found = run(network, inputs(jnp.float64), saveat=None, until=sx.FirstSpikes())
+    assert {stats.method for stats in found.stats.values()} == {"EventLoop"}
+    assert int(found.stats["hidden"].iterations) == int(found.stats["output"].iterations)
+    first, expected = (sx.first_spike(solution.spikes["output"]) for solution in (found, whole))
+    assert bool(jnp.all(jnp.isfinite(expected)))
+    np.testing.assert_allclose(first, expected, atol=1e-7, rtol=0)
+    assert int(jnp.sum(found.stats["hidden"].spikes)) < int(jnp.sum(whole.stats["hidden"].spikes))
+    # A hidden neuron that spikes too often after the last output spike is no failure.
+    most = int(jnp.max(found.stats["hidden"].max_spike_count))
+    assert most < int(jnp.max(whole.stats["hidden"].max_spike_count))
+    short = run(network, inputs(jnp.float64), saveat=None, until=sx.FirstSpikes(), max_spikes=most)
+    assert bool(jnp.all(short.result == sx.RESULTS.successful))
+
+
+@pytest.mark.modes("float32")
+def test_a_search_on_a_shared_clock_takes_two_trials(dtype):
+    """The first shows the crossing, and the second is at it. What others do after it is not searched."""
+    rng = np.random.default_rng(0)
+    outer, inner = (jnp.asarray(rng.uniform(0.0, 40.0, (n, 20)), dtype) for n in (1, 20))
+    connections = [sx.Dense("input", "layer", outer), sx.Dense("layer", "layer", inner)]
+    network = sx.Network({"layer": sx.Layer(sx.QIF(), 20)}, connections, 1, "layer")
+    spikes = sx.Spikes(jnp.arange(4.0, dtype=dtype)[:, None, None])
+    stats = sx.simulate(network, spikes, 10.0, max_spikes=16, method=sx.EventLoop(dt0=0.5)).stats["layer"]
+    assert int(jnp.sum(stats.spikes)) > 40
+    assert int(jnp.sum(stats.rejected_steps)) < 1.2 * int(jnp.sum(stats.spikes))
+
+
 def test_a_delay_of_zero_is_none(dtype):
     expected = run(recurrent(dtype), inputs(dtype))
     for delay in (0.0, jnp.zeros(N, dtype)):

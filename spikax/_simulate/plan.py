@@ -91,7 +91,9 @@ def _chosen(network: Network, method: Any, until: FirstSpikes | None) -> list[tu
     """The groups of layers with their methods: the given method, or the first that supports the group."""
     if method is None and _ends_others(network, until):
         # Together with the layers before it, a layer can end before these have emitted all their spikes.
-        method = Windows()
+        whole = tuple(itertools.chain(*network.groups()))
+        candidates = (EventLoop(), Windows()) if _is_mostly_recurrent(network) else (Windows(),)
+        return [(whole, _first_supporting(network, whole, candidates))]
     if isinstance(method, Mapping):
         for name, each in method.items():
             require(name in network.layers, "method", f"for layers among {list(network.layers)}", name)
@@ -117,6 +119,13 @@ def _ends_others(network: Network, until: FirstSpikes | None) -> bool:
     return any(set(group) & network.sources_of(name) for group in groups for name in wanted)
 
 
+def _is_mostly_recurrent(network: Network) -> bool:
+    """Whether most neurons are in recurrent groups, so that a clock for all is hardly slower than one for these."""
+    sizes = {name: layer.size for name, layer in network.layers.items()}
+    groups = [group for group in network.groups() if network.is_recurrent(group)]
+    return 2 * sum(sizes[name] for group in groups for name in group) >= sum(sizes.values())
+
+
 def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, AbstractMethod]) -> AbstractMethod:
     """The method of a group. `given` are the methods of some of its layers."""
     own = {name: given[name] for name in group if name in given}
@@ -128,7 +137,9 @@ def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, Abs
         return _first_supporting(network, group, joint[:1])
     if not own:
         return _first_supporting(network, group, (ClosedForm(), EventQueue(), EventLoop(), Windows()))
-    return _first_supporting(network, group, (*own.values(), Windows(method=own)))
+    (first, *others) = own.values()
+    is_one = len(own) == len(group) and all(method is first for method in others)
+    return _first_supporting(network, group, (*([first] if is_one else []), Windows(method=own)))
 
 
 def _first_supporting(

@@ -91,7 +91,8 @@ def _layer_plan(network: Network, name: str, batch: int, plan: Plan, group: Plan
     places = plan.capacity[name] + int(plan.ends_early)
     # A single layer stops each neuron separately; if they share a clock, all of them once none needs to go on. Other
     # groups end as a whole, and only where `until` asks for it.
-    bound = places if plan.ends_early and group.method.simulates_single_layers else None
+    is_single = group.method.simulates_single_layers and len(group.names) == 1
+    bound = places if plan.ends_early and is_single else None
     return LayerPlan(
         neuron,
         _start(network, name, batch, plan, neuron),

@@ -14,16 +14,16 @@ from jax import lax
 from ..._checks import require, require_count, require_instance, require_positive
 from ..._network import Network
 from ..._neuron import AbstractNeuron, stops_at_arrivals
-from ..._routing import SynapticInput, Train
+from ..._routing import Train
 from ..._synapse import drive_of, evolve_filters
 from .._base import AbstractLayerMethod, Counters, Expected, LayerPlan, LayerResult, SimulationState, spikes_first
 from .._common import rates
 from .._common.axes import add_scaled, cast, over_units, spread
 from .._common.trees import tree_where, zeros_like
-from .._common.weight_matrix import weight_matrix
+from ..group_input import group_input, inner_weights
 from .dense_output import dense_output
 from .problem import Settings
-from .shared_clock import as_one_unit, as_units_of_one
+from .shared_clock import are_alike, as_layers, as_one_unit, wanted_of
 from .simulation import LoopEnd, LoopOutcome, through_steps
 from .step import AbstractStepper, make_stepper, OneStep
 from .step_control import adaptive_steps, fixed_steps, require_controller, StepControl
@@ -39,10 +39,11 @@ class EventLoop(AbstractLayerMethod):
     as with [`spikax.AlphaSynapse`][]. Bins in which the neuron spikes, or may spike, are refined: the loop goes through
     them from arrival to arrival.
 
-    The neurons of a layer that receives from itself, without delay, share a clock: a spike reaches all of them at once,
-    and the steps are as short as any of them needs. For this, all of them must receive the same spikes at the same
-    times: by [`spikax.Dense`][] connections, without a delay of each synapse, and not by [`spikax.DeltaSynapse`][]. All
-    other recurrent layers and groups, and those with `bin`, go through [`spikax.Windows`][], with this method in each.
+    The neurons of a recurrent group without delays share a clock: a spike reaches all of them at once, and the steps
+    are as short as any of them needs. For this, all of them must receive the same spikes at the same times: by
+    [`spikax.Dense`][] connections, without a delay of each synapse, and not by [`spikax.DeltaSynapse`][]. Neurons of
+    several layers must be of one kind, and may have other parameters. All other recurrent groups, and those with `bin`,
+    go through [`spikax.Windows`][], with this method in each.
 
     **Arguments:**
 
@@ -57,8 +58,8 @@ class EventLoop(AbstractLayerMethod):
     - `dt0`: the length of the first step, in ms; given alone, the length of every step. No step passes an arrival, but
       those across bins. A simulation that continues another begins with the step length that the other ended with, or
       with `dt0` if all steps have that length.
-    - `max_steps`: the bound of the loop: how many trial steps a layer may take; a layer that shares a clock, that
-      many for each neuron.
+    - `max_steps`: the bound of the loop: how many trial steps a layer may take; neurons that share a clock, together
+      that many for each of them.
     - `bin`: the length of a bin, in ms; the loop takes the next shorter one that divides the duration. By default a
       20th (in float32 a 10th) of the fastest time constant of synapse and membrane, and no bins where they cannot be,
       or would not pay: where the synapse has no filter, or a parameter of its own for every neuron; where the slope of
@@ -157,31 +158,31 @@ class EventLoop(AbstractLayerMethod):
     def simulate(self, group, grid):
         if not self._shares_clock(group.network, tuple(group.layers)):
             return super().simulate(group, grid)
-        ((name, plan),) = group.layers.items()
-        received, inner = group.received(name), weight_matrix(group.network, name, name)
-        with jax.named_scope(f"layer {name}"):
-            return {name: self._recurrent(plan, received, inner, group.t0, group.t1)}
+        plans = list(group.layers.values())
+        unit, received = as_one_unit(plans), group_input(group)
+        weight = jax.tree.map(lambda leaf: leaf[:, None, :], received.weight)
+        received = dataclasses.replace(received, weight=weight)
+        inner = jax.tree.map(lambda leaf: leaf.astype(group.t0.dtype), inner_weights(group))
+        neurons = sum(plan.start.h.shape[1] for plan in plans)
+        settings = self._settings(unit, self.max_steps * neurons, group.t0, group.t1, 0)
+        settings = dataclasses.replace(settings, stop_after=wanted_of(plans))
+        with jax.named_scope(f"layers {', '.join(group.layers)}"):
+            outcome = through_steps(unit, received, inner, group.t0, group.t1, settings)
+        parts = zip(group.layers.items(), as_layers(outcome, plans), strict=True)
+        return {name: self._result(plan, settings, part, group.t1) for (name, plan), part in parts}
 
     def _shares_clock(self, network: Network, group: tuple[str, ...]) -> bool:
-        """Whether the layer is recurrent, and one unit: all its neurons receive all its spikes and inputs at once.
+        """Whether the layers are recurrent, and one unit: all neurons receive all spikes and inputs at once.
 
-        With `bin`, a recurrent layer goes through windows, in which each neuron has bins.
+        With `bin`, recurrent layers go through windows, in which each neuron has bins.
         """
-        (name, *others) = group
-        connections = network.incoming(name)
-        if others or self.bin is not None or not network.is_recurrent(group):
+        if self.bin is not None or not network.is_recurrent(group):
             return False
-        if stops_at_arrivals(network.layers[name].neuron):
+        neurons = [network.layers[name].neuron for name in group]
+        if any(map(stops_at_arrivals, neurons)) or not are_alike(neurons):
             return False
-        return all(c.delay is None if c.source == name else not c.has_own_arrivals for c in connections)
-
-    def _recurrent(self, plan: LayerPlan, received: SynapticInput, inner: Any, t0: Any, t1: Any) -> LayerResult:
-        neurons = plan.start.h.shape[1]
-        unit, received = as_one_unit(plan, received)
-        inner = jax.tree.map(lambda leaf: leaf.astype(t0.dtype), inner)
-        settings = self._settings(plan, self.max_steps * neurons, t0, t1, 0)
-        outcome = as_units_of_one(through_steps(unit, received, inner, t0, t1, settings))
-        return self._result(plan, settings, outcome, t1)
+        connections = [c for name in group for c in network.incoming(name)]
+        return all(c.delay is None if c.source in group else not c.has_own_arrivals for c in connections)
 
     def simulate_layer(self, plan, received, t0, t1, grid):
         hint = "It goes from event to event, and so does the simulation with it."

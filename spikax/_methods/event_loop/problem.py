@@ -50,7 +50,8 @@ class Settings(eqx.Module):
     control: StepControl
     max_spikes: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
-    stop_after: int | None = eqx.field(static=True, default=None)  # the number of spikes after which a neuron stops
+    # The number of spikes after which neurons stop; where they share a clock, that of each neuron.
+    stop_after: int | tuple[int, ...] | None = eqx.field(static=True, default=None)
     bins: int = eqx.field(static=True, default=0)  # the number of bins; with zero, the loop stops at every arrival
     windows: int = eqx.field(static=True, default=1)  # of which this simulation is one
 

@@ -216,7 +216,8 @@ def is_finished(problem: Problem, settings: Settings, loop_state: LoopState) -> 
     over = loop_state.stuck | (at_end & ~any_event(loop_state.readiness == DUE))
     if settings.stop_after is None:
         return over
-    return over | jnp.all(loop_state.count >= settings.stop_after, axis=2, keepdims=True)
+    enough = jnp.asarray(settings.stop_after, jnp.int32)
+    return over | jnp.all(loop_state.count >= enough, axis=2, keepdims=True)
 
 
 def any_event(happens: Bool[Array, "events batch units neurons"]) -> Bool[Array, "batch units 1"]:

@@ -5,16 +5,14 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from ..._checks import require, require_count
-from ..._network import Network
 from ..._neuron import AbstractNeuron
-from ..._routing import SynapticInput, Train
+from ..._routing import Train
 from ..._synapse import port_structure
 from .._base import AbstractMethod, Counters, drives_of, Group, LayerResult
 from .._common.linear_neurons import flow_and_finder, has_scalar_flow, moves_linearly, sizes_of
-from .._common.weight_matrix import weight_matrix
+from ..group_input import group_input, inner_weights
 from .queue import Found, GroupGiven, Limits, Pool
 from .replay import find_spikes
 
@@ -86,12 +84,14 @@ def _form(neuron: AbstractNeuron) -> tuple[int, ...]:
 def _given(group: Group) -> GroupGiven:
     """The concatenated neurons of all layers, and the weights between them."""
     names, network = list(group.layers), group.network
-    received = {name: group.received(name) for name in names}
-    weight = jnp.stack([_weight(network, received, port) for port in range(_ports(received))])
-    for name, part in received.items():
-        hint = f"Spikes reach `{name}` with payloads, which its `gain` turns into factors of the weights."
-        require(part.gains is None, "method", "`sx.Windows()`", "`sx.EventQueue()`", hint)
-    times, source = _listed(received)
+    received = group_input(group)
+    hint = f"Spikes reach {names} with payloads, which their `gain` turns into factors of the weights."
+    require(received.gains is None, "method", "`sx.Windows()`", "`sx.EventQueue()`", hint)
+    # Of the sources outside the group, then of its own neurons, for each port.
+    parts = (jax.tree.leaves(part) for part in (received.weight, inner_weights(group)))
+    weight = jnp.stack([jnp.concatenate(pair) for pair in zip(*parts, strict=True)])
+    times, source = received.times[:, 0], received.source[:, 0]
+    source = jnp.broadcast_to(source, times.shape)
     starts = [plan.start for plan in group.layers.values()]
     flow, finder = flow_and_finder((starts[0].state, starts[0].filters))
     v, x = (
@@ -102,19 +102,6 @@ def _given(group: Group) -> GroupGiven:
     pool = Pool.of(flows, [network.layers[name].size for name in names], finder)
     weight = weight.astype(group.t0.dtype)
     return GroupGiven(pool, weight, times, source, v, x, group.t0, jax.lax.stop_gradient(group.t1))
-
-
-def _ports(received: dict[str, SynapticInput]) -> int:
-    return len(jax.tree.leaves(next(iter(received.values())).weight))
-
-
-def _weight(network: Network, received: dict[str, SynapticInput], port: int) -> Array:
-    """The weights of one port: from the sources outside the group, then from its own neurons."""
-    inner = [
-        [jax.tree.leaves(weight_matrix(network, source, target))[port] for target in received] for source in received
-    ]
-    outer = jax.scipy.linalg.block_diag(*[jax.tree.leaves(part.weight)[port] for part in received.values()])
-    return jnp.concatenate([outer, *(jnp.concatenate(row, axis=1) for row in inner)])
 
 
 def _result(group: Group, name: str, found: Found, own: slice, here: slice) -> LayerResult:
@@ -135,14 +122,3 @@ def _result(group: Group, name: str, found: Found, own: slice, here: slice) -> L
     return LayerResult(
         Train(times, generation=generation), start.moved_to(state, filters), saved, counters, "EventQueue"
     )
-
-
-def _listed(received: dict[str, SynapticInput]) -> tuple[Array, Array]:
-    """All spikes from outside the group, with the indices of their weights."""
-    times, sources, first = [], [], 0
-    for part in received.values():
-        batch, _, spikes = part.times.shape
-        times.append(part.times[:, 0])
-        sources.append(jnp.broadcast_to(part.source[:, 0] + first, (batch, spikes)))
-        first += jax.tree.leaves(part.weight)[0].shape[0]
-    return jnp.concatenate(times, axis=1), jnp.concatenate(sources, axis=1)
