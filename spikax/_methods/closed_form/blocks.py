@@ -278,11 +278,12 @@ def _saved_in(
 
     def at(t):
         inside = (t >= knots.t[0]) & ((t < knots.t[-1]) | is_last)
+        # Elsewhere at the start, from the first knot: over a long time backwards the state would not be finite.
+        t = jnp.where(inside, t, knots.t[0])
         place = jnp.maximum(jnp.sum(knots.t <= t, axis=0, dtype=jnp.int32) - 1, 0)
         place = jnp.broadcast_to(place, first.shape)
         latest = first - 1 + jnp.sum(is_here & (record.t <= t), axis=0, dtype=jnp.int32)
         change = record.change(latest, first, knots.start(first.shape))
-        t = jnp.where(inside, t, knots.t[0])
         v, x = knots.at(place).free(flow, t)
         return jnp.where(inside, v + change.at(flow, t), 0.0), jnp.where(inside, x, 0.0)
 
