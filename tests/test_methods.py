@@ -1,6 +1,7 @@
 """Methods and their options: what is chosen for which layer, and what the event loop makes of a controller."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,3 +145,45 @@ def test_the_fastest_rate_of_neurons_with_several_values_each():
     jax.eval_shape(lambda rates: look(rates, given[1]), given[0])
     jax.eval_shape(lambda bias: look(given[0], bias), given[1])
     np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
+@pytest.mark.modes("mixed")
+@pytest.mark.parametrize("neuron", [sx.Izhikevich(), sx.LIF()], ids=["event loop", "closed form"])
+def test_gradients_after_a_long_silence(neuron):
+    """At rest a solver may take steps of any length, and a leaky integrator may be saved long after its arrivals."""
+    rng = np.random.default_rng(0)
+    times = np.concatenate([rng.uniform(0.0, 40.0, (2, 3, 6)), rng.uniform(3000.0, 3040.0, (2, 3, 6))], axis=2)
+    weights = rng.normal(3.0, 1.0, (3, 4)), rng.normal(1.0, 1.0, (4, 2))
+
+    def gradient(dtype):
+        outer, inner = (jnp.asarray(w, dtype) for w in weights)
+        layers = {"hidden": sx.Layer(neuron, 4), "output": sx.Layer(sx.LI(20.0), 2)}
+        connections = [sx.Dense("input", "hidden", outer), sx.Dense("hidden", "output", inner)]
+        network = sx.Network(layers, connections, 3, "output")
+
+        @eqx.filter_jit
+        @eqx.filter_grad
+        def of(network):
+            ts, spikes = jnp.linspace(0.0, 3100.0, 32, dtype=dtype), sx.Spikes(jnp.asarray(times, dtype))
+            solution = sx.simulate(network, spikes, 3100.0, max_spikes=64, saveat={"output": ts})
+            return jnp.sum(solution.states["output"].v) + jnp.sum(sx.first_spike(solution.spikes["hidden"]))
+
+        return jnp.concatenate([leaf.ravel().astype(jnp.float64) for leaf in jax.tree.leaves(of(network))])
+
+    found, expected = gradient(jnp.float32), gradient(jnp.float64)
+    assert float(jnp.max(jnp.abs(expected))) > 1.0
+    np.testing.assert_allclose(found, expected, atol=1e-2 * float(jnp.max(jnp.abs(expected))), rtol=0)
+
+
+@pytest.mark.modes("float32")
+def test_saved_states_of_a_long_block_have_finite_gradients(dtype):
+    """A block of a leaky integrator may last longer than float32 can follow its filter backwards."""
+    network = sx.sequential(1, sx.Layer(sx.LI(20.0), 1, weights=sx.init.normal(1.0, 0.1)), key=jax.random.key(0))
+    times = jnp.linspace(0.0, 1000.0, 1500, dtype=dtype)[None, None]
+
+    def total(times):
+        solution = sx.simulate(network, sx.Spikes(times), 1000.0, saveat=jnp.linspace(0.0, 1000.0, 11))
+        return jnp.sum(solution.states["output"].v)
+
+    gradient = jax.grad(total)(times)
+    assert bool(jnp.all(jnp.isfinite(gradient))) and float(jnp.max(jnp.abs(gradient))) > 1e-3

@@ -1,4 +1,4 @@
-"""Properties of the dynamics of a neuron: its fastest rate, and whether it is linear in the drive."""
+"""Properties of the dynamics of a neuron: its fastest rates, and whether it is linear in the drive."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ..._checks import known
 from ..._neuron import AbstractNeuron
 from ..._synapse import AbstractSynapse, drive_of, initial_filters, is_synapse
-from .axes import cast, parameters_of, with_dtype
+from .axes import cast, over_units, parameters_of, with_dtype
 
 
 def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
@@ -27,6 +28,26 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
     if not all(np.all(np.isfinite(motion)) for motion in motions):
         return None
     return max(float(np.max(np.abs(np.linalg.eigvals(motion)))) for motion in motions)
+
+
+def fastest_of_membrane(neuron: AbstractNeuron, like: Array) -> Array:
+    """The fastest rate of the membranes of neurons with the axes `(batch, units, neurons)`, as `like`, at run time.
+
+    It is that at the initial state: the largest magnitude of an eigenvalue, of all neurons.
+    """
+    motion = lax.stop_gradient(over_units(_motion_of_membrane, neuron, jnp.zeros_like(like)))
+    if motion.shape[-1] == 1:
+        return jnp.max(jnp.abs(motion))
+    # The power of a matrix has about the norm of the power of its largest eigenvalue.
+    logarithm, squarings = jnp.zeros(motion.shape[:-2], motion.dtype), 6
+    for _ in range(squarings):
+        size = jnp.max(jnp.abs(motion), axis=(-2, -1))
+        size = jnp.where(size > 0.0, size, 1.0)
+        motion = motion / size[..., None, None]
+        motion = jnp.matmul(motion, motion, precision=lax.Precision.HIGHEST)
+        logarithm = 2.0 * (logarithm + jnp.log(size))
+    size = jnp.max(jnp.abs(motion), axis=(-2, -1))
+    return jnp.max(jnp.exp((logarithm + jnp.log(size)) / 2**squarings))
 
 
 def is_linear_in_drive(neuron: AbstractNeuron, dtype: Any) -> bool:

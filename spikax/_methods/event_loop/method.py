@@ -66,7 +66,9 @@ class EventLoop(AbstractLayerMethod):
       the state is not linear in the drive, as that of [`spikax.EGRU`][]; where no more than two spikes are expected in
       each; where `dt0`, `rtol`, `atol` or a controller is given; or where time constants or duration are traced.
 
-    The lengths of steps, once chosen, are constants for the derivative, as in Diffrax.
+    The lengths of steps, once chosen, are constants for the derivative, as in Diffrax. Adaptive steps of an explicit
+    solver are at most half as long as its stability allows at the initial state, without drive: at rest longer ones would
+    have no error, and derivatives that grow with each of them.
 
     **Raises:** `TypeError` or `ValueError` for options that contradict each other, or that the loop cannot honour.
     """
@@ -195,7 +197,7 @@ class EventLoop(AbstractLayerMethod):
     def _settings(self, plan: LayerPlan, max_steps: int, t0: Any, t1: Any, bins: int) -> Settings:
         stepper = make_stepper(self.solver)
         limits = plan.max_spikes, max_steps, plan.stop_after
-        return Settings(stepper, self._control(stepper, t0, t1), *limits, bins, plan.windows)
+        return Settings(stepper, self._control(stepper, plan, t0, t1), *limits, bins, plan.windows)
 
     def _result(self, plan: LayerPlan, settings: Settings, outcome: LoopOutcome, t1: Any) -> LayerResult:
         saved = None
@@ -205,7 +207,7 @@ class EventLoop(AbstractLayerMethod):
             saved = dense_output(plan.neuron, motion, outcome.found, plan.ts, reached)
         return _result(plan.neuron, outcome, t1, saved)
 
-    def _control(self, stepper: AbstractStepper, t0: Any, t1: Any) -> StepControl:
+    def _control(self, stepper: AbstractStepper, plan: LayerPlan, t0: Any, t1: Any) -> StepControl:
         dtype = t0.dtype
         if self._has_fixed_steps(stepper):
             return fixed_steps(self.dt0, dtype)
@@ -216,7 +218,8 @@ class EventLoop(AbstractLayerMethod):
             rtol = next(option for option in (self.rtol, self.atol, default) if option is not None)
             atol = rtol if self.atol is None else self.atol
             controller = diffrax.PIDController(rtol=rtol, atol=atol, factormax=5.0)
-        return adaptive_steps(stepper, controller, dt0, dtype)
+        rate = rates.fastest_of_membrane(plan.neuron, jax.tree.leaves(plan.start.state)[0])
+        return adaptive_steps(stepper, controller, dt0, rate, dtype)
 
 
 def _result(neuron: AbstractNeuron, outcome: LoopOutcome, t1: Any, saved: Any) -> LayerResult:

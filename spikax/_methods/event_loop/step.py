@@ -1,6 +1,7 @@
 """One step of one neuron: the map from the state at `t` to the state at `t + h`."""
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ class AbstractStepper(eqx.Module):
 
     error_order: eqx.AbstractVar[float | None]
     crude_order: eqx.AbstractVar[float]
+    stability: eqx.AbstractVar[float]  # a step of length h of x' = -r x shrinks x if r h is less
 
     @abc.abstractmethod
     def step(self, field: Callable[[Array, State], State], state: State, h: Float[Array, ""]) -> Step:
@@ -63,6 +65,7 @@ class UnrolledStepper(AbstractStepper):
     ends_with_slope: bool = eqx.field(static=True)  # the last stage is the slope at the end, as in methods with FSAL
     error_order: float | None = eqx.field(static=True)
     crude_order: float = eqx.field(static=True)
+    stability: float = eqx.field(static=True)
 
     def step(self, field, state, h):
         slopes = [field(jnp.zeros_like(h), state)]
@@ -83,6 +86,7 @@ class DiffraxStepper(AbstractStepper):
     solver: diffrax.AbstractSolver
     error_order: float | None = eqx.field(static=True)
     crude_order: float = eqx.field(static=True, default=1.0)
+    stability: float = eqx.field(static=True, default=math.inf)  # known for explicit methods alone
 
     def step(self, field, state, h):
         term = diffrax.ODETerm(lambda elapsed, x, args: field(elapsed, x))
@@ -107,11 +111,29 @@ def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
         nodes, weights, errors = (tuple(part.tolist()) for part in (tableau.c, tableau.b_sol, tableau.b_error))
         stages = tuple(tuple(entry.tolist()) for entry in tableau.a_lower)
         crude, crude_order = _crude_weights(tableau, order)
-        return UnrolledStepper(nodes, stages, weights, errors, crude, bool(tableau.fsal), order, crude_order)
+        orders = order, crude_order, _stability(tableau)
+        return UnrolledStepper(nodes, stages, weights, errors, crude, bool(tableau.fsal), *orders)
     if getattr(solver, "scan_kind", "bounded") is None:
         # The replay takes a VJP of a JVP. The default scan over the stages of an implicit method does not support it.
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
     return DiffraxStepper(solver, order)
+
+
+def _stability(tableau: diffrax.ButcherTableau) -> float:
+    """The length of the interval of stability on the negative real axis."""
+    matrix, one = _matrix(tableau), np.ones(tableau.num_stages)
+    z = np.linspace(0.0, 50.0, 5001)[1:]
+    # The step of x' = -x of length z multiplies x by this.
+    factor = [1.0 - z * tableau.b_sol @ np.linalg.solve(np.eye(len(one)) + z * matrix, one) for z in z]
+    is_stable = np.abs(factor) <= 1.0
+    return float(z[-1] if is_stable.all() else z[np.argmin(is_stable)])
+
+
+def _matrix(tableau: diffrax.ButcherTableau) -> np.ndarray:
+    matrix = np.zeros((tableau.num_stages, tableau.num_stages))
+    for i, entry in enumerate(tableau.a_lower):
+        matrix[i + 1, : len(entry)] = entry
+    return matrix
 
 
 def _crude_weights(tableau: diffrax.ButcherTableau, order: float | None) -> tuple[tuple[tuple[float, ...], ...], float]:
@@ -122,9 +144,7 @@ def _crude_weights(tableau: diffrax.ButcherTableau, order: float | None) -> tupl
     """
     if order is None or order < 3:
         return (), 1.0
-    matrix = np.zeros((tableau.num_stages, tableau.num_stages))
-    for i, entry in enumerate(tableau.a_lower):
-        matrix[i + 1, : len(entry)] = entry
+    matrix = _matrix(tableau)
     nodes = np.concatenate([[0.0], tableau.c])
     conditions = [np.ones_like(nodes), nodes, nodes**2, matrix @ nodes]
     reached = min(int(order) - 2, 3)

@@ -1,5 +1,7 @@
 """Step size control."""
 
+import functools
+import math
 from typing import Any
 
 import diffrax
@@ -45,7 +47,7 @@ class StepControl(eqx.Module):
     safety: float = eqx.field(static=True, default=0.9)
     factor_min: float = eqx.field(static=True, default=0.2)
     factor_max: float = eqx.field(static=True, default=5.0)
-    h_max: float | None = eqx.field(static=True, default=None)
+    h_max: Float[Array, ""] | None = None
 
     def first_length(self, carried: Array) -> Array:
         """The length of the first trial: `h0`, or, if an earlier simulation carried one on, that."""
@@ -102,14 +104,24 @@ def fixed_steps(dt0: Any, dtype: Any) -> StepControl:
     return StepControl(jnp.asarray(dt0, dtype))
 
 
-def adaptive_steps(stepper: AbstractStepper, controller: diffrax.PIDController, dt0: Any, dtype: Any) -> StepControl:
-    """Step control by a controller of Diffrax, with a first step of length `dt0`."""
+def adaptive_steps(
+    stepper: AbstractStepper, controller: diffrax.PIDController, dt0: Any, rate: Array, dtype: Any
+) -> StepControl:
+    """Step control by a controller of Diffrax, with a first step of length `dt0`, for membranes with this fastest rate.
+
+    At rest every step is exact, of whatever length. But the derivative of a step beyond the stability of the solver
+    grows with each such step. So the steps stay within half of the stable length at rest.
+    """
     order = float(stepper.error_order if controller.error_order is None else controller.error_order)  # pyright: ignore
     p, i, d = (float(part) for part in (controller.pcoeff, controller.icoeff, controller.dcoeff))
     exponents = (p + i + d) / order, -(p + 2.0 * d) / order, d / order
     while len(exponents) > 1 and exponents[-1] == 0.0:
         exponents = exponents[:-1]
-    h_max = None if controller.dtmax is None else float(controller.dtmax)
+    lengths = [] if controller.dtmax is None else [jnp.asarray(controller.dtmax, dtype)]
+    if math.isfinite(stepper.stability):
+        # A rate that is not finite tells nothing.
+        lengths.append(jnp.where((rate > 0.0) & (rate < jnp.inf), 0.5 * stepper.stability / rate, jnp.inf))
+    h_max = functools.reduce(jnp.minimum, lengths) if lengths else None
     h0 = jnp.asarray(dt0, dtype) if h_max is None else jnp.minimum(jnp.asarray(dt0, dtype), h_max)
     return StepControl(
         h0,
