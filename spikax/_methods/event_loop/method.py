@@ -67,8 +67,8 @@ class EventLoop(AbstractLayerMethod):
       each; where `dt0`, `rtol`, `atol` or a controller is given; or where time constants or duration are traced.
 
     The lengths of steps, once chosen, are constants for the derivative, as in Diffrax. Adaptive steps of an explicit
-    solver are at most half as long as its stability allows at the initial state, without drive: at rest longer ones would
-    have no error, and derivatives that grow with each of them.
+    solver are at most half as long as its stability allows at the initial state, without drive: at rest, longer ones
+    would have no error, and derivatives that grow with each of them.
 
     **Raises:** `TypeError` or `ValueError` for options that contradict each other, or that the loop cannot honour.
     """
