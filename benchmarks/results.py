@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikax.tasks import TASKS
+from spikax.tasks import Settings, TASKS
 
 
 HERE = Path(__file__).parent
@@ -120,8 +120,8 @@ def row(entry: Entry, results: list[dict]) -> str:
     task = TASKS[entry.task]
     settings = results[0]["settings"]
     # Networks of other settings are not of one mean.
-    for one, other in itertools.pairwise(results):
-        assert {**one["settings"], "seed": 0} == {**other["settings"], "seed": 0}, entry.name
+    each = [Settings(**result["settings"] | {"seed": 0}) for result in results]
+    assert all(one == other for one, other in itertools.pairwise(each)), entry.name
     columns = [
         entry.task,
         entry.neuron,

@@ -114,6 +114,9 @@ def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type
         sign = "X" if isinstance(value, float) else "N"
         told = f"{text} (default: {value})"
         parser.add_argument(f"--{name}", type=type(value), metavar=sign, help=told)
+    if task.wirings:
+        told = f"what is learned besides weights (default: {default.wiring})"
+        parser.add_argument("--wiring", choices=task.wirings, help=told)
     if task.needs_data:
         parser.add_argument("--data", metavar="DIR", required=True, help="the directory of the data")
     out = Path("runs") / task.name

@@ -1,14 +1,22 @@
 """Spoken digits: the sample of 70 channels in `examples/spoken_digits`, its reader, and the model of the ear."""
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import spikax as sx
+from spikax.__main__ import main
+from spikax._spikes import on_host
 from spikax.datasets import spoken_digits
+from spikax.tasks import TASKS
+from spikax.tasks._spoken_digits import _on_channels
 
 
 ROOT = Path(__file__).parent.parent
@@ -143,3 +151,52 @@ def test_no_voice_is_in_two_parts(ear):
     names = [{voice.lower().rstrip("0123456789") for voice in voices} for voices in ear.VOICES.values()]
     assert not set.intersection(*names) and sum(map(len, names)) == len(set.union(*names))
     assert sum(map(len, ear.VOICES.values())) == len({voice for voices in ear.VOICES.values() for voice in voices})
+
+
+SPOKEN = TASKS["spoken-digits"]
+
+
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize(
+    "wiring, neuron", [*((w, "lif") for w in SPOKEN.wirings), *(("delays", n) for n in SPOKEN.neurons[1:])]
+)
+def test_networks_of_the_task(wiring, neuron):
+    """All have gradients by all that a wiring learns, traced with a batch of recordings, of which each is a list."""
+    settings = SPOKEN.settings(neuron=neuron, hidden=6, wiring=wiring, data=str(SAMPLE))
+    network, training = SPOKEN._uncalibrated(settings), SPOKEN.split(settings).training
+    delayed = {(c.source, c.target): c.delay is not None for c in network.connections}
+    expected = {("input", "hidden"): "delays" in wiring, ("hidden", "output"): False}
+    expected |= {("hidden", "hidden"): "delays" in wiring} if "recurrent" in wiring else {}
+    assert delayed == expected
+
+    def loss(network, inputs):
+        return jnp.mean(SPOKEN.measure(network, inputs, training.labels[:3], settings)[0])
+
+    gradient = eqx.filter_eval_shape(eqx.filter_grad(loss), network, training.first(3))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(gradient)]
+    assert shapes.count((70, 6)) == (len(jax.tree.leaves(network.connections[0].weight)) + ("delays" in wiring))
+
+
+@pytest.mark.modes("float32")
+def test_the_task_joins_channels_and_ends_at_its_duration():
+    events = on_host(np.array([0.5, 3.0, 8.0], np.float32), np.array([0, 699, 9]), 700)
+    joined = _on_channels(events, 70, 5.0)
+    assert joined.n == 70 and joined.times.tolist() == [0.5, 3.0] and joined.channels.tolist() == [0, 69]
+
+
+@pytest.mark.modes("float32")
+def test_a_wiring_is_one_of_the_task():
+    with pytest.raises(ValueError, match="`wiring` must be one of .'delays', 'recurrent', .*got 'all'"):
+        SPOKEN.settings(data=".", wiring="all")
+    with pytest.raises(ValueError, match="`wiring` must be one of .None. for yin-yang"):
+        TASKS["yin-yang"].settings(wiring="delays")
+
+
+@pytest.mark.slow
+@pytest.mark.modes("float32")
+def test_the_command_line_learns_spoken_digits(tmp_path):
+    """Not the voices of the test, of which there are too few, but those of the training."""
+    options = ["--data", str(SAMPLE), "--epochs", "40", "--hidden", "32", "--batch-size", "20", "--wiring", "recurrent"]
+    assert main(["train", "spoken-digits", *options, "--out", str(tmp_path)]) == 0
+    last = json.loads((tmp_path / "metrics.json").read_text())[-1]
+    assert last["training_accuracy"] > 0.5

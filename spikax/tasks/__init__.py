@@ -19,11 +19,13 @@ from ._readouts import FirstSpike as FirstSpike, Logits as Logits, Voltage as Vo
 from ._recipes import NEURONS as NEURONS, READOUTS as READOUTS, Recipe as Recipe, RECIPES as RECIPES
 from ._run import answers as answers, read as _read, test as test, train as train, Trained as Trained, write as write
 from ._settings import SETTINGS as SETTINGS, Settings as Settings
+from ._spoken_digits import SpokenDigits as SpokenDigits
 from ._task import AbstractTask as AbstractTask
 from ._yin_yang import YinYang as YinYang
 
 
-TASKS: dict[str, AbstractTask] = {task.name: task for task in (YinYang(), Digits(), MNIST(), DelayCopy(), DelayedXOR())}
+_ALL = (YinYang(), Digits(), MNIST(), DelayCopy(), DelayedXOR(), SpokenDigits())
+TASKS: dict[str, AbstractTask] = {task.name: task for task in _ALL}
 
 
 def read(directory: Path | str) -> Trained:

@@ -36,7 +36,7 @@ def figures(trained: Trained, accuracy: float) -> Iterator[tuple[str, Any]]:
     if points is not None:
         yield "decision-map", _decision_map(trained, *points.test)
 
-    one = jax.tree.map(lambda leaf: leaf[:1], test.inputs)
+    one = test.first(1)
     said = task.classes[given[0]] if given[0] >= 0 else "none"
     yield "raster", _sample(trained, one, f"A sample of the class {task.classes[test.labels[0]]}; the answer is {said}")
 
@@ -49,7 +49,7 @@ def evidence(trained: Trained) -> dict[str, Any]:
     """
     task, settings = trained.task, trained.settings
     test = task.split(settings).test
-    inputs = jax.tree.map(lambda leaf: leaf[:200], test.inputs)
+    inputs = test.first(200)
     ts = jnp.linspace(0.0, settings.duration, 401)
     options = task.options(settings)
     saveat = {"hidden": ts} if "until" in options else {"output": ts}

@@ -57,14 +57,16 @@ class FirstSpike(AbstractReadout):
 class Voltage(AbstractReadout):
     """Predicts the class with the highest maximum or mean of the output voltage over the sample.
 
-    The voltages are saved every millisecond. Their maxima or means, times `scale`, are the logits of a cross entropy.
+    The voltages are saved every few milliseconds. Their maxima or means, times `scale`, are the logits of a cross
+    entropy.
     """
 
-    def __init__(self, score: Callable[[Array], Array], scale: float):
-        self.score, self.scale = score, scale
+    def __init__(self, score: Callable[[Array], Array], scale: float, every: float = 1.0):
+        self.score, self.scale, self.every = score, scale, every
 
     def options(self, settings):
-        return {"saveat": {"output": jnp.linspace(0.0, settings.duration, round(settings.duration) + 1)}}
+        times = round(settings.duration / self.every) + 1
+        return {"saveat": {"output": jnp.linspace(0.0, settings.duration, times)}}
 
     def loss_and_prediction(self, solution, labels, settings):
         scores = self.scale * self.score(solution.states["output"].v)

@@ -14,7 +14,7 @@ from .._neuron import AbstractNeuron
 from .._parameters import Signed
 from .._synapse import ExpSynapse
 from ..init import Initializer
-from ..neurons import CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LI, LIF, MultiCompartment, QIF
+from ..neurons import ALIF, CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LI, LIF, MultiCompartment, QIF
 from ._readouts import AbstractReadout, FirstSpike, Logits, Voltage
 from ._table import merged, row
 
@@ -199,6 +199,11 @@ _OF_TASKS = (
         stride_in=1.0,
     ),
     row("digits|mnist izhikevich first-spike", stride_out=1.0),
+    # Voltages of outputs over a second, in which a digit is spoken for half of the time.
+    row("spoken-digits * mean-voltage", readout=Voltage(decode.mean, 20.0, every=10.0)),
+    row("spoken-digits * max-voltage", readout=Voltage(decode.maximum, 2.0, every=10.0)),
+    row("spoken-digits lif|alif|qif *", weights_in=init.normal(0.3, 1.0), weights_out=init.normal(0.0, 0.1)),
+    row("spoken-digits alif *", hidden=lambda _: ALIF()),
     row("delay-copy|delayed-xor egru last-voltage", hidden=_gated, output=_slow_integrators, clip=optax.clip),
     row(
         "delay-copy egru last-voltage",

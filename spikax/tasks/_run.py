@@ -105,7 +105,7 @@ def test(trained: Trained) -> dict[str, float]:
 
 def answers(trained: Trained, inputs: Any) -> np.ndarray:
     """The predicted class for each input; -1 for no prediction."""
-    n = inputs.times.shape[0]
+    n = len(inputs) if isinstance(inputs, list) else inputs.times.shape[0]
     found = []
     for some, _, count in _in_order(Samples(inputs, np.zeros(n, int)), trained.settings).in_order():
         predicted, results = _answers(trained.network, some, trained.task, trained.settings)

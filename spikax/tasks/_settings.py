@@ -26,6 +26,9 @@ class Settings:
     - `jitter`: the standard deviation of the random jitter of input spikes in training, in ms.
     - `shift`: the maximal random shift of images along each axis in training, in pixels.
     - `data`: the directory of the data, for data sets that do not come with spikax.
+    - `wiring`: what is learned besides the weights from layer to layer: `"delays"` of the input, `"recurrent"` weights
+      within the hidden layer, or `"recurrent-delays"`, both, with delays within the hidden layer, too. None for tasks
+      with a single wiring.
 
     **Raises:** `TypeError` or `ValueError` for invalid values.
     """
@@ -44,6 +47,7 @@ class Settings:
     jitter: float = 0.0
     shift: int = 0
     data: str | None = None
+    wiring: str | None = None
 
     def __post_init__(self):
         for name in ("hidden", "epochs", "batch_size", "max_spikes"):
@@ -136,6 +140,17 @@ SETTINGS = (
         clip=0.1,
         duration=430.0,
         max_spikes=64,
+    ),
+    row(
+        "spoken-digits * *",
+        hidden=128,
+        epochs=20,
+        batch_size=32,
+        learning_rate=3e-3,
+        clip=1.0,
+        duration=1000.0,
+        max_spikes=250,
+        wiring="delays",
     ),
 )
 """The settings for each task, neuron and readout: general rows first, then exceptions."""

@@ -13,7 +13,7 @@ from .._checks import require
 from .._network import Layer, Network, recurrent, sequential
 from .._simulate.entry import simulate
 from .._simulate.solution import Solution
-from ..datasets import Split
+from ..datasets import Loader, Split
 from ..silence import activity
 from ._readouts import AbstractReadout
 from ._recipes import NEURONS, READOUTS, Recipe, recipe_for
@@ -24,12 +24,18 @@ from ._table import merged
 class Samples(NamedTuple):
     """Inputs of a network with their classes.
 
-    - `inputs`: [`spikax.Spikes`][] or [`spikax.Events`][], with one batch axis.
+    - `inputs`: [`spikax.Spikes`][] or [`spikax.Events`][], with one batch axis; or a list of [`spikax.Events`][].
     - `labels`: integers from 0; shape `(n,)`.
     """
 
     inputs: Any
     labels: np.ndarray
+
+    def first(self, n: int) -> Any:
+        """The inputs of the first `n` samples, or of all if there are fewer, with one batch axis."""
+        n = min(n, len(self.labels))
+        inputs = self.inputs[:n] if isinstance(self.inputs, list) else jax.tree.map(lambda leaf: leaf[:n], self.inputs)
+        return next(Loader(inputs, self.labels[:n], batch_size=n).in_order())[0]
 
 
 class AbstractTask(abc.ABC):
@@ -47,6 +53,7 @@ class AbstractTask(abc.ABC):
     - `neurons`, `readouts`: the supported neurons and readouts; the first ones are the defaults.
     - `picture`: the height and width of the image, if the inputs are images.
     - `needs_data`: whether the data have to be downloaded.
+    - `wirings`: the supported wirings, if there are several.
     """
 
     name: str
@@ -59,6 +66,7 @@ class AbstractTask(abc.ABC):
     readouts: tuple[str, ...] = READOUTS
     picture: tuple[int, int] | None = None
     needs_data: bool = False
+    wirings: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def split(self, settings: Settings) -> Split[Samples]:
@@ -81,6 +89,8 @@ class AbstractTask(abc.ABC):
         settings = Settings(**chosen | merged(SETTINGS, self.name, neuron, readout) | given)
         is_still = settings.shift == 0 or self.picture is not None
         require(is_still, "shift", f"0 for the task {self.name}, which has no images", settings.shift)
+        wirings = self.wirings or (None,)
+        require(settings.wiring in wirings, "wiring", f"one of {list(wirings)} for {self.name}", settings.wiring)
         expectation = f"at most {self.samples}, the training data"
         require(settings.batch_size <= self.samples, "batch_size", expectation, settings.batch_size)
         return settings

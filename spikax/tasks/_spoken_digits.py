@@ -1,0 +1,84 @@
+"""Spoken digits, as lists of events: synthetic ones, or the Spiking Heidelberg Digits."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .. import init
+from .._checks import require
+from .._network import Layer, Network, recurrent, sequential
+from .._parameters import Positive
+from .._spikes import Events
+from ..datasets import Recordings, shd, Split, spoken_digits
+from ..silence import calibrated
+from ._settings import Settings
+from ._task import AbstractTask, Samples
+
+
+class SpokenDigits(AbstractTask):
+    """Spoken digits on 70 channels. Of files with more, as many neighbours as needed become one channel."""
+
+    name = "spoken-digits"
+    summary = "spoken digits in two languages, from files of recordings as spikes"
+    story = """\
+A recording of a spoken digit is a list of spikes of a model of the ear, and the network
+names the digit. --data is the directory with spoken_digits_train.h5, spoken_digits_valid.h5
+and spoken_digits_test.h5, or with those of the Spiking Heidelberg Digits, shd_train.h5 and
+shd_test.h5. --wiring says what is learned besides weights: a delay of each synapse of the
+input (delays), recurrent weights (recurrent), or both, with recurrent delays, too
+(recurrent-delays)."""
+    classes = tuple(map(str, range(20)))
+    channels = 70
+    samples = 7340
+    neurons = ("lif", "alif", "qif", "egru")
+    readouts = ("mean-voltage", "max-voltage")
+    wirings = ("delays", "recurrent", "recurrent-delays")
+    needs_data = True
+
+    # Cached, since training, test and figures use the recordings.
+    @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as the program)
+    def split(self, settings):
+        hint = "Make them with `benchmarks/spoken_digits.py`, or download those of Heidelberg: `--data DIR`."
+        require(settings.data is not None, "data", "the directory of the recordings", settings.data, hint)
+        is_of_heidelberg = (Path(settings.data) / "shd_train.h5").exists()
+        parts = shd(settings.data, seed=settings.seed) if is_of_heidelberg else spoken_digits(settings.data)
+        return Split(*(self._samples(part, settings.duration) for part in parts))
+
+    def _samples(self, recordings: Recordings, duration: float) -> Samples:
+        return Samples([_on_channels(one, self.channels, duration) for one in recordings.spikes], recordings.labels)
+
+    def build(self, settings):
+        """The network, with weights scaled so that most hidden neurons spike in a recording."""
+        network = self._uncalibrated(settings)
+        some = self.split(settings).training.first(64)
+        options = {"t1": settings.duration, "max_spikes": 4 * settings.max_spikes}
+        return calibrated(network, some, fraction={"hidden": 0.8}, **options)
+
+    def _uncalibrated(self, settings: Settings) -> Network:
+        recipe, key = self._recipe(settings), jax.random.key(settings.seed)
+        layers = (
+            Layer(recipe.hidden(settings.hidden), settings.hidden, weights=recipe.weights_in),
+            Layer(recipe.output(len(self.classes)), len(self.classes), weights=recipe.weights_out),
+        )
+        if settings.wiring == "delays":
+            return sequential(self.channels, *layers, key=key, delay=[_delays, None])
+        loop = jax.tree.map(lambda _: init.normal(0.0, 0.1), recipe.weights_in)
+        if settings.wiring == "recurrent":
+            return recurrent(self.channels, *layers, key=key, weights=loop)
+        # Each spike arrives later, on its way to the layer and within it.
+        network = recurrent(self.channels, *layers, key=key, weights=loop, delay=_delays)
+        delayed = sequential(self.channels, *layers, key=key, delay=[_delays, None]).connections
+        return Network(network.layers, [*delayed, network.connections[-1]], network.inputs, network.outputs)
+
+
+def _on_channels(events: Events, channels: int, duration: float) -> Any:
+    """The events up to the end of the sample, with neighbouring channels as one."""
+    inside = events.times <= duration
+    return Events(events.times[inside], events.channels[inside] * channels // events.n, channels)
+
+
+def _delays(key: Any, shape: tuple[int, int]) -> Positive:
+    """Delays of each synapse, which stay positive."""
+    return Positive(jax.random.uniform(key, shape, minval=1.0, maxval=30.0))
