@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..._neuron import AbstractNeuron
@@ -35,7 +36,8 @@ def are_alike(neurons: list[AbstractNeuron]) -> bool:
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    return not eqx.is_array(a) and not eqx.is_array(b) and type(a) is type(b) and bool(a == b)
+    are_arrays = any(eqx.is_array(leaf) or np.ndim(leaf) for leaf in (a, b))
+    return not are_arrays and type(a) is type(b) and bool(a == b)
 
 
 def as_one_unit(plans: list[LayerPlan]) -> LayerPlan:

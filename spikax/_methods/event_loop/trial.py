@@ -99,8 +99,10 @@ def classify(problem: Problem, settings: Settings, old: LoopState, attempt: Atte
     action = jnp.where(search.tries > 0, Action.CLEARED, action)
     action = jnp.where(searches, jnp.where(any_event(fires), Action.FIRED, Action.SEARCHING), action)
     next_h = _first(estimate.time, jnp.where(peak_first, may_peak, crosses))
-    # A trial that is too long may begin a search if the next trial is then shorter than the next step would be.
-    begins = (action == Action.SEARCHING) & (search.tries == 0) & (attempt.ratio < jnp.inf) & (next_h < attempt.next_h)
+    # A trial that is too long may begin the search for a crossing, if the next trial is then shorter than the next step
+    # would be. Not that for a peak: it may be cleared for the same step alone, and the next one will be shorter.
+    begins = (action == Action.SEARCHING) & (search.tries == 0) & any_event(crosses)
+    begins &= (attempt.ratio < jnp.inf) & (next_h < attempt.next_h)
     action = jnp.where((attempt.ratio <= 1.0) | begins, action, Action.TOO_LONG)
     if attempt.view is not None:
         unseen = any_event(_may_happen(problem, old, attempt, attempt.view))
