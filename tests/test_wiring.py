@@ -391,6 +391,19 @@ def test_layers_that_share_a_clock_end_with_the_last_of_them():
     assert bool(jnp.all(short.result == sx.RESULTS.successful))
 
 
+def test_linear_layers_end_with_the_last_of_them_in_the_event_queue(dtype, accurate):
+    """They are not left to the steps of a solver."""
+    layers = (sx.Layer(sx.LIF(bias=0.2), n, weights=sx.init.normal(w, 0.5)) for n, w in ((N, 2.5), (2, 1.5)))
+    network = sx.recurrent(3, *layers, key=KEY, weights=sx.init.normal(0.2, 0.5))
+    network = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, network)
+    whole = run(network, inputs(dtype), saveat=None)
+    found = run(network, inputs(dtype), saveat=None, until=sx.FirstSpikes())
+    assert {stats.method for stats in found.stats.values()} == {"EventQueue"}
+    first, expected = (sx.first_spike(solution.spikes["output"]) for solution in (found, whole))
+    assert bool(jnp.all(jnp.isfinite(expected)))
+    np.testing.assert_allclose(first, expected, atol=accurate)
+
+
 @pytest.mark.modes("float32")
 def test_a_search_on_a_shared_clock_takes_two_trials(dtype):
     """The first shows the crossing, and the second is at it. What others do after it is not searched."""

@@ -92,7 +92,8 @@ def _chosen(network: Network, method: Any, until: FirstSpikes | None) -> list[tu
     if method is None and _ends_others(network, until):
         # Together with the layers before it, a layer can end before these have emitted all their spikes.
         whole = tuple(itertools.chain(*network.groups()))
-        candidates = (EventLoop(), Windows()) if _is_mostly_recurrent(network) else (Windows(),)
+        as_one = (EventQueue(), EventLoop()) if _is_mostly_recurrent(network) else ()
+        candidates = (*as_one, Windows())
         return [(whole, _first_supporting(network, whole, candidates))]
     if isinstance(method, Mapping):
         for name, each in method.items():
