@@ -28,7 +28,8 @@ names the digit. --data is the directory with spoken_digits_train.h5, spoken_dig
 and spoken_digits_test.h5, or with those of the Spiking Heidelberg Digits, shd_train.h5 and
 shd_test.h5. --wiring says what is learned besides weights: a delay of each synapse of the
 input (delays), recurrent weights (recurrent), or both, with recurrent delays, too
-(recurrent-delays)."""
+(recurrent-delays). Spikes after --duration are left out; some recordings of Heidelberg last
+up to 1.4 s."""
     classes = tuple(map(str, range(20)))
     channels = 70
     samples = 7340
