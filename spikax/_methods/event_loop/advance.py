@@ -8,10 +8,11 @@ from ..._synapse import filters_after_arrival
 from .._common.axes import add_scaled, cast, over_units, spread
 from .._common.compute_once import compute_once
 from .._common.events import conditions, DUE, payload_of, READY, SPENT
-from .._common.trees import tree_where
+from .._common.trees import add, tree_where
 from .problem import (
     ACCEPTED,
     Action,
+    arriving,
     is_any,
     LoopState,
     Problem,
@@ -41,8 +42,8 @@ def advance(
     before = tree_where(stepped, add_scaled(trial.state, classification.shift, trial.slope), old.state)
     filters = tree_where(stepped, add_scaled(trial.filters, classification.shift, trial.filter_slope), old.filters)
     payload = payload_of(problem.neuron, t, before, filters)
-    weight = scaled(*weight_of(problem, old.spike))
-    state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), weight, payload)
+    received = arriving(scaled(*weight_of(problem, old.spike)), arrived)
+    state, filters = jump(problem, t, before, filters, fired, spread(arrived, old.count), received, payload)
     readiness = _after_jumps(problem, old, t, before, state, fired, attempt.ends.d1)
 
     cursor = old.cursor + arrived.astype(jnp.int32)
@@ -82,23 +83,24 @@ def jump(
     filters: PyTree,
     fired: Array,
     arrived: Array,
-    weight: PyTree,
+    received: PyTree,
     payload: PyTree,
 ) -> tuple[PyTree, PyTree]:
-    """The state and the filters after the events at `t`, and after the arrival at `t`."""
+    """The state and the filters after the events at `t`, and after the arrival at `t`.
+
+    `received` are the weights of the arrival, zero in units without one.
+    """
     t = spread(t, fired[0])
     for number, happened in enumerate(fired):
         after = over_units(_after_event(number), problem.neuron, t, state)
         state = tree_where(happened, after, state)
     if stops_at_arrivals(problem.neuron):
-        received = over_units(_after_arrival, problem.neuron, t, state, weight)
-        state = tree_where(arrived, received, state)
+        state = tree_where(arrived, over_units(_after_arrival, problem.neuron, t, state, received), state)
     if problem.inner is not None:
         # At most one of both: an arrival at the time of a spike has an iteration of its own.
-        emitted = sent(problem.neuron, problem.inner, fired[0], payload)
-        weight = tree_where(arrived, weight, emitted)
+        received = add(received, sent(problem, fired[0], payload))
         arrived = arrived | jnp.any(fired[0], axis=2, keepdims=True)
-    filtered = over_units(lambda n, x, w: filters_after_arrival(n.synapse, x, w), problem.neuron, filters, weight)
+    filtered = over_units(lambda n, x, w: filters_after_arrival(n.synapse, x, w), problem.neuron, filters, received)
     return state, tree_where(arrived, filtered, filters)
 
 

@@ -16,12 +16,15 @@ from ..._neuron import AbstractNeuron
 from .._common.axes import indices
 from .._common.motion import AbstractMotion
 from .._common.trees import add, tree_where, zeros_like
+from .._common.vectorized import any_member
 from . import bins as grid, loop
 from .bins import Table
 from .checkpointing import Checkpoints, entries_at, LoopPlan, LoopResult, point_of
 from .problem import (
     ACCEPTED,
     Action,
+    arriving,
+    emitted,
     is_any,
     LoopState,
     Point,
@@ -87,8 +90,7 @@ def backpropagate(
             return tape
         start, segment = checkpoints.before((iterations - 1) // length)
         again = jnp.where(iterations == reached.iterations, 0, iterations)
-        nothing = loop.empty_trains(problem, start, 0)
-        return loop.run(problem, settings, start, nothing, tape, segment * length, again)[2]
+        return loop.run(problem, settings, start, None, tape, segment * length, again)[2]
 
     def segment(carry):
         iterations, tape, waiting, back = carry
@@ -191,8 +193,8 @@ def _step_back(
     left = back.left - 1
     entry = jax.tree.map(lambda tape: tape[left], tape)
     count = back.count - entry.fired[0].astype(jnp.int32)
-    emitted = _emitted(trains_bar, count, entry)
-    bar = eqx.tree_at(lambda bar: bar.t, back.bar, back.bar.t + jnp.sum(emitted.times, axis=2, keepdims=True))
+    recorded = _recorded(trains_bar, count, entry)
+    bar = eqx.tree_at(lambda bar: bar.t, back.bar, back.bar.t + jnp.sum(recorded.times, axis=2, keepdims=True))
 
     places = problem.places
     arrival, spike = problem.arrivals.at(places, entry.cursor)
@@ -200,16 +202,17 @@ def _step_back(
     end = problem.t1 if problem.bins is None else problem.bins.ends[entry.bin]
     stop = jnp.where(arrived, arrival, end)
     table_entry = None if problem.bins is None else problem.bins.table.at(places, entry.bin)
-    weight, gain = weight_of(problem, spike)
+    received, pull_weight = jax.vjp(lambda *weight: arriving(scaled(*weight), arrived), *weight_of(problem, spike))
     parameters, rest = eqx.partition(problem.neuron, eqx.is_inexact_array)
 
-    def forward(parameters, point, stop, weight, gain, inner, table_entry):
-        moved = dataclasses.replace(problem, neuron=eqx.combine(parameters, rest), inner=inner)
-        return replay_step(moved, motion, entry, point, stop, scaled(weight, gain), table_entry)
+    def forward(parameters, point, stop, received, table_entry):
+        moved = dataclasses.replace(problem, neuron=eqx.combine(parameters, rest))
+        return replay_step(moved, motion, entry, point, stop, received, table_entry)
 
     point = Point(entry.t, entry.state, entry.filters)
-    _, pull = jax.vjp(forward, parameters, point, stop, weight, gain, problem.inner, table_entry)
-    parameters_bar, point_bar, stop_bar, weight_bar, gain_bar, inner_bar, entry_bar = pull((bar, emitted.payload))
+    (_, payload), pull = jax.vjp(forward, parameters, point, stop, received, table_entry)
+    parameters_bar, point_bar, stop_bar, received_bar, entry_bar = pull((bar, recorded.payload))
+    weight_bar, gain_bar = pull_weight(received_bar)
     happened = is_any(entry.action, ACCEPTED)
     bar = tree_where(happened, point_bar, back.bar)
     if added is not None:
@@ -227,21 +230,48 @@ def _step_back(
         added_at(place, back.sums.times, stop_bar),
         t0,
         added_at(place, back.sums.gains, gain_bar),
-        # Only an accepted step has spikes.
-        add(back.sums.inner, inner_bar),
+        _sums_within(problem, back.sums.inner, entry.fired[0], payload, received_bar),
         table,
     )
     return BackwardState(left, bar, count, sums)
 
 
-def _emitted(bar: Trains, count: Int[Array, "batch units neurons"], entry: TapeEntry) -> Trains:
+def _recorded(bar: Trains, count: Int[Array, "batch units neurons"], entry: TapeEntry) -> Trains:
     """The cotangent of spike number `count`, which the entry emitted."""
-    recorded = entry.fired[0] & (count < bar.times.shape[0])
+    has_place = entry.fired[0] & (count < bar.times.shape[0])
 
     def leaf(bar):
-        return jnp.where(recorded, jnp.take_along_axis(bar, count[None], axis=0, mode="clip")[0], 0.0)
+        return jnp.where(has_place, jnp.take_along_axis(bar, count[None], axis=0, mode="clip")[0], 0.0)
 
     return Trains(*jax.tree.map(leaf, (bar.times, bar.payload)))
+
+
+def _sums_within(
+    problem: Problem, sums: PyTree[Array] | None, fired: Array, payload: PyTree, bar: PyTree[Array]
+) -> PyTree[Array] | None:
+    """The cotangents of the weights between the neurons of a unit, from those of what its neurons received.
+
+    Of many neurons, few fire at a time: their rows are added one after the other, rather than a whole matrix.
+    """
+    if sums is None:
+        return None
+    factors, number = emitted(problem, fired, payload), indices(fired.shape[2])
+
+    def goes_on(carry):
+        return any_member(jnp.any(carry[0]))
+
+    def add_first(carry):
+        left, sums = carry
+        first = jnp.min(jnp.where(left, number, len(number)), axis=2, keepdims=True)
+
+        def port(sums, factor, bar):
+            row = jnp.take_along_axis(factor, first, axis=2, mode="clip") * bar
+            # An index out of bounds is dropped.
+            return sums.at[first, number].add(row, mode="drop")
+
+        return left & (number != first), jax.tree.map(port, sums, factors, bar)
+
+    return lax.while_loop(goes_on, add_first, (fired, sums))[1]
 
 
 def _bin_sums(problem: Problem, sums: _Sums, entry: TapeEntry, stop_bar: Array, entry_bar: Table | None):

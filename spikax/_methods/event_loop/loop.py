@@ -92,16 +92,16 @@ def run(
     problem: Problem,
     settings: Settings,
     loop_state: LoopState,
-    trains: Trains,
+    trains: Trains | None,
     tape: Any,
     first: Array,
     limit: Array,
     stragglers: int = 0,
     write: Callable[[Any, Array, TapeEntry, LoopState], Any] = written,
-) -> tuple[LoopState, Trains, Any, Array]:
+) -> tuple[LoopState, Any, Any, Array]:
     """Runs iterations `first` to `limit`, or until at most `stragglers` units are unfinished.
 
-    Iterations are written to `tape`, if given: by default the latest ones.
+    Spikes are written to `trains`, and iterations to `tape`, by default the latest ones; each if given.
 
     Returns the state, the spikes, the tape, and the number of the next iteration.
     """
@@ -113,7 +113,8 @@ def run(
     def body(carry):
         k, loop_state, trains, tape = carry
         new, entry, spike = found(_iterate, replay_iteration)((problem, settings, loop_state))
-        trains = _record(trains, loop_state.count, entry, spike)
+        if trains is not None:
+            trains = _record(trains, loop_state.count, entry, spike)
         if tape is not None:
             tape = write(tape, k, entry, new)
         return k + 1, new, trains, tape
@@ -123,9 +124,15 @@ def run(
 
 
 def _record(trains: Trains, count: Array, entry: TapeEntry, spike: Trains) -> Trains:
-    place = indices(trains.times.shape[0])[:, None, None, None]
-    here = (place == count) & entry.fired[0]
-    return jax.tree.map(lambda train, one: jnp.where(here, one, train), trains, spike)
+    """The trains with the spikes of an iteration. Beyond the last place they are dropped, and counted."""
+    batch, units, neurons = (indices(n) for n in count.shape)
+    place = jnp.where(entry.fired[0], count, trains.times.shape[0])
+    where = place, batch[:, None, None], units[:, None], neurons
+
+    def leaf(train, one):
+        return train.at[where].set(jnp.broadcast_to(one, train.shape[1:]), mode="drop")
+
+    return jax.tree.map(leaf, trains, spike)
 
 
 def _iterate(given: tuple[Problem, Settings, LoopState]) -> Iteration:

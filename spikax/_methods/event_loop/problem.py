@@ -159,18 +159,27 @@ def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyT
     return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
 
 
-def sent(
-    neuron: AbstractNeuron, inner: PyTree[Array], fired: Bool[Array, "batch units neurons"], payload: PyTree[Array]
-) -> PyTree[Array]:
+def emitted(
+    problem: Problem, fired: Bool[Array, "batch units neurons"], payload: PyTree[Array]
+) -> PyTree[Float[Array, "batch units neurons"]]:
+    """For each port, the factors of the weights of those neurons of a unit that fired; zero for the others."""
+    if payload is None:
+        return jax.tree.map(lambda weight: fired.astype(weight.dtype), problem.inner)
+    return jax.tree.map(lambda gain: jnp.where(fired, gain, 0.0), problem.neuron.gain(payload))
+
+
+def sent(problem: Problem, fired: Bool[Array, "batch units neurons"], payload: PyTree[Array]) -> PyTree[Array]:
     """The weights that the spikes of a unit add to its neurons, with the axes `(batch, units, neurons)`."""
-    spikes = fired.astype(jax.tree.leaves(inner)[0].dtype)
-    factors = None if payload is None else neuron.gain(payload)
 
-    def port(weight, *factor):
-        emitted = spikes if not factor else jnp.where(fired, factor[0], 0.0)
-        return jnp.einsum("bus,st->but", emitted, weight, precision=lax.Precision.HIGHEST)
+    def port(factor, weight):
+        return jnp.einsum("bus,st->but", factor, weight, precision=lax.Precision.HIGHEST)
 
-    return jax.tree.map(port, inner, *([] if factors is None else [factors]))
+    return jax.tree.map(port, emitted(problem, fired, payload), problem.inner)
+
+
+def arriving(weight: PyTree[Array], arrived: Bool[Array, "batch units 1"]) -> PyTree[Array]:
+    """The weights of the arrivals; zero in units in which nothing arrives."""
+    return jax.tree.map(lambda weight: jnp.where(arrived, weight, 0.0), weight)
 
 
 def scaled(weight: PyTree[Array], gain: PyTree[Array] | None) -> PyTree[Array]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._common.axes import add_scaled, over_units, spread
+from .._common.axes import add_scaled, indices, over_units, spread
 from .._common.differentiation import held
 from .._common.event_time import newton_step
 from .._common.events import conditions, payload_of
@@ -20,6 +20,7 @@ from .bins import Line, Table
 from .problem import (
     ACCEPTED,
     Action,
+    arriving,
     is_any,
     LoopState,
     Point,
@@ -45,9 +46,9 @@ def replay_iteration(given: tuple[Problem, Settings, LoopState], known: Iteratio
     if bins is not None:
         end, table_entry = bins.ends[entry.bin], bins.table.at(places, entry.bin)
     stop = jnp.where(entry.action == Action.ARRIVED, old.arrival, end)
-    weight = scaled(*weight_of(problem, old.spike))
+    received = arriving(scaled(*weight_of(problem, old.spike)), entry.action == Action.ARRIVED)
     before = Point(old.t, old.state, old.filters)
-    after, payload = replay_step(problem, OneStep(settings.stepper), entry, before, stop, weight, table_entry)
+    after, payload = replay_step(problem, OneStep(settings.stepper), entry, before, stop, received, table_entry)
     after = tree_where(is_any(entry.action, ACCEPTED), after, before)
     arrival, _ = problem.arrivals.at(places, new.cursor)
     own = {"t": after.t, "state": after.state, "filters": after.filters, "arrival": arrival}
@@ -63,13 +64,14 @@ def replay_step(
     entry: TapeEntry,
     point: Point,
     stop: Array,
-    weight: PyTree,
+    received: PyTree,
     table_entry: Table | None,
 ) -> tuple[Point, PyTree]:
     """The accepted point after `point`, and the payload of a spike there, as a differentiable map.
 
     `entry` is the tape entry of the step. A step to an arrival, to the end of a bin or to `t1` ended at `stop`.
-    `weight` is that of the arrival there, and `table_entry` is the table entry of the bin that the step spanned.
+    `received` are the weights of the arrival there, zero without one, and `table_entry` is the table entry of the bin
+    that the step spanned.
     """
     crossed, capped = entry.action == Action.FIRED, entry.action == Action.CAPPED
     landed, spanned = is_any(entry.action, REACHED_STOP), entry.action == Action.SPANNED
@@ -85,7 +87,7 @@ def replay_step(
     t = jnp.where(landed, stop, point.t + h + shift)
     payload = payload_of(problem.neuron, t, state, filters)
     state, filters = jump(
-        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), weight, payload
+        problem, t, state, filters, entry.fired, spread(entry.action == Action.ARRIVED, count), received, payload
     )
     if table_entry is not None:
         filters = tree_where(spread(spanned, count), table_entry.filters, filters)
@@ -102,6 +104,7 @@ def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Arra
     # Of several events at the same time, the first in order determines the time.
     flat = jnp.moveaxis(fired & crossed, 0, -1)
     flat = flat.reshape(*flat.shape[:2], -1)
-    leads = flat & (jnp.cumsum(flat, axis=-1) == 1)
+    number = indices(flat.shape[-1])
+    leads = number == jnp.min(jnp.where(flat, number, flat.shape[-1]), axis=-1, keepdims=True)
     leads = jnp.moveaxis(leads.reshape(*fired.shape[1:], fired.shape[0]), -1, 0)
     return jnp.sum(newton_step(g, d, leads), axis=(0, 3))[..., None]
