@@ -1,8 +1,12 @@
 """Random neurons, simulated by every method, against each other and an independent reference.
 
+They are one layer, or two layers of one neuron; the simulation goes on to `t1`, or ends with first spikes.
+
 `make fuzz` goes on for as long as asked, and prints the smallest case that it finds.
 """
 
+import dataclasses
+import functools
 import os
 import time
 
@@ -59,6 +63,17 @@ def models(draw, recurrent):
     return reference.Model(tau_mem, tau_syn, bias, v_reset, w_in, w_rec, delay, np.array(times) * span, t1)
 
 
+# Two layers of one neuron, connected in both directions and to themselves, or in one direction and the first to itself.
+# The simulation ends with the first spike of the second.
+WIRINGS = {"mutual": [(0, 0), (0, 1), (1, 0), (1, 1)], "in a row": [(0, 0), (0, 1)]}
+ENDING = {
+    "default": {"method": None},
+    "event queue": METHODS["event queue"],
+    "event loop, shared clock": METHODS["event loop"],
+    "windows, closed form": METHODS["windows, closed form"],
+}
+
+
 @eqx.filter_jit
 def spike_times(neuron, w_in, w_rec, delay, inputs, t1, options):
     """All parameters are traced, so that a method is compiled once."""
@@ -70,7 +85,20 @@ def spike_times(neuron, w_in, w_rec, delay, inputs, t1, options):
     return solution.spikes["a"].times, solution.result
 
 
-def simulated(model, dtype, options, recurrent):
+@eqx.filter_jit
+def spike_times_to_first(wiring, neuron, w_in, w_rec, delay, inputs, t1, options):
+    """The same neurons as two layers, up to the first spike of the second one."""
+    a, b = ("a", slice(0, 1)), ("b", slice(1, 2))
+    outer = [sx.Dense("input", name, w_in[:, own]) for name, own in (a, b)]
+    pairs = [((a, b)[i], (a, b)[j]) for i, j in WIRINGS[wiring]]
+    inner = [sx.Dense(source, target, w_rec[i, j], delay) for (source, i), (target, j) in pairs]
+    network = sx.Network({"a": sx.Layer(neuron, 1), "b": sx.Layer(neuron, 1)}, [*outer, *inner], 1, "b")
+    until = sx.FirstSpikes()
+    solution = sx.simulate(network, sx.Spikes(inputs), t1, max_spikes=PLACES, throw=False, until=until, **options)
+    return jnp.concatenate([solution.spikes[name].times for name in "ab"], axis=-2), solution.result
+
+
+def simulated(model, dtype, options, recurrent, spike_times=spike_times):
     def array(x):
         return jnp.asarray(x, dtype)
 
@@ -85,7 +113,8 @@ def simulated(model, dtype, options, recurrent):
     return np.asarray(times, np.float64), result
 
 
-def compare(model, dtype, names, recurrent):
+def compare(model, dtype, names, recurrent, methods=METHODS, spike_times=spike_times, stops_after=None):
+    """The simulation ends with the first spike of the neuron `stops_after`, if given."""
     rounded = _rounded(model, dtype)
     run = reference.simulate(rounded, PLACES)
     eps = float(jnp.finfo(dtype).eps)
@@ -97,11 +126,14 @@ def compare(model, dtype, names, recurrent):
     hypothesis.assume(run.apart > 1e-3 * tau)
     slopes = [slope for train in run.spikes for _, slope in train]
     hypothesis.assume(min(slopes, default=1.0) * tau > 1e-2)
+    stop = np.inf
+    if stops_after is not None and run.spikes[stops_after]:
+        stop = run.spikes[stops_after][0][0]
     for name in names:
         is_loop = "loop" in name
         if is_loop and (model.t1 > 100.0 * tau or run.margin < 1e-3 * size or run.margin > 1e3):
             continue
-        times, result = simulated(rounded, dtype, METHODS[name], recurrent)
+        times, result = simulated(rounded, dtype, methods[name], recurrent, spike_times)
         if bool(result == sx.RESULTS.unsettled):
             # Said aloud: a runaway group needs more sweeps than it may have.
             continue
@@ -111,10 +143,12 @@ def compare(model, dtype, names, recurrent):
         for neuron, train in enumerate(run.spikes):
             # Where a neuron spikes more often than there is room for, others are followed no further.
             until = min(t[PLACES][0] if len(t) > PLACES else np.inf for t in run.spikes)
-            expected = [t for t, _ in train[:PLACES] if t < until]
+            expected = [t for t, _ in train[:PLACES] if t < until and t <= stop]
             found, rest = times[neuron][: len(expected)], times[neuron][len(expected) :]
             np.testing.assert_allclose(found, expected, atol=tolerance, rtol=16 * eps, err_msg=name)
-            assert np.all(rest >= min(until, NEVER) - tolerance), f"{name}: {times[neuron]} in place of {expected}"
+            assert np.all(rest >= min(until, stop, NEVER) - tolerance), (
+                f"{name}: {times[neuron]} in place of {expected}"
+            )
         if all(len(train) <= PLACES for train in run.spikes):
             assert bool(result == sx.RESULTS.successful), f"{name}: {sx.RESULTS[result]}"
 
@@ -150,5 +184,18 @@ def test_recurrent_neurons(dtype):
 
     def test(model):
         compare(model, dtype, names if model.delay == 0 else names[2:], True)
+
+    fuzz(test, models(True), 60)
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_layers_up_to_a_first_spike(wiring, dtype):
+    def test(model):
+        w_rec = np.zeros_like(model.w_rec)
+        for pair in WIRINGS[wiring]:
+            w_rec[pair] = model.w_rec[pair]
+        names = ENDING if model.delay == 0 else ["default", "windows, closed form"]
+        run = functools.partial(spike_times_to_first, wiring)
+        compare(dataclasses.replace(model, w_rec=w_rec), dtype, names, True, ENDING, run, stops_after=1)
 
     fuzz(test, models(True), 60)
