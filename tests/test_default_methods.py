@@ -16,7 +16,7 @@ TO_FIRST, SAVED = {"until": sx.FirstSpikes()}, {"saveat": {"hidden": jnp.ones(1)
 
 
 def network(hidden, output, wires="", size=8, outputs=2, delay=None):
-    """Inputs, hidden neurons and outputs, with a `loop` of the hidden neurons or of outputs, or outputs that lead `back`."""
+    """Inputs, hidden neurons and outputs; a `loop` of the hidden neurons or of outputs, or outputs that lead `back`."""
     layers = {"hidden": sx.Layer(hidden, size), "output": sx.Layer(output, outputs)}
     sizes = {"input": 3, "hidden": size, "output": outputs}
 
