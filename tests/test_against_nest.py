@@ -40,5 +40,5 @@ def test_a_sparse_recurrent_network_spikes_as_in_nest():
     times = np.asarray(solution.spikes["a"].times[0])
     neurons, _ = np.nonzero(np.isfinite(times))
     np.testing.assert_array_equal(neurons, NEST["neurons"])
-    np.testing.assert_allclose(times[np.isfinite(times)], NEST["times"], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(times[np.isfinite(times)], NEST["times"], rtol=0, atol=1e-9)
     assert len(neurons) > 400

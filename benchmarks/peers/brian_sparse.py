@@ -3,8 +3,8 @@
     python brian_sparse.py 1000
 
 prints how long 1000 ms of 4000 neurons take, their rate and regularity. Runs in an environment of its own, with
-`pip install brian2==2.9.0 "numpy<2.4"`. The steps are as long as the delay, 0.125 ms. A first, short run compiles, by Cython if
-there is a compiler.
+`pip install brian2==2.9.0 "numpy<2.4"`. The steps are as long as the delay, 0.125 ms. A first, short run compiles, by
+Cython if there is a compiler.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ import numpy as np
 
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests"))
-from sparse_network import DELAY, synapses_and_voltages  # noqa: E402
+from sparse_network import DELAY, synapses_and_voltages
 
 
 EQUATIONS = "dv/dt = (-49*mV - v) / (20*ms) : volt (unless refractory)"
