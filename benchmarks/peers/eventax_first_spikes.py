@@ -65,11 +65,12 @@ def timed(function, *arguments, repeats: int = 3) -> tuple[float, float]:
     return once(), statistics.median(once() for _ in range(repeats))
 
 
-def main(model: str, network_sizes: str, batch: int, file: str, t1: float = 30.0) -> None:
-    sizes = list(map(int, network_sizes.split("-")))
-    times = inputs_of(sizes[0], batch, t1)
-    inputs = jnp.asarray(times[..., None], jnp.float32)
-    network = build(model, sizes, t1)
+def measure(network, times: np.ndarray, t1: float, repeats: int = 3) -> np.ndarray:
+    """Prints the seconds of first spikes and of the gradient of their mean, and returns the spikes.
+
+    Inputs have the shape `(batch, inputs)` or `(batch, inputs, spikes)`.
+    """
+    inputs = jnp.asarray(times[..., None] if times.ndim == 2 else times, jnp.float32)
     forward = eqx.filter_jit(lambda network, inputs: jax.vmap(network.ttfs)(inputs))
 
     @eqx.filter_jit
@@ -77,18 +78,18 @@ def main(model: str, network_sizes: str, batch: int, file: str, t1: float = 30.0
     def gradient(network, inputs):
         return jnp.mean(jnp.minimum(jax.vmap(network.ttfs)(inputs), t1))
 
-    first_gradient, gradient_seconds = timed(gradient, network, inputs)
-    _, forward_seconds = timed(forward, network, inputs)
-    neurons = network.neuron_model
-    np.savez(
-        file,
-        times=times,
-        weights=np.asarray(neurons.weights),
-        bias=np.asarray(neurons.ic),
-        sizes=sizes,
-        first_spikes=np.asarray(forward(network, inputs)),
-    )
-    print(json.dumps(dict(first=first_gradient, forward=forward_seconds, gradient=gradient_seconds)))
+    first, seconds = timed(gradient, network, inputs, repeats=repeats)
+    _, forward_seconds = timed(forward, network, inputs, repeats=repeats)
+    print(json.dumps(dict(first=first, forward=forward_seconds, gradient=seconds)))
+    return np.asarray(forward(network, inputs))
+
+
+def main(model: str, network_sizes: str, batch: int, file: str, t1: float = 30.0) -> None:
+    sizes = list(map(int, network_sizes.split("-")))
+    times, network = inputs_of(sizes[0], batch, t1), build(model, sizes, t1)
+    spikes, neurons = measure(network, times, t1), network.neuron_model
+    weights, bias = np.asarray(neurons.weights), np.asarray(neurons.ic)
+    np.savez(file, times=times, weights=weights, bias=bias, sizes=sizes, first_spikes=spikes)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ The file holds `inner` and `outer`, the weights from neurons and from inputs, `b
 spikes of all neurons are added to it, as `first_spikes` in FILE.npz.peer.npy.
 """
 
-import json
 import sys
 
 import diffrax
@@ -20,7 +19,7 @@ import numpy as np
 import optimistix as optx
 from eventax.evnn import EvNN
 from eventax.neuron_models import LIF
-from eventax_first_spikes import timed
+from eventax_first_spikes import measure
 
 
 T1 = 30.0
@@ -58,19 +57,7 @@ def build(saved) -> EvNN:
 
 def main(file: str) -> None:
     saved = dict(np.load(file))
-    network = build(saved)
-    inputs = jnp.asarray(saved["times"][..., None], jnp.float32)
-    forward = eqx.filter_jit(lambda network, inputs: jax.vmap(network.ttfs)(inputs))
-
-    @eqx.filter_jit
-    @eqx.filter_value_and_grad
-    def gradient(network, inputs):
-        return jnp.mean(jnp.minimum(jax.vmap(network.ttfs)(inputs), T1))
-
-    first, seconds = timed(gradient, network, inputs, repeats=1)
-    _, forward_seconds = timed(forward, network, inputs, repeats=1)
-    np.save(file + ".peer.npy", np.asarray(forward(network, inputs)))
-    print(json.dumps(dict(first=first, forward=forward_seconds, gradient=seconds)))
+    np.save(file + ".peer.npy", measure(build(saved), saved["times"], T1, repeats=1))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ with the settings of `examples/regression.ipynb`: 80 ms, steps of 0.1 ms, a batc
 first output spikes.
 """
 
-import json
 import sys
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from eventax.evnn import EvNN
 from eventax.neuron_models import QIF
-from eventax_first_spikes import timed
+from eventax_first_spikes import measure
 
 
 T1, NEURONS = 80.0, 20
@@ -52,21 +50,9 @@ def main(file: str) -> None:
     network = build()
     second = np.random.default_rng(0).uniform(0.0, 30.0, 64)
     times = np.stack([np.zeros(64), second], axis=1)[:, None]
-    inputs = jnp.asarray(times, jnp.float32)
-    forward = eqx.filter_jit(lambda network, inputs: jax.vmap(network.ttfs)(inputs))
-
-    @eqx.filter_jit
-    @eqx.filter_value_and_grad
-    def gradient(network, inputs):
-        return jnp.mean(jnp.minimum(jax.vmap(network.ttfs)(inputs), T1))
-
-    first, seconds = timed(gradient, network, inputs, repeats=9)
-    _, forward_seconds = timed(forward, network, inputs, repeats=9)
-    neurons = network.neuron_model
-    spikes = np.asarray(forward(network, inputs))
+    spikes, neurons = measure(network, times, T1, repeats=9), network.neuron_model
     weights, bias = np.asarray(neurons.weights), np.asarray(neurons.ic)
     np.savez(file, times=times, weights=weights, bias=bias, first_spikes=spikes)
-    print(json.dumps(dict(first=first, forward=forward_seconds, gradient=seconds)))
 
 
 if __name__ == "__main__":
