@@ -17,7 +17,7 @@ import jax
 
 from . import tasks
 from ._files import replacing
-from ._report import report
+from ._report import given_to, report
 from ._version import __version__
 from .tasks import AbstractTask, TASKS
 from .train import ProgressBar
@@ -166,6 +166,11 @@ def _tested(out: Path, trained: tasks.Trained) -> dict[str, float]:
 
 
 def _report(options: argparse.Namespace) -> int:
+    path = options.directory / "report.html"
+    lost = given_to(path)
+    if lost:
+        told = f"{path} was written by `sx.report` with {', '.join(lost)}, which this command does not know."
+        raise ValueError(f"{told} To replace it, delete it first.")
     print(f"See {report(options.directory)}")
     return 0
 

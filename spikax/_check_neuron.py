@@ -62,9 +62,9 @@ def check_neuron(neuron: AbstractNeuron) -> NeuronReport:
     the neuron can never spike, it spikes immediately, or the drive has no effect on it.
 
     **Raises:** `TypeError` or `ValueError` if the derivative, the reset or another jump does not have the structure of
-    the state; if a condition is not a single number; if a value is not finite at the initial state; if the condition is
-    above zero after the reset, so that each spike would cause another; or if the neuron declares itself linear, but is
-    not.
+    the state; if a condition is not a single floating-point number; if a value is not finite at the initial state; if
+    the condition is above zero after the reset, so that each spike would cause another; or if the neuron declares
+    itself linear, but is not.
     """
     require_instance(neuron, AbstractNeuron, "neuron", "a neuron", "Write an instance, for example `sx.LIF()`.")
     neuron = resolved(neuron)
@@ -83,9 +83,15 @@ def check_neuron(neuron: AbstractNeuron) -> NeuronReport:
 
 
 def _names(state: PyTree) -> tuple[str, ...]:
-    """The names of the variables of a state; "a number" for a state that is a single number."""
-    paths = [path for path, _ in jax.tree.leaves_with_path(state)]
-    return tuple(jax.tree_util.keystr(path, simple=True, separator=".") or "a number" for path in paths)
+    """The names of the variables of a state, with the shapes of arrays."""
+
+    def name(path: tuple, leaf: jax.ShapeDtypeStruct) -> str:
+        own = jax.tree_util.keystr(path, simple=True, separator=".")
+        if leaf.shape:
+            return f"{own or 'an array'} of shape {leaf.shape}"
+        return own or "a number"
+
+    return tuple(name(*each) for each in jax.tree.leaves_with_path(state))
 
 
 def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
@@ -132,6 +138,10 @@ def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
     for name, value in conditions.items():
         hint = f"The event of {kind} happens when this number rises through zero."
         require(_form(value) == _form(t), name, "one number", _Shown(_shown(value)), hint)
+        # Whole numbers jump, so they tell neither when the event happens nor how that depends on the parameters.
+        is_smooth = jnp.issubdtype(jax.tree.leaves(value)[0].dtype, jnp.floating)
+        hint = f"{hint} In place of `state.v > 1.0` write `state.v - 1.0`."
+        require(is_smooth, name, "a floating-point number", value.dtype.name, hint, TypeError)
     return state
 
 
@@ -175,7 +185,8 @@ def _tried(neuron: AbstractNeuron) -> tuple[list[str], list[str]]:
         ("spike_condition(t, state)", neuron.spike_condition(t, state)),
     ):
         finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value))
-        require(finite, name, "finite at the initial state", value, f"See `{kind}`.")
+        hint = f"{kind} computes it from its parameters: is one of them out of its range?"
+        require(finite, name, "finite at the initial state", value, hint)
 
     def condition(state):
         return jnp.asarray(neuron.spike_condition(t, state), t.dtype)
@@ -188,7 +199,9 @@ def _tried(neuron: AbstractNeuron) -> tuple[list[str], list[str]]:
     if at_start > 0:
         remarks.append(f"{kind} spikes at `t0`: its `spike_condition` is {float(at_start):.3g} at the initial state.")
     if not _some(slope):
-        remarks.append(f"{kind} does not spike: its `spike_condition` does not depend on the state where it starts.")
+        reason = "its `spike_condition` has no slope where it starts. It must rise through zero with the state."
+        told = f"does not spike, or its spikes have no derivative: {reason}" if neuron.can_spike else "does not spike."
+        remarks.append(f"{kind} {told}")
         return checked, remarks
     threshold = _on_threshold(condition, state)
     if threshold is not None:

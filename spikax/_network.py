@@ -252,7 +252,9 @@ def _drawn(delay: Any, shape: tuple[int, int], key: PRNGKeyArray) -> Any:
     return delay(jax.random.split(key)[0], shape) if callable(delay) else delay
 
 
-def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, delay: Any = None) -> Network:
+def recurrent(
+    inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, delay: Any = None, forward_delay: Any = None
+) -> Network:
     """Creates a network as `sequential` does, with recurrent connections within all layers but the last.
 
     A single layer is recurrent too.
@@ -264,12 +266,15 @@ def recurrent(inputs: int, *layers: Layer, key: PRNGKeyArray, weights: Any, dela
       `(size, size)`. Wrap them in `sx.Masked` to exclude connections of neurons to themselves.
     - `delay`: the delays of the recurrent connections, in ms, as for [`spikax.Dense`][]; or an initializer
       `(key, shape) -> delays`, called with `shape = (size, size)` for each layer.
+    - `forward_delay`: the delays of all other connections, as `delay` of [`spikax.sequential`][].
 
     **Returns:** a [`spikax.Network`][].
 
     **Raises:** `TypeError` or `ValueError`, as `sequential`.
     """
-    network = sequential(inputs, *layers, key=key)
+    hint = "It holds within the recurrent layers; `forward_delay` takes a list of those from layer to layer."
+    require(not isinstance(delay, list | tuple), "delay", "one delay, not a list", delay, hint)
+    network = sequential(inputs, *layers, key=key, delay=forward_delay)
     names = list(network.layers)
     loops = []
     for number, name in enumerate(names[:-1] or names):

@@ -343,7 +343,7 @@ def test_an_iterable_that_cannot_be_repeated_says_so(noisy, dtype, tmp_path):
         noisy(training=Stream(loader), directory=tmp_path, epochs=2)
     assert caught[0].filename == __file__
     noisy(training=Stream(loader), directory=tmp_path, epochs=2)  # nothing is left to do
-    with pytest.raises(ValueError, match="`training` must be as in the checkpoint .*, `Stream`; got 'a function'"):
+    with pytest.raises(ValueError, match="`training` must be as in the checkpoint .*, `Stream`; got `a function`"):
         noisy(training=loader.epoch, directory=tmp_path, epochs=2)
 
 

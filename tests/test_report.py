@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import spikax as sx
+from spikax.__main__ import main
 
 from .helpers import random_inputs
 
@@ -161,6 +162,15 @@ def test_all_parts(run, simulated):
 def test_a_simulation_without_anything_else(run, simulated):
     page = read(sx.report(run, solution=simulated["solution"]))
     assert "The spikes of the inputs, which need" in page.text and "confusion matrix, which needs" in page.text
+
+
+def test_the_command_line_replaces_no_page_with_more(run, simulated, capsys):
+    (run / "report.html").unlink(missing_ok=True)
+    assert main(["report", str(run)]) == 0
+    path = sx.report(run, solution=simulated["solution"])
+    before = path.read_text()
+    assert main(["report", str(run)]) == 2 and path.read_text() == before
+    assert "written by `sx.report` with solution" in capsys.readouterr().err
 
 
 def test_large_figures_become_images(run, simulated, monkeypatch):

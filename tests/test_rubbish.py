@@ -285,6 +285,7 @@ CALLS = {
         ("delay", lambda: sx.Dense("input", "a", WEIGHT, jnp.ones((3, 2)))),
         ("delay", lambda: sx.OneToOne("input", "a", jnp.ones(3), jnp.ones(2))),
         ("delay", lambda: sparse(delay=jnp.ones(3))),
+        ("delay", lambda: sx.recurrent(2, LAYER, key=KEY, weights=sx.init.constant(0.1), delay=[1.0])),
         ("delay", lambda: conv(delay=jnp.ones(16))),
     ],
     "Sparse": [
@@ -842,6 +843,13 @@ def test_inputs_in_seconds_are_warned_of(dtype):
     jax.jit(lambda times: simulate(inputs=sx.Spikes(times)).spikes["output"].times)(times)
     for others in (times + 1.0, 0.0 * times, jnp.full_like(times, jnp.inf)):
         simulate(inputs=sx.Spikes(others))
+
+
+def test_inputs_in_microseconds_are_warned_of(dtype):
+    times = jnp.arange(400.0, dtype=dtype).reshape(2, 200)
+    with pytest.warns(UserWarning, match="Of 400 spikes of the `inputs`, 397 come after `t1` = 2 ms.*by 1000"):
+        simulate(inputs=sx.Spikes(times), t1=2.0)
+    simulate(inputs=sx.Spikes(times.at[:, 3:].set(jnp.inf)), t1=2.0)
 
 
 @pytest.mark.parametrize("span", [(2.0, 1.0, 1.5), (0.0, 5.0, 6.0)], ids=["t1", "saveat"])

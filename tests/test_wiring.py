@@ -457,6 +457,19 @@ def test_a_chain_of_layers_is_a_recurrent_group_without_its_loop(dtype, close):
         assert_same(found, expected, 40.0 * close, "b")
 
 
+def test_delays_within_layers_and_between_them():
+    layers = (
+        sx.Layer(sx.LIF(), 4, weights=sx.init.normal(1.0, 1.0)),
+        sx.Layer(sx.LI(), 2, weights=sx.init.constant(1.0)),
+    )
+    given = {"key": KEY, "delay": [sx.init.uniform(1.0, 3.0), None]}
+    chain = sx.sequential(3, *layers, **given)
+    own = {"weights": sx.init.constant(0.1), "delay": 2.0, "forward_delay": given["delay"]}
+    network = sx.recurrent(3, *layers, key=KEY, **own)
+    *between, loop = network.connections
+    assert eqx.tree_equal(between, list(chain.connections)) and float(loop.delay) == 2.0
+
+
 def test_a_spike_arrives_after_its_delay(dtype, close):
     """An input with a delay is an input that comes later, of each synapse by itself."""
     rng = np.random.default_rng(4)

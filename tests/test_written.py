@@ -86,6 +86,12 @@ def test_internal_events_of_functions(dtype):
         ({"dynamics": lambda t, x, d, p: {"v": d / x["v"], "w": 0.0}}, ValueError, "`dynamics.*finite"),
         ({"initial_state": {}}, TypeError, "`initial_state.*at least one number"),
         ({"internal_events": [(lambda t, x, p: x, lambda t, x, p: x)]}, ValueError, "internal_events.*one number"),
+        ({"spike_condition": lambda t, x, p: x["v"] > 1.0}, TypeError, "`spike_condition.*floating.*got 'bool'.*- 1.0"),
+        (
+            {"internal_events": [(lambda t, x, p: jnp.int32(x["v"]), lambda t, x, p: x)]},
+            TypeError,
+            "internal_events.*floating.*got 'int32'",
+        ),
         ({"internal_events": [3]}, TypeError, "internal_events.*pairs"),
         ({"dynamics": None}, TypeError, "`dynamics` must be a function"),
         ({"synapse": sx.DeltaSynapse()}, TypeError, "`synapse`.*receive"),
@@ -135,6 +141,11 @@ def test_a_report_says_what_was_checked():
     number = {"dynamics": lambda t, v, drive, p: drive - v, "spike_condition": lambda t, v, p: v - 1.0}
     one = sx.neuron_from(initial_state=0.0, reset=lambda t, v, p: 0.0, **number)
     assert sx.check_neuron(one).state == ("a number",)
+
+
+def test_a_condition_without_a_slope_is_told():
+    steps = written(spike_condition=lambda t, x, p: jnp.sign(x["v"] - 1.0))
+    assert "spikes have no derivative" in sx.check_neuron(steps).remarks[0]
 
 
 def test_of_traced_parameters_the_structures_are_checked():

@@ -70,7 +70,7 @@ for ax, shown, title in zip(axes, (network, learned), ("before", "after"), stric
 # ## Recurrence
 #
 # `sx.recurrent` makes a network whose layers, but the last, also receive from themselves. `sx.Masked` excludes
-# connections of neurons to themselves.
+# connections of neurons to themselves. Its `delay` is that within a layer; `forward_delay` is that from layer to layer.
 
 
 # %%

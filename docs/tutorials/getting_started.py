@@ -124,7 +124,7 @@ for epoch in fit.history:
 # %%
 predictions = sx.decode.largest(jax.jit(respond)(fit.network, sx.datasets.image_spikes(test.images)))
 print(f"test accuracy {np.mean(predictions == test.labels):.1%}")
-sx.plot.confusion_matrix(test.labels, predictions, plt.figure(figsize=(4.5, 4.5)).gca())
+sx.plot.confusion_matrix(test.labels, predictions, plt.figure(figsize=(4.5, 4.5), layout="constrained").gca())
 print("first ten:", np.asarray(predictions[:10]), "labels:", test.labels[:10])
 
 # %% [markdown]
@@ -136,5 +136,5 @@ print("first ten:", np.asarray(predictions[:10]), "labels:", test.labels[:10])
 # - `sx.save("digits.zip", fit.network)` keeps the network; [NIR](../nir.md) writes it for other simulators and chips.
 # - [How to choose](../how-to-choose.md) a method, a solver and a capacity.
 #
-# The command line trains networks on five tasks: `python -m spikax train digits` is this one, with checkpoints and
+# The command line trains networks on six tasks: `python -m spikax train digits` is this one, with checkpoints and
 # figures. It needs `pip install '.[cli]'`.

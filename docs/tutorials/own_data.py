@@ -63,7 +63,8 @@ for label, ax in enumerate(axes):
 # ## Batches
 #
 # `Loader` takes the list. It pads each batch to a quarter, a half, three quarters or all of the longest recording, so
-# that the training step is compiled for at most four shapes. Nothing is cut off.
+# that the training step is compiled for at most four shapes: each of them costs the time of a first call, when it first
+# comes ([Compilation](../how-to-choose.md#compilation)). Nothing is cut off.
 
 # %%
 parts = {"training": slice(0, 1000), "validation": slice(1000, 1250), "test": slice(1250, 1500)}
@@ -119,14 +120,14 @@ fit = sx.train.fit(
     optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2)),
     epochs=12,
 )
-sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3)).gca())
+sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3), layout="constrained").gca())
 measures = sx.train.evaluate(fit.network, objective, loaders["test"])
 print(f"test accuracy {measures['accuracy']:.1%}, silent hidden neurons in a sample {measures['silent']:.0%}")
 
 # %% [markdown]
 # ## If it does not learn
 #
-# - **A warning about seconds, or an error about `t0`:** times are in ms everywhere, and no event may come before `t0`.
+# - **A warning about units, or an error about `t0`:** times are in ms everywhere, and no event may come before `t0`.
 #   `from_trains` and `from_array` convert with `unit`; `from_array` also subtracts a `start`.
 # - **`max_spikes_reached`:** a neuron spikes more often than there is room for. Raise `max_spikes`, or use smaller
 #   weights.

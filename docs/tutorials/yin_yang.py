@@ -83,7 +83,7 @@ fit = sx.train.fit(
     optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(rate)),
     epochs=EPOCHS,
 )
-sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3)).gca())
+sx.plot.learning_curve(fit.history, plt.figure(figsize=(6, 3), layout="constrained").gca())
 last = fit.history[-1]
 print(f"seconds: first epoch {fit.history[0].seconds:.1f}, last epoch {last.seconds:.1f}")
 print(f"best epoch {fit.best}; silent hidden neurons in a sample: {last.validation['silent']:.0%}")
@@ -103,7 +103,7 @@ def classify(points):
 
 
 points, labels = sx.datasets.yin_yang(1000, seed=2)
-sx.plot.decision_map(classify, points, labels, plt.figure(figsize=(4.6, 5)).gca(), resolution=60)
+sx.plot.decision_map(classify, points, labels, plt.figure(figsize=(4.6, 5), layout="constrained").gca(), resolution=60)
 # %% [markdown]
 # One sample, from its input spikes to the voltages of the outputs. The network answers before the last inputs arrive.
 

@@ -1,1 +1,1 @@
-from ._entry import report as report
+from ._entry import given_to as given_to, report as report

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def report(
         identity = read_identity(directory) if (directory / LAST).is_file() else None
         given = {"network": network, "inputs": inputs, "solution": solution, "labels": labels, "answers": answers}
         given |= {"names": names, "figures": figures}
-        if all(part is None for part in given.values()) and _is_of_a_task(directory):
+        by_hand = sorted(name for name, part in given.items() if part is not None)
+        if not by_hand and _is_of_a_task(directory):
             given |= tasks.evidence(tasks.read(directory))
         evidence = _checked(**given)
         best = max(history, key=lambda epoch: epoch.score)
@@ -92,11 +94,18 @@ def report(
             sections.settings(identity),
         ]
     today = datetime.date.today().isoformat()
-    text = page(directory.resolve().name, f"A training run of spikax {__version__}, reported on {today}", parts)
+    lead = f"A training run of spikax {__version__}, reported on {today}"
+    text = page(directory.resolve().name, lead, parts, by_hand)
     path = directory / "report.html"
     with replacing(path) as file:
         file.write(text.encode())
     return path
+
+
+def given_to(path: Path) -> list[str]:
+    """The arguments of `report` with which a page was written."""
+    found = re.search('<meta name="given" content="([a-z ]*)">', path.read_text()) if path.is_file() else None
+    return found[1].split() if found else []
 
 
 def _history(directory: Path) -> list:

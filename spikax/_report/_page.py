@@ -13,17 +13,19 @@ class Section(NamedTuple):
     html: str
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """A whole page with a table of contents. It fetches nothing, runs nothing, and needs no other file."""
+def page(title: str, lead: str, sections: Sequence[Section], given: Sequence[str]) -> str:
+    """A whole page with a table of contents. It fetches nothing, runs nothing, and needs no other file.
+
+    `given` are the names of the arguments from which it was made.
+    """
     ids = [re.sub(r"\W+", "-", section.title.lower()) for section in sections]
     links = [f'<li><a href="#{id}">{escape(section.title)}</a>' for id, section in zip(ids, sections, strict=True)]
     bodies = [
         f'<section id="{id}">\n<h2>{escape(section.title)}</h2>\n{section.html}\n</section>'
         for id, section in zip(ids, sections, strict=True)
     ]
-    return _PAGE.format(
-        title=escape(title), lead=escape(lead), style=_STYLE, links="\n".join(links), body="\n\n".join(bodies)
-    )
+    parts = {"style": _STYLE, "given": " ".join(given), "links": "\n".join(links), "body": "\n\n".join(bodies)}
+    return _PAGE.format(title=escape(title), lead=escape(lead), **parts)
 
 
 def paragraph(text: str) -> str:
@@ -117,6 +119,7 @@ _PAGE = """\
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta name="given" content="{given}">
 <title>{title}</title>
 <style>{style}</style>
 </head>

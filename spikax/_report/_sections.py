@@ -131,7 +131,7 @@ def sample(evidence: Evidence) -> Section:
         parts.append(missing("The spikes of the inputs, which need `inputs`."))
     parts.append(subheading("Voltages"))
     layers = _layers(solution, evidence)
-    parts += [_voltages(name, solution) for name in layers if name in solution.states]
+    parts += [_voltages(name, solution, evidence) for name in layers if name in solution.states]
     unsaved = [name for name in layers if name not in solution.states]
     if unsaved:
         told = f"The voltages of {', '.join(unsaved)}, which the simulation did not save: `simulate(..., saveat=ts)`."
@@ -157,12 +157,15 @@ def _raster(solution: Solution, evidence: Evidence) -> str:
     layers = [(name, jax.tree.map(lambda leaf: leaf[0], trains)) for name, trains in spikes.items()]
     drawn = figures.new(8.0, 4.4)
     colours = (("#4f9d69",) * len(evidence.inputs or {})) + ("#26303b", "#e07b39", "#3b6fb6", "#a65a9e")
-    plot.raster(layers, drawn.gca(), colours=colours)
+    # As far as the voltages below it.
+    times = [*solution.ts.values(), *(trains.times for _, trains in layers)]
+    end = max(float(np.max(part, initial=0.0, where=np.isfinite(part))) for part in map(np.asarray, times))
+    plot.raster(layers, drawn.gca(), t1=end or None, colours=colours)
     told = "A row per neuron, a stroke per spike; in brackets, the number of neurons."
     return _wide(figure(figures.themed(drawn, "raster"), "The spikes of all layers over time", told))
 
 
-def _voltages(name: str, solution: Solution) -> str:
+def _voltages(name: str, solution: Solution, evidence: Evidence) -> str:
     """The voltages of a few neurons of a layer."""
     variable, values = _voltage(jax.tree.map(lambda leaf: np.asarray(leaf[0]), solution.states[name]))
     trains = np.asarray(solution.spikes[name].times[0])
@@ -172,7 +175,9 @@ def _voltages(name: str, solution: Solution) -> str:
     n = values.shape[1]
     chosen = np.sort(np.argsort(-counts, kind="stable")[:_FEW_CURVES]) if n > _MOST_CURVES else np.arange(n)
     drawn = figures.new(8.0, 3.0)
-    labels = [str(neuron) for neuron in chosen] if len(chosen) > 1 else None
+    is_output = evidence.network is not None and evidence.network.output_names == (name,)
+    of_classes = is_output and evidence.names is not None and len(evidence.names) == n
+    labels = [evidence.names[i] if of_classes else str(i) for i in chosen] if len(chosen) > 1 else None
     spikes = Spikes(trains[chosen]) if counts.any() else None
     ax = plot.traces(ts[order], values[order][:, chosen], drawn.gca(), spikes=spikes, names=labels)
     ax.set_ylabel(variable)

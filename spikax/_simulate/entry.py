@@ -18,7 +18,7 @@ from .run import run, run_without_samples
 from .snapshot import Snapshot
 from .solution import Solution
 from .stopping import FirstSpikes
-from .validation import batch_of, check_times, checked_inputs, checked_start_time, warn_of_seconds
+from .validation import batch_of, check_times, checked_inputs, checked_start_time, warn_of_units
 
 
 def simulate(
@@ -83,7 +83,7 @@ def simulate(
     network = without_zero_delays(with_deliveries(resolved(network)))
     t0 = checked_start_time(t0, start)
     check_times(t0, t1, inputs)
-    warn_of_seconds(network, inputs, t0)
+    warn_of_units(network, inputs, t0, t1)
     check_devices((network, inputs), throw)
     plan = make_plan(network, inputs, t0, t1, saveat, start, max_spikes, until, method, adjoint)
     simulation = run if math.prod(batch_of(next(iter(inputs.values())))) > 0 else run_without_samples

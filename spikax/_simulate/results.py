@@ -24,7 +24,7 @@ class RESULTS(eqx.Enumeration):
     successful = ""
     max_spikes_reached = (
         "A neuron emitted more spikes than `max_spikes`, and the excess spikes were not recorded. "
-        "Raise `max_spikes`; `Solution.stats` holds the number of spikes."
+        "Raise `max_spikes`. How many spikes there are, `Solution.stats` tells with `throw=False`."
     )
     max_steps_reached = (
         "The simulation stopped before `t1` because it reached `max_steps` of the method: trial steps of "

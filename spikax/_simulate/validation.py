@@ -23,8 +23,7 @@ def checked_inputs(network: Network, inputs: Any) -> dict[str, Spikes | Events]:
         inputs = {names[0]: inputs}
     require(set(inputs) == set(names), "inputs", f"a dictionary with the entries {names}", sorted(inputs))
     for name, value in inputs.items():
-        hint = "Wrap the times in `sx.Spikes`."
-        require_instance(value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", hint)
+        require_instance(value, (Spikes, Events), "inputs", "`sx.Spikes` or `sx.Events`", _how_to_pass(value))
         is_list = isinstance(value, Events)
         n = value.n if is_list else value.times.shape[-2]
         got = f"{n} channels, with times of shape {value.times.shape}"
@@ -33,6 +32,12 @@ def checked_inputs(network: Network, inputs: Any) -> dict[str, Spikes | Events]:
     shapes = {batch_of(spikes) for spikes in inputs.values()}
     require(len(shapes) == 1, "inputs", "of the same batch axes for every input", shapes)
     return dict(inputs)
+
+
+def _how_to_pass(value: Any) -> str:
+    if isinstance(value, list | tuple) and any(isinstance(one, Spikes | Events) for one in value):
+        return "Pass one recording at a time, or batches from `sx.datasets.Loader`."
+    return "Wrap the times in `sx.Spikes`."
 
 
 def batch_of(spikes: Spikes | Events) -> tuple[int, ...]:
@@ -63,12 +68,24 @@ def check_times(t0: Any, t1: Any, inputs: dict[str, Spikes | Events]) -> None:
         require(not early, "inputs", f"spikes at or after t0 = {float(start)}", times, "Shift them, or set `t0`.")
 
 
-def warn_of_seconds(network: Network, inputs: dict[str, Spikes | Events], t0: Any) -> None:
-    """Warns if the inputs end less than a hundredth of the shortest time constant after `t0`, if all is known."""
-    parts = known(t0), *(known(spikes.times) for spikes in inputs.values())
-    if any(part is None for part in parts):
+def warn_of_units(network: Network, inputs: dict[str, Spikes | Events], t0: Any, t1: Any) -> None:
+    """Warns if the times of the inputs are probably not in ms, if all is known.
+
+    That is, if hardly one of the input spikes comes before `t1`, or if all come less than a hundredth of the shortest
+    time constant after `t0`.
+    """
+    start, end = known(t0), known(t1)
+    times = [part for part in (known(spikes.times) for spikes in inputs.values()) if part is not None]
+    if start is None or end is None or len(times) < len(inputs):
         return
-    start, *times = parts
+    spikes = sum(int(np.sum(part < np.inf)) for part in times)
+    late = sum(int(np.sum((part > end) & (part < np.inf))) for part in times)
+    if late > 0.99 * spikes:
+        message = (
+            f"Of {spikes:,} spikes of the `inputs`, {late:,} come after `t1` = {float(end):g} ms, and have no effect. "
+            "Times are in ms: divide times in microseconds by 1000."
+        )
+        warnings.warn(message, stacklevel=3)
     ends = [float(np.max(part, initial=-np.inf, where=part < np.inf)) for part in times]
     length = max(ends) - float(start)
     # The search for time constants takes time, and few are longer than 100 ms.

@@ -162,6 +162,13 @@ class _Lists(NamedTuple):
         return Events(times, channels, self.n)
 
 
+def _how_to_load(leaf: Any) -> str:
+    """What to do with data that are not arrays of numbers."""
+    if getattr(getattr(leaf, "dtype", None), "names", None):
+        return "Recordings become events by `sx.Events.from_array`."
+    return "A list of numbers becomes an array by `np.asarray`."
+
+
 def _arrays(tree: PyTree, name: str) -> _Arrays:
     for node in jax.tree.leaves(tree, is_leaf=_is_train):
         axes = {Spikes: 3, Events: 2}.get(type(node), 1)
@@ -170,7 +177,7 @@ def _arrays(tree: PyTree, name: str) -> _Arrays:
         for leaf in arrays:
             is_array = isinstance(leaf, np.ndarray | jax.Array)
             of_numbers = is_array and (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool)
-            require(bool(of_numbers), name, "a pytree of arrays of numbers", leaf, hint, TypeError)
+            require(bool(of_numbers), name, "a pytree of arrays of numbers", leaf, _how_to_load(leaf), TypeError)
             require(leaf.ndim >= axes, name, f"arrays of at least {axes} axes", leaf, hint)
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(tree)}
     require(len(sizes) > 0, name, "a pytree of arrays", tree, error=TypeError)

@@ -69,9 +69,8 @@ up to 1.4 s."""
         if settings.wiring == "recurrent":
             return recurrent(self.channels, *layers, key=key, weights=loop)
         # Each spike arrives later, on its way to the layer and within it.
-        network = recurrent(self.channels, *layers, key=key, weights=loop, delay=_delays)
-        delayed = sequential(self.channels, *layers, key=key, delay=[_delays, None]).connections
-        return Network(network.layers, [*delayed, network.connections[-1]], network.inputs, network.outputs)
+        given = {"weights": loop, "delay": _delays, "forward_delay": [_delays, None]}
+        return recurrent(self.channels, *layers, key=key, **given)
 
 
 def _on_channels(events: Events, channels: int, duration: float) -> Any:

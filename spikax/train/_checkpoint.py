@@ -170,7 +170,18 @@ def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]
         padded = (part + [""] * (length - len(part)) for part in lines)
         for old, new in zip(*padded, strict=True):
             expectation = f"as in the checkpoint {path}, `{old}`"
-            require(old == new, name, expectation, new, "To begin anew, choose another `directory`, or empty this one.")
+            hint = "To begin anew, choose another `directory`, or empty this one."
+            require(old == new, name, expectation, _Line(new), hint)
+
+
+class _Line:
+    """A line of text, shown without quotes."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"`{self.text}`"
 
 
 def _lines(value: Any) -> list[str]:

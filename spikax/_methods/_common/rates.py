@@ -31,11 +31,13 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
 
 
 def fastest_of_membrane(neuron: AbstractNeuron, like: Array) -> Array:
-    """The fastest rate of the membranes of neurons with the axes `(batch, units, neurons)`, as `like`, at run time.
+    """The fastest rate of the membranes of neurons with the axes `(batch, units, neurons)`, the first of `like`.
+
+    It is evaluated at run time.
 
     It is that at the initial state: the largest magnitude of an eigenvalue, of all neurons.
     """
-    motion = lax.stop_gradient(over_units(_motion_of_membrane, neuron, jnp.zeros_like(like)))
+    motion = lax.stop_gradient(over_units(_motion_of_membrane, neuron, jnp.zeros(like.shape[:3], like.dtype)))
     if motion.shape[-1] == 1:
         return jnp.max(jnp.abs(motion))
     # The power of a matrix has about the norm of the power of its largest eigenvalue.

@@ -67,14 +67,14 @@ def as_layers(outcome: LoopOutcome, plans: list[LayerPlan]) -> list[LoopOutcome]
     for plan in plans:
         size, n = plan.start.h.shape[1], 0 if plan.ts is None else len(plan.ts)
         own, here = slice(first, first + size), slice(saved, saved + n)
-        end, trains, points = jax.tree.map(
-            lambda leaf, own=own: leaf[..., own, :], (whole.end, whole.trains, whole.found)
-        )
+        end = jax.tree.map(lambda leaf, own=own: leaf[:, own], dataclasses.replace(whole.end, readiness=None))
         # Of the whole loop, as those of the first neuron.
         rejected = jnp.zeros_like(end.rejected).at[:, :1].set(outcome.end.rejected)
-        end = dataclasses.replace(end, rejected=rejected)
-        trains = jax.tree.map(lambda leaf, k=plan.max_spikes: leaf[:k], trains)
-        points = None if plan.ts is None else jax.tree.map(lambda leaf, here=here: leaf[here], points)
+        end = dataclasses.replace(end, readiness=whole.end.readiness[:, :, own], rejected=rejected)
+        trains = jax.tree.map(lambda leaf, own=own, k=plan.max_spikes: leaf[:k, :, own], whole.trains)
+        points = None
+        if plan.ts is not None:
+            points = jax.tree.map(lambda leaf, own=own, here=here: leaf[here, :, own], whole.found)
         found.append(LoopOutcome(end, trains, points, outcome.iterations))
         first, saved = first + size, saved + n
     return found
@@ -92,7 +92,7 @@ def _joined_neuron(neurons: list[AbstractNeuron], clocks: list[Array]) -> Abstra
         for leaf, clock in zip(leaves, clocks, strict=True):
             leaf = jnp.asarray(leaf, clock.dtype)
             wide.append(_swapped(leaf if leaf.ndim else jnp.broadcast_to(leaf, clock.shape)))
-        return jnp.concatenate(wide, axis=-1)
+        return jnp.concatenate(wide, axis=2)
 
     return jax.tree.map(joined, *neurons)
 
@@ -104,8 +104,9 @@ def _is_shared(one: Any, other: Any) -> bool:
 
 def _joined_start(starts: list[SimulationState]) -> SimulationState:
     """The start of all neurons, at which the clock is as careful as the most careful layer."""
-    parts = [_swapped((start.state, start.filters, start.readiness)) for start in starts]
-    state, filters, readiness = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1), *parts)
+    parts = [_swapped((start.state, start.filters)) for start in starts]
+    state, filters = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=2), *parts)
+    readiness = jnp.concatenate([_swapped(start.readiness, 1) for start in starts], axis=3)
     h, stuck = (jnp.concatenate(leaves, axis=1) for leaves in zip(*((s.h, s.stuck) for s in starts), strict=True))
     h, stuck = jnp.min(h, axis=1, keepdims=True), jnp.any(stuck, axis=1, keepdims=True)
     return SimulationState(state, filters, readiness, h, stuck)
@@ -119,17 +120,20 @@ def _as_units_of_one(outcome: LoopOutcome) -> LoopOutcome:
     def each(clock: Array) -> Array:
         return jnp.broadcast_to(clock, (*clock.shape[:-3], *shape))
 
-    state, filters, readiness, count = _swapped((end.state, end.filters, end.readiness, end.count))
+    state, filters, count = _swapped((end.state, end.filters, end.count))
     t, h, stuck, rejected, finished = (each(clock) for clock in (end.t, end.h, end.stuck, end.rejected, end.finished))
-    end = LoopEnd(t, state, filters, readiness, count, h, stuck, rejected, finished)
-    found = None if found is None else Point(each(found.t), *_swapped((found.state, found.filters)))
-    return LoopOutcome(end, _swapped(trains), found, outcome.iterations)
+    end = LoopEnd(t, state, filters, _swapped(end.readiness, 1), count, h, stuck, rejected, finished)
+    found = None if found is None else Point(each(found.t), *_swapped((found.state, found.filters), 1))
+    return LoopOutcome(end, _swapped(trains, 1), found, outcome.iterations)
 
 
-def _swapped(tree: PyTree) -> Any:
-    """Arrays with the axes `(…, units, neurons)`, with these two swapped. Shared parameters stay."""
+def _swapped(tree: PyTree, lead: int = 0) -> Any:
+    """Arrays with the axes `(batch, units, neurons)` after `lead` others, with units and neurons swapped.
+
+    Shared parameters stay.
+    """
 
     def swapped(leaf):
-        return jnp.swapaxes(leaf, -2, -1) if eqx.is_array(leaf) and leaf.ndim >= 3 else leaf
+        return jnp.swapaxes(leaf, lead + 1, lead + 2) if eqx.is_array(leaf) and leaf.ndim > lead + 2 else leaf
 
     return jax.tree.map(swapped, tree)
