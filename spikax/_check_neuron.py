@@ -138,11 +138,44 @@ def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
     for name, value in conditions.items():
         hint = f"The event of {kind} happens when this number rises through zero."
         require(_form(value) == _form(t), name, "one number", _Shown(_shown(value)), hint)
-        # Whole numbers jump, so they tell neither when the event happens nor how that depends on the parameters.
-        is_smooth = jnp.issubdtype(jax.tree.leaves(value)[0].dtype, jnp.floating)
         hint = f"{hint} In place of `state.v > 1.0` write `state.v - 1.0`."
-        require(is_smooth, name, "a floating-point number", value.dtype.name, hint, TypeError)
+        is_float = jnp.issubdtype(jax.tree.leaves(value)[0].dtype, jnp.floating)
+        require(is_float, name, "a floating-point number", value.dtype.name, hint, TypeError)
+    for i, name in enumerate(conditions):
+        # A step tells neither when the event happens nor how that depends on the parameters.
+        jumps = _jumps(
+            lambda arrays, *at, i=i: events_of(eqx.combine(arrays, rest))[i].condition(*at), arrays, t, state
+        )
+        hint = "In place of `jnp.sign(state.v - 1.0)` write `state.v - 1.0`."
+        require(not jumps, name, "a number that rises through zero", _Shown("steps, with the slope zero"), hint)
     return state
+
+
+def _jumps(condition: Callable, arrays: PyTree, t: Any, state: PyTree) -> bool:
+    """Whether a condition depends on the time or the state, but its derivative is zero wherever it exists."""
+
+    def value(arrays, at):
+        return jnp.asarray(condition(arrays, *at), t.dtype)
+
+    def slope(arrays, at, tangent):
+        at = jax.tree.map(lambda x: x.astype(t.dtype), at)
+        return jax.jvp(lambda at: value(arrays, at), (at,), (tangent,))[1]
+
+    at = t, state
+    tangent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, t.dtype), at)
+    return not _depends_on_last(slope, arrays, at, tangent) and _depends_on_last(value, arrays, at)
+
+
+def _depends_on_last(function: Callable, *arguments: PyTree) -> bool:
+    """Whether the code of a function uses its last argument for its result."""
+    *others, last = arguments
+    two = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), last)
+    try:
+        # JAX raises if the result depends on it.
+        jax.eval_shape(jax.vmap(function, (*(None for _ in others), 0), out_axes=None), *others, two)
+    except ValueError:
+        return True
+    return False
 
 
 def _form(tree: PyTree) -> Any:

@@ -58,7 +58,7 @@ class AbstractNeuron(Checked):
 
     @abc.abstractmethod
     def spike_condition(self, t: Float[Array, ""], state: State) -> Float[Array, ""]:
-        """A number. The neuron spikes when it rises through zero."""
+        """A continuous number, such as `state.v - 1.0`. The neuron spikes when it rises through zero."""
 
     @abc.abstractmethod
     def reset(self, t: Float[Array, ""], state: State) -> State:

@@ -143,9 +143,13 @@ def test_a_report_says_what_was_checked():
     assert sx.check_neuron(one).state == ("a number",)
 
 
-def test_a_condition_without_a_slope_is_told():
-    steps = written(spike_condition=lambda t, x, p: jnp.sign(x["v"] - 1.0))
-    assert "spikes have no derivative" in sx.check_neuron(steps).remarks[0]
+@pytest.mark.parametrize("step", [lambda v: jnp.sign(v - 1.0), lambda v: jnp.where(v > 1.0, 1.0, -1.0)])
+def test_a_condition_that_jumps_is_an_error(step):
+    """Its spikes could be lost, and have no derivative."""
+    with pytest.raises(ValueError, match="`spike_condition.*rises through zero; got steps.*`state.v - 1.0`"):
+        written(spike_condition=lambda t, x, p: step(x["v"]))
+    # One that does not depend on anything never rises.
+    assert "does not spike" in sx.check_neuron(written(spike_condition=lambda t, x, p: -1.0)).remarks[0]
 
 
 def test_of_traced_parameters_the_structures_are_checked():
