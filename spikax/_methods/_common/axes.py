@@ -53,18 +53,29 @@ def with_unit_axes(neuron: AbstractNeuron, batch: int) -> AbstractNeuron:
 def over_units(function: Callable, neuron: AbstractNeuron | AbstractSynapse, *arguments: PyTree[Array]) -> Any:
     """Maps `function(neuron, *arguments)`, written for one neuron or synapse, over batch, units and neurons.
 
-    The parameters of `neuron` are shared (shape `()`) or have these three axes.
+    The parameters of `neuron` are shared (shape `()`) or have these three axes. Quantities of the clock have size one
+    on the last of them: what depends on them alone is computed once for all neurons of a unit.
     """
-    parameters, axes, rest = parameters_of(neuron)
-    shape = jax.tree.leaves(arguments)[0].shape[:3]
+    parameters, _, rest = parameters_of(neuron)
+    given = parameters, *arguments
+    leaves = [leaf for leaf in jax.tree.leaves(given) if leaf.ndim]
+    neurons = max(leaf.shape[2] for leaf in leaves)
 
     def one(parameters, *arguments):
         return function(eqx.combine(parameters, rest), *arguments)
 
-    # The three axes are flattened, so that JAX traces a single `vmap`.
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]) if leaf.ndim else leaf, (parameters, arguments))
-    mapped = jax.vmap(one, in_axes=(axes, *(0,) * len(arguments)))(flat[0], *flat[1])
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), mapped)
+    # As few nested `vmap` as possible, which each trace the function: axes are flattened.
+    of_units = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, given)
+    of_neurons = jax.tree.map(lambda leaf: 0 if leaf.ndim and leaf.shape[2] > 1 else None, given)
+
+    def flat(leaf):
+        kept = leaf.shape[2:] if leaf.ndim and leaf.shape[2] > 1 else leaf.shape[3:]
+        return leaf.reshape(-1, *kept) if leaf.ndim else leaf
+
+    mapped = one if neurons == 1 else jax.vmap(one, in_axes=of_neurons)
+    found = jax.vmap(mapped, in_axes=of_units)(*jax.tree.map(flat, given))
+    shape = *leaves[0].shape[:2], neurons
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1 if neurons == 1 else 2 :]), found)
 
 
 def shared(function: Callable[[AbstractNeuron], Array], neuron: AbstractNeuron) -> Array:

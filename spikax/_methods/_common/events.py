@@ -49,5 +49,4 @@ def payload_of(neuron: AbstractNeuron, t: Array, state: PyTree, filters: PyTree)
     def one(neuron, t, state, filters):
         return cast(neuron.payload(t, state, drive_of(neuron.synapse, filters)), t.dtype)
 
-    shape = jax.tree.leaves(state)[0].shape[:3]
-    return over_units(one, neuron, jnp.broadcast_to(t, shape), state, filters)
+    return over_units(one, neuron, t, state, filters)

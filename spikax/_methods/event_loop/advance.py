@@ -90,7 +90,6 @@ def jump(
 
     `received` are the weights of the arrival, zero in units without one.
     """
-    t = spread(t, fired[0])
     for number, happened in enumerate(fired):
         after = over_units(_after_event(number), problem.neuron, t, state)
         state = tree_where(happened, after, state)
@@ -155,15 +154,15 @@ def _place_in_bins(problem: Problem, old: LoopState, t: Array, arrival: Array, a
     return bin, jnp.where(leaves, problem.bins.has_save_time[bin], old.refines | (action == Action.REFINED))
 
 
-def _conditions(neuron: AbstractNeuron, t: Array, state: PyTree, like: Array) -> Array:
-    return jnp.stack(over_units(conditions, neuron, jnp.broadcast_to(t, like.shape), state))
+def _conditions(neuron: AbstractNeuron, t: Array, state: PyTree) -> Array:
+    return jnp.stack(over_units(conditions, neuron, t, state))
 
 
 def _after_jumps(
     problem: Problem, old: LoopState, t: Array, before: PyTree, after: PyTree, fired: Array, slope: Array
 ) -> Int[Array, "events batch units neurons"]:
     """The readiness of each event, from the states before and after the jumps at the time `t`."""
-    was, now = (_conditions(problem.neuron, t, state, old.count) for state in (before, after))
+    was, now = (_conditions(problem.neuron, t, state) for state in (before, after))
     # An event that does not change its own condition (an upward crossing that is only counted) may happen again once
     # the condition has fallen. An event that lowers its condition, but not below zero, happens again at once.
     fell = (now < 0) & ((slope < 0) | (was >= 0))

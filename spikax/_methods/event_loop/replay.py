@@ -79,7 +79,7 @@ def replay_step(
     count = entry.fired[0]
     line = () if table_entry is None else (Line(spread(spanned, count), table_entry.mean, table_entry.rise),)
 
-    at = spread(point.t, count), point.state, point.filters, spread(h, count)
+    at = point.t, point.state, point.filters, h
     end, slope = motion.end_and_slope(problem.neuron, *at, *line)
     slope = held(slope, point.t)
     shift = _shift(problem, point.t + h, end[0], slope[0], entry.fired, crossed)
@@ -98,7 +98,7 @@ def _shift(problem: Problem, t: Array, state: PyTree, slope: PyTree, fired: Arra
     """The last Newton step to the crossing. Its derivative is that of the implicit function."""
 
     def conditions_of(t, state):
-        return jnp.stack(over_units(conditions, problem.neuron, spread(t, fired[0]), state))
+        return jnp.stack(over_units(conditions, problem.neuron, t, state))
 
     g, d = jax.jvp(conditions_of, (t, state), (jnp.ones_like(t), slope))
     # Of several events at the same time, the first in order determines the time.

@@ -43,9 +43,8 @@ def attempt_step(problem: Problem, settings: Settings, old: LoopState) -> Attemp
     def one(neuron, *arguments):
         return try_step(neuron, settings.stepper, *arguments)
 
-    t, spread_h = spread(old.t, old.count), spread(h, old.count)
     line = () if view is None else (view.line(old.count),)
-    trial = over_units(one, problem.neuron, t, old.state, old.filters, spread_h, *line)
+    trial = over_units(one, problem.neuron, old.t, old.state, old.filters, h, *line)
     ratio = settings.control.error_ratio(old.state, trial.state, trial.error)
     # A finite state may have a slope that is not finite, from which no step could start.
     ratio = jnp.where(_all_finite((trial.slope, trial.g1, trial.d1)), ratio, jnp.inf)
