@@ -178,7 +178,7 @@ def test_delays_are_those_of_every_synapse(ax, delay, count):
 def test_a_confusion_matrix_shows_counts_and_shares(ax):
     labels, answers = jnp.asarray([0, 0, 0, 0, 1]), jnp.asarray([0, 0, 0, 1, 1])
     assert plot.confusion_matrix(labels, answers, ax) is ax
-    assert words(ax) == ["3\n75.0%", "1\n25.0%", "1\n100.0%"]
+    assert words(ax) == ["3\n75.0%", "1\n25.0%", "1\n100%"]
     assert [text.get_position() for text in ax.texts] == [(0, 0), (1, 0), (1, 1)]
     assert "4 of 5" in ax.get_title()
 
