@@ -14,7 +14,7 @@ all models, their learning rates, the bias of the outputs of `spikax`, and the t
 span. Besides, the best that any classifier can do on a grid: the most frequent class of all points with the same steps.
 
 Each result is a file in `benchmarks/results`, and is not computed again; a run that is interrupted goes on. Draws
-`benchmarks/close-inputs.png`, and prints the table of `benchmarks/README.md`.
+`benchmarks/close-inputs.png`, and prints a table. The settings of the grids are first guesses, not tuned.
 """
 
 import argparse

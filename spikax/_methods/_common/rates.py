@@ -33,9 +33,7 @@ def fastest(neuron: AbstractNeuron, dtype: Any) -> float | None:
 def fastest_of_membrane(neuron: AbstractNeuron, like: Array) -> Array:
     """The fastest rate of the membranes of neurons with the axes `(batch, units, neurons)`, the first of `like`.
 
-    It is evaluated at run time.
-
-    It is that at the initial state: the largest magnitude of an eigenvalue, of all neurons.
+    It is evaluated at run time, at the initial state: the largest magnitude of an eigenvalue, of all neurons.
     """
     motion = lax.stop_gradient(over_units(_motion_of_membrane, neuron, jnp.zeros(like.shape[:3], like.dtype)))
     if motion.shape[-1] == 1:
