@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from against_eventax import machine
+from surrogate import Decays, Leaky
 from tables import row, title
 
 import spikax as sx
@@ -40,7 +41,7 @@ HERE = Path(__file__).parent
 SPANS = (30.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
 GRIDS = {"grid 0.1": 0.1, "grid 1": 1.0, "grid 2": 2.0}
 MODELS = ("spikax", *GRIDS)
-HIDDEN, BATCH, TAU_M, TAU_S = 120, 50, 20.0, 5.0
+HIDDEN, BATCH, TAU_M, TAU_S, STEEPNESS = 120, 50, 20.0, 5.0, 10.0
 
 
 def gain(span: float) -> float:
@@ -75,18 +76,6 @@ def first_spikes(span: float):
     return objective
 
 
-@jax.custom_jvp
-def spike(v: jax.Array) -> jax.Array:
-    """A step function with the derivative of a fast sigmoid."""
-    return (v > 0.0).astype(v.dtype)
-
-
-@spike.defjvp
-def _(primals, tangents):
-    (v,), (dv,) = primals, tangents
-    return spike(v), dv / (1.0 + 10.0 * jnp.abs(v)) ** 2
-
-
 def stepping(span: float, seed: int) -> list[jax.Array]:
     """The weights of the network on a grid."""
     keys, scale = jax.random.split(jax.random.key(seed)), gain(span)
@@ -99,7 +88,7 @@ def stepping(span: float, seed: int) -> list[jax.Array]:
 def on_grid(span: float, step: float):
     """The objective of a network in steps. After the inputs, there is time for its spikes."""
     steps = max(math.ceil(4.0 * span / step), 10)
-    a_s, a_m = math.exp(-step / TAU_S), math.exp(-step / TAU_M)
+    decay = Decays.of(step, TAU_M, TAU_S)
 
     def objective(weights, inputs, labels):
         outer, readout = weights
@@ -107,17 +96,13 @@ def on_grid(span: float, step: float):
         counts = jax.nn.one_hot(place, steps, axis=0)
 
         def advance(state, count):
-            i, v, i_out, v_out, largest = state
-            i = a_s * i + count @ outer
-            v = a_m * v + (1.0 - a_m) * i
-            s = spike(v - 1.0)
-            v = v * (1.0 - s)
-            i_out = a_s * i_out + s @ readout
-            v_out = a_m * v_out + (1.0 - a_m) * i_out
-            return (i, v, i_out, v_out, jnp.maximum(largest, v_out)), None
+            hidden, out, largest = state
+            hidden, s = hidden.after(count @ outer, decay).fired(STEEPNESS)
+            out = out.after(s @ readout, decay)
+            return (hidden, out, jnp.maximum(largest, out.v)), None
 
-        hidden, out = jnp.zeros((len(labels), HIDDEN)), jnp.zeros((len(labels), 3))
-        start = hidden, hidden, out, out, jnp.full(out.shape, -jnp.inf)
+        out = Leaky.at_rest(len(labels), 3)
+        start = Leaky.at_rest(len(labels), HIDDEN), out, jnp.full_like(out.v, -jnp.inf)
         (*_, logits), _ = jax.lax.scan(advance, start, counts)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return loss, {"accuracy": (jnp.argmax(logits, axis=1) == labels).astype(loss.dtype)}

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from against_eventax import timed
+from surrogate import Decays, Leaky
 from tables import main, row, title
 
 import spikax as sx
@@ -214,37 +215,20 @@ def as_steps(inputs: sx.Events, steps: int) -> tuple[jax.Array]:
     return (jnp.asarray(counts),)
 
 
-@jax.custom_jvp
-def spike(v: jax.Array) -> jax.Array:
-    """A step function with the derivative of a fast sigmoid."""
-    return (v > 0.0).astype(v.dtype)
-
-
-@spike.defjvp
-def _spike_jvp(primals, tangents):
-    (v,), (v_dot,) = primals, tangents
-    return spike(v), v_dot / (1.0 + 10.0 * jnp.abs(v)) ** 2
-
-
 def surrogate_loss(weights: list[jax.Array], counts: jax.Array) -> jax.Array:
     """The same network in steps of 1 ms, with the default time constants, as `jax.lax.scan`."""
     outer, inner, readout = weights
-    # The time constants of `sx.LIF()`.
-    keep, fade = math.exp(-1.0 / 20.0), math.exp(-1.0 / 5.0)
+    decay = Decays.of(1.0, 20.0, 5.0)  # the time constants of `sx.LIF()`
 
     def step(carry, count):
-        v, x, emitted, u, y = carry
-        x = fade * x + count @ outer + emitted @ inner
-        v = keep * v + (1.0 - keep) * x
-        emitted = spike(v - 1.0)
-        v = v * (1.0 - emitted)
-        y = fade * y + emitted @ readout
-        u = keep * u + (1.0 - keep) * y
-        return (v, x, emitted, u, y), u
+        layer, s, output = carry
+        layer, s = layer.after(count @ outer + s @ inner, decay).fired()
+        output = output.after(s @ readout, decay)
+        return (layer, s, output), output.v
 
     batch, hidden, classes = counts.shape[1], *readout.shape
-    states = [jnp.zeros((batch, hidden))] * 3 + [jnp.zeros((batch, classes))] * 2
-    _, outputs = jax.lax.scan(step, tuple(states), counts)
+    layer, output = Leaky.at_rest(batch, hidden), Leaky.at_rest(batch, classes)
+    _, outputs = jax.lax.scan(step, (layer, jnp.zeros_like(layer.v), output), counts)
     return jnp.mean(jax.nn.logsumexp(jnp.mean(outputs, axis=0), axis=-1))
 
 

@@ -5,13 +5,9 @@
 `DIRECTORY` has the files of `spoken_digits.py`. The models are not event-based:
 
 - `linear`: logistic regression on the logarithms of the spike counts of each channel, `log(1 + n)`. It knows no times.
-- `lif`: a recurrent network of leaky integrate-and-fire neurons in discrete time, with surrogate gradients. Inputs are
-  counts `x` of spikes in steps of `--step` ms:
-
-      i[t] = a_s i[t-1] + W x[t] + V s[t-1],    v[t] = a_m (1 - s[t-1]) v[t-1] + (1 - a_m) i[t],    s[t] = v[t] > 1
-
-  with decays `a = exp(-step / tau)`, `tau_s` = 10 ms and `tau_m` = 20 ms. In the backward pass the derivative of `s` is
-  `1 / (1 + 10 |v - 1|)^2`. The logits are the maxima over time of leaky readouts with the same time constants.
+- `lif`: a recurrent network of leaky integrate-and-fire neurons in steps of `--step` ms, with surrogate gradients
+  (`surrogate.py`), of `tau_s` = 10 ms and `tau_m` = 20 ms. Inputs are the counts of spikes in each step. The logits are
+  the maxima over time of leaky readouts with the same time constants.
 - `gru`: a recurrent network of gated units that do not spike, on the same counts; the logits are linear in the mean of
   its states.
 
@@ -31,6 +27,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from against_eventax import machine
+from surrogate import Decays, Leaky
 from tables import row, title
 
 import spikax as sx
@@ -39,7 +36,7 @@ from spikax.datasets import Loader, Split
 
 
 CLASSES, DURATION = 20, 1000.0
-TAU_S, TAU_M, STEEPNESS = 10.0, 20.0, 10.0
+TAU_S, TAU_M = 10.0, 20.0
 
 
 def binned(events: sx.Events, step: float) -> jax.Array:
@@ -72,18 +69,6 @@ class Linear(eqx.Module):
         return jnp.log1p(counts) @ self.weight + self.bias, jnp.zeros(len(counts))
 
 
-@jax.custom_jvp
-def spike(v: jax.Array) -> jax.Array:
-    """1 above zero, else 0, with the derivative of a fast sigmoid."""
-    return (v > 0).astype(v.dtype)
-
-
-@spike.defjvp
-def _(primals, tangents):
-    (v,), (dv,) = primals, tangents
-    return spike(v), dv / (1 + STEEPNESS * jnp.abs(v)) ** 2
-
-
 class SurrogateLIF(eqx.Module):
     """A recurrent layer of LIF neurons in discrete time, and leaky readouts."""
 
@@ -101,21 +86,18 @@ class SurrogateLIF(eqx.Module):
         self.step = options.step
 
     def __call__(self, events: sx.Events) -> tuple[jax.Array, jax.Array]:
-        a_s, a_m = (float(np.exp(-self.step / tau)) for tau in (TAU_S, TAU_M))
+        decay = Decays.of(self.step, TAU_M, TAU_S)
         currents = jnp.swapaxes(binned(events, self.step) @ self.inputs, 0, 1)
 
         def advance(state, current):
-            i, v, s, i_out, v_out, largest, spikes = state
-            i = a_s * i + current + s @ self.recurrent
-            v = a_m * (1 - s) * v + (1 - a_m) * i
-            s = spike(v - 1)
-            i_out = a_s * i_out + s @ self.outputs
-            v_out = a_m * v_out + (1 - a_m) * i_out
-            return (i, v, s, i_out, v_out, jnp.maximum(largest, v_out), spikes + s), None
+            hidden, s, readout, largest, spikes = state
+            hidden, s = hidden.after(current + s @ self.recurrent, decay).fired()
+            readout = readout.after(s @ self.outputs, decay)
+            return (hidden, s, readout, jnp.maximum(largest, readout.v), spikes + s), None
 
-        hidden, out = jnp.zeros(currents.shape[1:]), jnp.zeros((currents.shape[1], CLASSES))
-        start = (hidden, hidden, hidden, out, out, jnp.full(out.shape, -jnp.inf), hidden)
-        (*_, largest, spikes), _ = jax.lax.scan(advance, start, currents)
+        hidden, readout = Leaky.at_rest(*currents.shape[1:]), Leaky.at_rest(currents.shape[1], CLASSES)
+        none, largest = jnp.zeros_like(hidden.v), jnp.full_like(readout.v, -jnp.inf)
+        (*_, largest, spikes), _ = jax.lax.scan(advance, (hidden, none, readout, largest, none), currents)
         return largest, jnp.mean(spikes, axis=1)
 
 

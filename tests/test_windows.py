@@ -17,18 +17,21 @@ pytestmark = pytest.mark.float64
 
 
 @pytest.mark.modes("float32", "float64", "mixed")
-@pytest.mark.parametrize("kind", ["uniform", "clustered", "ties", "empty"])
-def test_rows_are_sorted_and_equal_entries_keep_their_order(kind, dtype):
+@pytest.mark.parametrize("rows", [9, 400])
+@pytest.mark.parametrize("kind", ["uniform", "clustered", "ties", "long", "empty"])
+def test_rows_are_sorted_and_equal_entries_keep_their_order(kind, rows, dtype):
     rng = np.random.default_rng(0)
-    rows = {
-        "uniform": rng.uniform(-3.0, 100.0, (7, 50)),
+    x = {
+        "uniform": rng.uniform(-3.0, 100.0, (rows, 50)),
         # Nearly all entries lie in a small part of the range.
-        "clustered": np.append(1.0 + 1e-6 * rng.uniform(0.0, 1.0, (5, 99)), np.full((5, 1), 1e6), axis=1),
-        "ties": rng.integers(0, 6, (9, 33)).astype(float),
-        "empty": np.full((1, 5), np.inf),
+        "clustered": np.append(1.0 + 1e-6 * rng.uniform(0.0, 1.0, (rows, 99)), np.full((rows, 1), 1e6), axis=1),
+        "ties": rng.integers(-2, 6, (rows, 33)).astype(float),
+        "long": rng.integers(-100, 100, (rows, 300)) / 8.0,
+        "empty": np.full((rows, 32), np.inf),
     }[kind]
-    rows[:, ::4] = np.inf
-    x = np.asarray(rows, dtype)
+    x[:, ::4] = np.inf
+    x[: rows // 2, 20:] = np.inf
+    x = np.asarray(x, dtype)
     found, order = jax.jit(sorted_rows)(jnp.asarray(x))
     expected = np.argsort(x, axis=1, kind="stable")
     np.testing.assert_array_equal(found, np.take_along_axis(x, expected, axis=1))

@@ -197,7 +197,7 @@ class Incoming(eqx.Module):
 
     def nothing(self) -> Chosen:
         """No arrivals."""
-        never = jnp.full((self.batch, self.lanes, 1), jnp.inf, self.t1.dtype)
+        never = jnp.full((self.batch, self.lanes, 0), jnp.inf, self.t1.dtype)
         return Chosen(never, *(jnp.zeros(never.shape, jnp.int32),) * 2)
 
     def select(
@@ -224,12 +224,14 @@ class Incoming(eqx.Module):
 
     def received(self, chosen: Chosen, lists: Sequence[SpikeList]) -> SynapticInput:
         """The arrivals of the chosen spikes, from the lists of all pathways."""
-        generation = jnp.zeros_like(chosen.spike) if self.is_ordered else None
         if not lists:
-            return SynapticInput(self.weight, chosen.t, chosen.row, None, generation)
+            never = chosen.padded(1)
+            generation = jnp.zeros_like(never.spike) if self.is_ordered else None
+            return SynapticInput(self.weight, never.t, never.row, None, generation)
         lines = [spikes.in_line() for spikes in lists]
         times = jnp.concatenate([spikes.times for spikes in lines], axis=1)
         gains = joined_gains([spikes.gains for spikes in lines], [spikes.times for spikes in lines])
+        generation = None
         if self.is_ordered:
             came = jnp.concatenate([spikes.generation for spikes in lines], axis=1)
             sample = indices(self.batch)[:, None, None]
