@@ -2,16 +2,16 @@
 
     python benchmarks/close_inputs.py [--seeds 1] [--epochs 30] [--only NAME ...]
 
-The five spikes of a sample lie in a span of S ms, from 30 down to 0.02 ms; the time constants of all neurons stay as
-they are, 20 and 5 ms. The models:
+The five spikes of a sample lie in a span of S ms, from 30 down to 0.02 ms. The models:
 
-- `spikax`: 5-120-3 LIF neurons, trained by the first spikes of the outputs.
+- `spikax`: 5-120-3 LIF neurons, trained by the first spikes of the outputs. Their time constants are 20 and 5 ms,
+  whatever the span. Over a short time a neuron integrates: a spike of weight w changes the voltage by w t / 20 ms. So
+  the initial weights, the learning rate, the bias of the outputs, and the times of the loss are scaled with the span.
 - `grid 0.1`, `grid 1`, `grid 2`: 5-120-3 in steps of 0.1, 1 and 2 ms, LIF neurons with surrogate gradients, and leaky
-  readouts whose maximum is the logit. A step holds the spikes of its time.
+  readouts whose maximum is the logit. A step holds the spikes of its time. Their time constants are scaled with the
+  span, so that nothing but the resolution changes.
 
-Over a short time a neuron integrates: a spike of weight w changes the voltage by w t / 20 ms. So the initial weights of
-all models, their learning rates, the bias of the outputs of `spikax`, and the times of its loss are scaled with the
-span. Besides, the best that any classifier can do on a grid: the most frequent class of all points with the same steps.
+Besides, the best that any classifier can do on a grid: the most frequent class of all points with the same steps.
 
 Each result is a file in `benchmarks/results`, and is not computed again; a run that is interrupted goes on. Draws
 `benchmarks/close-inputs.png`, and prints a table. At 30 ms the learning rate, the initial weights and the steepness of
@@ -78,24 +78,19 @@ def first_spikes(span: float):
     return objective
 
 
-def stepping(scale: float, seed: int) -> list[jax.Array]:
+def stepping(seed: int) -> list[jax.Array]:
     """The weights of the network on a grid."""
     keys = jax.random.split(jax.random.key(seed))
-    return [
-        scale * (1.25 + 1.25 * jax.random.normal(keys[0], (5, HIDDEN))),
-        scale * 0.3 * jax.random.normal(keys[1], (HIDDEN, 3)),
-    ]
-
-
-def extent(span: float, step: float) -> float:
-    """The span of the inputs on a grid. There are at least ten steps."""
-    return max(span, 2.5 * step)
+    hidden, output = (
+        jax.random.normal(key, shape) for key, shape in zip(keys, [(5, HIDDEN), (HIDDEN, 3)], strict=True)
+    )
+    return [1.25 + 1.25 * hidden, 0.3 * output]
 
 
 def on_grid(span: float, step: float):
     """The objective of a network in steps. After the inputs, there is time for its spikes."""
-    steps = math.ceil(4.0 * extent(span, step) / step)
-    decay = Decays.of(step, TAU_M, TAU_S)
+    steps = max(math.ceil(4.0 * span / step), 10)
+    decay = Decays.of(step, TAU_M * span / 30.0, TAU_S * span / 30.0)
 
     def objective(weights, inputs, labels):
         outer, readout = weights
@@ -122,8 +117,7 @@ def trained(model: str, span: float, seed: int, epochs: int, directory: Path) ->
     if model == "spikax":
         network, objective, rate = spiking(span, seed), first_spikes(span), 5e-3 * gain(span)
     else:
-        scale = gain(extent(span, GRIDS[model]))
-        network, objective, rate = stepping(scale, seed), on_grid(span, GRIDS[model]), 2e-2 * scale
+        network, objective, rate = stepping(seed), on_grid(span, GRIDS[model]), 2e-2
     points = [yin_yang(n, 3 * seed + part) for part, n in enumerate((5000, 1000, 1000))]
     data = Split(*(Loader(yin_yang_spikes(x, t_late=span), y, batch_size=BATCH, seed=seed) for x, y in points))
     schedule = optax.cosine_decay_schedule(rate, epochs * len(data.training))
