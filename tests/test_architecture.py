@@ -8,6 +8,9 @@ import pytest
 import spikax as sx
 
 
+pytestmark = pytest.mark.modes("float32")  # the modules depend on no mode
+
+
 ROOT = pathlib.Path(sx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -11,7 +11,8 @@ import pytest
 
 import spikax as sx
 
-from .conftest import MODE
+
+pytestmark = pytest.mark.modes("float32")  # the documentation is for JAX as it comes
 
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +36,6 @@ def executed(code, name, names):
 
 @pytest.fixture(scope="module")
 def scope():
-    if MODE != "float32":
-        pytest.skip("the README is for JAX as it comes: one mode is enough")
-
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 3
     names: dict = {}
@@ -71,8 +69,6 @@ def test_the_neurons_of_the_page_on_extending(capsys):
 
     The neuron as text spikes. Both methods find the same spikes with the synapse.
     """
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "extending.md").read_text()
     functions, text, template, check, synapse = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert template == (ROOT / "docs" / "template.py").read_text()
@@ -117,8 +113,6 @@ def test_the_neurons_of_the_page_on_extending(capsys):
 
 def test_the_page_on_training(monkeypatch, tmp_path):
     """A network is trained, again in part, saved, and loaded; another one is trained on a stream."""
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     pytest.importorskip("tqdm")
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "training.md").read_text()
@@ -138,8 +132,6 @@ def test_the_page_on_training(monkeypatch, tmp_path):
 
 def test_the_page_on_nir(monkeypatch, tmp_path):
     """A graph is read, written and read again, and its spikes, too."""
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "nir.md").read_text()
     names: dict = {}
@@ -151,8 +143,6 @@ def test_the_page_on_nir(monkeypatch, tmp_path):
 
 def test_the_page_on_brian2(monkeypatch, tmp_path):
     """The script is Python. What it does in Brian2 is tested by itself."""
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "brian2.md").read_text()
     names: dict = {}
@@ -162,8 +152,6 @@ def test_the_page_on_brian2(monkeypatch, tmp_path):
 
 def test_the_page_on_derivatives():
     """A Jacobian, a Hessian-vector product, and five networks that learn at once."""
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "derivatives.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     names: dict = {}
@@ -183,8 +171,6 @@ def test_the_page_on_derivatives():
 
 def test_the_page_on_simulation():
     """The printed summary is that of the page, and two parts are one long simulation."""
-    if MODE != "float32":
-        pytest.skip("the documentation is for JAX as it comes: one mode is enough")
     page = (ROOT / "docs" / "simulation.md").read_text()
     names: dict = {}
     exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "simulation.md", "exec"), names)

@@ -12,6 +12,9 @@ import spikax as sx
 from spikax import tasks
 
 
+pytestmark = pytest.mark.modes("float32")  # the pages depend on no mode
+
+
 ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 MODULES = ("constraints", "datasets", "decode", "encode", "init", "losses", "nir", "plot", "silence", "train")
