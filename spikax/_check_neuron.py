@@ -11,9 +11,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ._checks import known, require, require_instance
+from ._checks import AsText, known, require, require_instance
 from ._neuron import AbstractNeuron, events_of, require_linear, stops_at_arrivals
 from ._synapse import drive_of, for_each_port, initial_filters
+from ._tracing import depends_on_last
 from ._types import resolved, State
 
 
@@ -134,10 +135,10 @@ def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
         conditions[f"{name}.condition(t, state)"] = condition
     for name, value in found.items():
         hint = f"In {kind} it must have the structure and the shapes of `initial_state()`."
-        require(_form(value) == _form(state), name, _shown(state), _Shown(_shown(value)), hint)
+        require(_form(value) == _form(state), name, _shown(state), AsText(_shown(value)), hint)
     for name, value in conditions.items():
         hint = f"The event of {kind} happens when this number rises through zero."
-        require(_form(value) == _form(t), name, "one number", _Shown(_shown(value)), hint)
+        require(_form(value) == _form(t), name, "one number", AsText(_shown(value)), hint)
         hint = f"{hint} In place of `state.v > 1.0` write `state.v - 1.0`."
         is_float = jnp.issubdtype(jax.tree.leaves(value)[0].dtype, jnp.floating)
         require(is_float, name, "a floating-point number", value.dtype.name, hint, TypeError)
@@ -147,7 +148,7 @@ def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
             lambda arrays, *at, i=i: events_of(eqx.combine(arrays, rest))[i].condition(*at), arrays, t, state
         )
         hint = "In place of `jnp.sign(state.v - 1.0)` write `state.v - 1.0`."
-        require(not jumps, name, "a number that rises through zero", _Shown("steps, with the slope zero"), hint)
+        require(not jumps, name, "a number that rises through zero", AsText("steps, with the slope zero"), hint)
     return state
 
 
@@ -163,19 +164,7 @@ def _jumps(condition: Callable, arrays: PyTree, t: Any, state: PyTree) -> bool:
 
     at = t, state
     tangent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, t.dtype), at)
-    return not _depends_on_last(slope, arrays, at, tangent) and _depends_on_last(value, arrays, at)
-
-
-def _depends_on_last(function: Callable, *arguments: PyTree) -> bool:
-    """Whether the code of a function uses its last argument for its result."""
-    *others, last = arguments
-    two = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), last)
-    try:
-        # JAX raises if the result depends on it.
-        jax.eval_shape(jax.vmap(function, (*(None for _ in others), 0), out_axes=None), *others, two)
-    except ValueError:
-        return True
-    return False
+    return not depends_on_last(slope, arrays, at, tangent) and depends_on_last(value, arrays, at)
 
 
 def _form(tree: PyTree) -> Any:
@@ -184,17 +173,7 @@ def _form(tree: PyTree) -> Any:
 
 def _shown(tree: PyTree) -> str:
     """The structure of a tree, with the shapes that are not ()."""
-    return eqx.tree_pformat(jax.tree.map(lambda leaf: _Shown(str(leaf.shape) if leaf.shape else "number"), tree))
-
-
-class _Shown:
-    """A value whose representation is this text."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self):
-        return self.text
+    return eqx.tree_pformat(jax.tree.map(lambda leaf: AsText(str(leaf.shape) if leaf.shape else "number"), tree))
 
 
 def _first_of(arrays: PyTree) -> PyTree:

@@ -26,6 +26,16 @@ def require(
         raise error(f"{message} {hint}".rstrip())
 
 
+class AsText:
+    """A value that is shown as this text."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def require_instance(value: Any, kind: type | tuple[type, ...], name: str, expectation: str, hint: str = "") -> None:
     """Raises `TypeError` unless `value` is an instance of `kind`."""
     require(isinstance(value, kind), name, expectation, value, hint, TypeError)

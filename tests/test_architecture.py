@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module imports from its own level or from below. A path stands for a module, or for a folder and all in it.
 LEVELS = [
     ["_interrupted"],
-    ["_version", "_files", "_tables", "_types", "_checks", "_parameters", "_trains", "_spikes", "init"],
+    ["_version", "_files", "_tables", "_tracing", "_types", "_checks", "_parameters", "_trains", "_spikes", "init"],
     ["constraints"],
     ["_constraints"],
     ["_synapse"],

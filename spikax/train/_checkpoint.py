@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from .._checks import require
+from .._checks import AsText, require
 from .._files import replacing
 from .._version import __version__
 from ._epoch import Epoch
@@ -171,17 +171,7 @@ def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]
         for old, new in zip(*padded, strict=True):
             expectation = f"as in the checkpoint {path}, `{old}`"
             hint = "To begin anew, choose another `directory`, or empty this one."
-            require(old == new, name, expectation, _Line(new), hint)
-
-
-class _Line:
-    """A line of text, shown without quotes."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return f"`{self.text}`"
+            require(old == new, name, expectation, AsText(f"`{new}`"), hint)
 
 
 def _lines(value: Any) -> list[str]:
