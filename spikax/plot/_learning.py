@@ -173,7 +173,7 @@ def _write_counts(ax: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
         ax.text(
             column,
             row,
-            f"{counts[row, column]}\n{share:.1%}".replace("100.0%", "100%"),
+            f"{counts[row, column]}\n{'100%' if share == 1.0 else f'{share:.1%}'}",
             ha="center",
             va="center",
             size=np.clip(75 / rows, 5, 10),
