@@ -146,14 +146,15 @@ def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, Abs
 def _first_supporting(
     network: Network, group: tuple[str, ...], candidates: tuple[AbstractMethod, ...] | list[AbstractMethod]
 ) -> AbstractMethod:
-    completed = [method.completed(network, group, _default) for method in candidates]
-    suitable = [method for method in completed if method.supports(network, group)]
+    completed = (method.completed(network, group, _default) for method in candidates)
+    suitable = next((method for method in completed if method.supports(network, group)), None)
     kinds = {name: type(network.layers[name].neuron).__name__ for name in group}
     described = ", ".join(f"`{name}` has {kind} neurons" for name, kind in kinds.items())
     hint = f"{described}. Without `method`, each layer takes the first method that supports it."
     expectation = f"one that supports {'the layer' if len(group) == 1 else 'the layers'} {', '.join(kinds)}"
-    require(len(suitable) > 0, "method", expectation, candidates[0], hint)
-    return suitable[0]
+    require(suitable is not None, "method", expectation, candidates[0], hint)
+    assert suitable is not None
+    return suitable
 
 
 def _default(network: Network, group: tuple[str, ...]) -> AbstractMethod | None:

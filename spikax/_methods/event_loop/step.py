@@ -121,10 +121,13 @@ def make_stepper(solver: diffrax.AbstractSolver) -> AbstractStepper:
 
 def _stability(tableau: diffrax.ButcherTableau) -> float:
     """The length of the interval of stability on the negative real axis."""
-    matrix, one = _matrix(tableau), np.ones(tableau.num_stages)
+    matrix, stages = _matrix(tableau), np.ones(tableau.num_stages)
     z = np.linspace(0.0, 50.0, 5001)[1:]
-    # The step of x' = -x of length z multiplies x by this.
-    factor = [1.0 - z * tableau.b_sol @ np.linalg.solve(np.eye(len(one)) + z * matrix, one) for z in z]
+    # A step of x' = -x of length z multiplies x by a polynomial in -z.
+    factor = np.ones_like(z)
+    for power in range(1, tableau.num_stages + 1):
+        factor += (-z) ** power * (tableau.b_sol @ stages)
+        stages = matrix @ stages
     is_stable = np.abs(factor) <= 1.0
     return float(z[-1] if is_stable.all() else z[np.argmin(is_stable)])
 
