@@ -112,17 +112,18 @@ def found(search: Callable, known: Callable) -> Callable[..., PyTree]:
     return ruled
 
 
-def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> Callable[..., PyTree]:
-    """The function `run(arguments, constants)` with a custom rule for reverse mode.
+def with_reverse_rule(forward: Callable, backward: Callable, run: Callable | None = None) -> Callable[..., PyTree]:
+    """A function of `(arguments, constants)` with a custom rule for reverse mode.
 
     `forward(arguments, constants)` returns the output and the residual, and
     `backward(arguments, constants, residual, output_bar)` returns the cotangent of the arguments. The inexact arrays of
-    all trees are differentiated. (`eqx.filter_custom_vjp` does not accept integers carried by a loop.)
+    all trees are differentiated. `run(arguments, constants)` returns the output, if that takes less than `forward`.
+    (`eqx.filter_custom_vjp` does not accept integers carried by a loop.)
     """
 
     def ruled(arguments, constants=None):
         if _is_forward.get():
-            return run(arguments, constants)
+            return forward(arguments, constants)[0] if run is None else run(arguments, constants)
         floats, rest = eqx.partition(arguments, eqx.is_inexact_array)
         others, static = eqx.partition((rest, constants), eqx.is_array)
 
@@ -130,16 +131,20 @@ def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> C
             rest, constants = eqx.combine(others, static)
             return eqx.combine(floats, rest), constants
 
+        @_traced_once
+        @broadcasting
+        @forward_mode()
+        def both(floats, others):
+            return forward(*whole(floats, others))
+
         @jax.custom_vjp
         @broadcasting
         @forward_mode()
         def rule(floats, others):
-            return run(*whole(floats, others))
+            return both(floats, others)[0] if run is None else run(*whole(floats, others))
 
-        @broadcasting
-        @forward_mode()
         def ahead(floats, others):
-            output, residual = forward(*whole(floats, others))
+            output, residual = both(floats, others)
             return output, (floats, others, residual)
 
         @broadcasting
@@ -155,3 +160,17 @@ def with_reverse_rule(run: Callable, forward: Callable, backward: Callable) -> C
         return rule(floats, others)
 
     return ruled
+
+
+def _traced_once(function: Callable) -> Callable:
+    """A function of arrays that is traced once, both for its value and for a rule of differentiation.
+
+    JAX keeps a trace for the mesh under which it was made, and rules have an empty mesh in place of none.
+    """
+    compiled = jax.jit(function)
+
+    def called(*arguments):
+        with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
+            return compiled(*arguments)
+
+    return called

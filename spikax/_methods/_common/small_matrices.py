@@ -56,9 +56,6 @@ def exp_minus_one(x: Array) -> Array:
     F = exp(Y) - 1. Since the one is subtracted, matrices that need fewer doublings than the largest lose no precision.
     """
 
-    def run(x, _):
-        return _exp_minus_one(x)
-
     def forward(x, _):
         return _exp_minus_one(x), None
 
@@ -66,7 +63,7 @@ def exp_minus_one(x: Array) -> Array:
         # The derivative in the direction E is L(X, E) = ∫ exp(X (1 - s)) E exp(X s) ds, whose transpose is L(Xᵀ, ·).
         return jax.jvp(_exp_minus_one, (transposed(x),), (bar,))[1]
 
-    return with_reverse_rule(run, forward, backward)(x)
+    return with_reverse_rule(forward, backward)(x)
 
 
 def _exp_minus_one(x: Array) -> Array:

@@ -87,9 +87,6 @@ class Found(eqx.Module):
 def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | None) -> Found:
     """Finds the spikes of a layer."""
 
-    def run(smooth, _):
-        return _run(*smooth, limits)[0].found()
-
     def forward(smooth, _):
         end, arrivals = _run(*smooth, limits)
         return end.found(), (end, arrivals)
@@ -97,7 +94,7 @@ def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | Non
     def backward(smooth, _, residual, bar):
         return _backward(*smooth, *residual, bar)
 
-    result = with_reverse_rule(run, forward, backward)((given, ts))
+    result = with_reverse_rule(forward, backward)((given, ts))
     like = given.state, given.filters
     end, saved = (None if pair is None else given.flow.unpack(*pair, *like) for pair in (result.end, result.saved))
     return dataclasses.replace(result, end=end, saved=saved)

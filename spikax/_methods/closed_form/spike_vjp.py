@@ -86,18 +86,15 @@ class _BackwardState(eqx.Module):
 def replay(flow: AbstractFlow, knots: Knots, record: Record, first: Array, after: Array) -> Record:
     """The record, differentiable with respect to the neurons and the knots for the spikes `first` up to `after`."""
 
-    def known(_, constants):
+    def forward(_, constants):
         record, *_ = constants
-        return Change(record.t, record.jump)
-
-    def forward(smooth, constants):
-        return known(smooth, constants), None
+        return Change(record.t, record.jump), None
 
     def backward(smooth, constants, _, bars):
         back = _backward(*smooth, *constants, bars)
         return back.flow, back.knots
 
-    found = with_reverse_rule(known, forward, backward)((flow, knots), (record, first, after))
+    found = with_reverse_rule(forward, backward)((flow, knots), (record, first, after))
     return Record(found.t, found.jump, record.place, record.at_once)
 
 

@@ -127,4 +127,4 @@ def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMot
         back = dataclasses.replace(back, bar=tree_where(failed, zeros_like(back.bar), back.bar))
         return sums_of(smooth, back), motion
 
-    return with_reverse_rule(run, forward, backward)((Smooth.of(plan, times, t0), motion), plan)
+    return with_reverse_rule(forward, backward, run)((Smooth.of(plan, times, t0), motion), plan)

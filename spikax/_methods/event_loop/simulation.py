@@ -143,7 +143,7 @@ def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
     def backward(smooth, plan, residual, cotangent):
         return backpropagate(smooth, smooth.into(plan), *residual, cotangent)
 
-    return with_reverse_rule(whole, forward, backward)(Smooth.of(plan, times, t0), plan)
+    return with_reverse_rule(forward, backward, whole)(Smooth.of(plan, times, t0), plan)
 
 
 def _bins(

@@ -52,7 +52,7 @@ def find_spikes(given: GroupGiven, limits: Limits, ts: Float[Array, " ts"] | Non
     def backward(smooth, _, residual, bar):
         return backpropagate(*smooth, *residual, bar)
 
-    return with_reverse_rule(run, forward, backward)((given, ts))
+    return with_reverse_rule(forward, backward, run)((given, ts))
 
 
 class _Event(eqx.Module):

@@ -323,11 +323,8 @@ def _looked_up(
         _, gains = look_up(given)
         return jnp.where(chosen.t < jnp.inf, t, jnp.inf), gains
 
-    def run(smooth, chosen):
-        return found(look_up, known)((smooth, chosen))
-
     def forward(smooth, chosen):
-        return run(smooth, chosen), None
+        return found(look_up, known)((smooth, chosen)), None
 
     def backward(smooth, chosen, _, bar):
         length = min(_PIECE, chosen.t.shape[2])
@@ -357,7 +354,7 @@ def _looked_up(
         start = jnp.int32(0), zeros_like(smooth)
         return lax.while_loop(lambda carry: carry[0] < pieces, piece, start)[1]
 
-    return with_reverse_rule(run, forward, backward)(smooth, chosen)
+    return with_reverse_rule(forward, backward)(smooth, chosen)
 
 
 # The number of places in a piece.

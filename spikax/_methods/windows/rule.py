@@ -28,9 +28,6 @@ from .sweep import guessed_spikes, halfway, prepare, prepare_first_part, Prepare
 def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
     """Simulates all windows, up to the one after which no sample needs more spikes."""
 
-    def run(arguments, _):
-        return _forward(*arguments)[1]
-
     def forward(arguments, _):
         number, end, record = _forward(*arguments)
         return end, (number, record, end.before.trains)
@@ -38,7 +35,7 @@ def through_windows(context: Context, t0: Array, t1: Array) -> Progress:
     def backward(arguments, _, residual, bar):
         return _backward(*arguments, *residual, eqx.filter(bar, eqx.is_inexact_array))
 
-    return with_reverse_rule(run, forward, backward)((context, t0, t1))
+    return with_reverse_rule(forward, backward)((context, t0, t1))
 
 
 class Record(eqx.Module):
