@@ -155,7 +155,7 @@ def draw(found: dict[str, dict[float, list[float]]], bounds: dict[str, dict[floa
 
     colours = dict(zip(MODELS, ("#26303b", "#3b6fb6", "#e07b39", "#a65a9e"), strict=True))
     labels = {"spikax": "spikax, continuous time"} | {name: f"steps of {step:g} ms" for name, step in GRIDS.items()}
-    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
     for name, by_span in found.items():
         spans = sorted(by_span)
         means = [100 * np.mean(by_span[span]) for span in spans]
@@ -163,15 +163,15 @@ def draw(found: dict[str, dict[float, list[float]]], bounds: dict[str, dict[floa
         if name in bounds:
             best = [100 * bounds[name][span] for span in spans]
             ax.plot(spans, best, ":", color=colours[name], linewidth=1.2)
-    ax.plot([], [], ":", color="#888888", label="the best that is possible in these steps")
+    ax.plot([], [], ":", color="#888888", label="the best possible in these steps")
     ax.axhline(100 / 3, color="#bbbbbb", linewidth=0.8)
-    ax.text(SPANS[0], 34.5, "chance", color="#888888", ha="right", va="bottom", size="small")
+    ax.text(SPANS[0], 34.5, "chance", color="#888888", ha="left", va="bottom", size="small")
     ax.set(xscale="log", xlabel="span of the inputs (ms)", ylabel="test accuracy (%)", ylim=(28, 102))
     ax.invert_xaxis()
     ax.set_xticks(SPANS, [f"{span:g}" for span in SPANS])
     ax.minorticks_off()
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.12))
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(HERE / "close-inputs.png", dpi=150)
 
 

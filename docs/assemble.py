@@ -38,6 +38,7 @@ MOVED = {
     "benchmarks/RESULTS.md": "results.md",
     "benchmarks/yin-yang-delays.md": "results-yin-yang-delays.md",
     "benchmarks/yin-yang-eif.md": "results-yin-yang-eif.md",
+    "benchmarks/close-inputs.png": "images/close-inputs.png",
     "benchmarks/scaling.png": "images/scaling.png",
 }
 # Scripts that build the site.
