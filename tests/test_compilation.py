@@ -12,6 +12,7 @@ import pytest
 from jax.extend.core import Jaxpr
 
 import spikax as sx
+from spikax._methods._common.differentiation import with_reverse_rule
 
 from .helpers import random_inputs, single_layer
 
@@ -190,3 +191,20 @@ def equations(jaxpr: Jaxpr) -> int:
         for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr"))
     ]
     return len(jaxpr.eqns) + sum(equations(part) for part in inner if isinstance(part, Jaxpr))
+
+
+def test_a_forward_pass_is_traced_once(dtype):
+    """Not once for the value, and once for the rule of differentiation."""
+    calls = []
+
+    def forward(x, _):
+        calls.append(1)
+        return jnp.sin(x), x
+
+    def backward(x, _, saved, bar):
+        return jnp.cos(saved) * bar
+
+    x = jnp.asarray(0.3, dtype)
+    slope = jax.jit(jax.grad(with_reverse_rule(forward, backward)))(x)
+    np.testing.assert_allclose(slope, np.cos(0.3), rtol=1e-6)
+    assert len(calls) == 1

@@ -10,6 +10,7 @@ import pytest
 import spikax as sx
 from spikax._methods._common.event_time import derivative_of_time, newton_step
 from spikax._methods._common.rates import fastest
+from spikax._methods.event_loop.step import make_stepper
 
 from .helpers import random_inputs, single_layer
 
@@ -187,3 +188,9 @@ def test_saved_states_of_a_long_block_have_finite_gradients(dtype):
 
     gradient = jax.grad(total)(times)
     assert bool(jnp.all(jnp.isfinite(gradient))) and float(jnp.max(jnp.abs(gradient))) > 1e-3
+
+
+@pytest.mark.modes("float32")
+@pytest.mark.parametrize("solver, length", [(diffrax.Heun(), 2.0), (diffrax.Bosh3(), 2.51), (diffrax.Dopri5(), 3.31)])
+def test_the_interval_of_stability_is_the_published_one(solver, length):
+    assert make_stepper(solver).stability == pytest.approx(length, abs=0.02)
