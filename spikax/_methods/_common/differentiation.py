@@ -143,6 +143,8 @@ def with_reverse_rule(forward: Callable, backward: Callable, run: Callable | Non
         def rule(floats, others):
             return both(floats, others)[0] if run is None else run(*whole(floats, others))
 
+        @broadcasting
+        @forward_mode()
         def ahead(floats, others):
             output, residual = both(floats, others)
             return output, (floats, others, residual)
