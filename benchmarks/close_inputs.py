@@ -71,7 +71,7 @@ def first_spikes(span: float):
     tau0 = 0.2 * span / 30.0
 
     def objective(network, inputs, labels):
-        capacity = {"hidden": 16, "output": 1}
+        capacity = {"hidden": 64, "output": 1}
         solution = sx.simulate(network, inputs, t1, max_spikes=capacity, until=sx.FirstSpikes(), throw=False)
         times = sx.first_spike(solution.spikes["output"])
         loss = sx.losses.first_spike_cross_entropy(times, labels, t_silent=t1, tau0=tau0, alpha=0.0, throw=False)

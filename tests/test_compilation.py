@@ -124,7 +124,9 @@ def test_a_gradient_compiles_once(dtype, traced):
         return jax.grad(loss)(weight)
 
     weight = network.connections[0].weight
-    assert traced(lambda: gradient(weight, inputs.times, jnp.asarray(20.0, dtype))) > 0
+    # Three slopes in a trial step, in its replay, and in the state at the end: a trial step is traced once, though the
+    # loop is run for its value, for the rule of its derivative, and to repeat a segment.
+    assert 0 < traced(lambda: gradient(weight, inputs.times, jnp.asarray(20.0, dtype))) <= 9
     assert traced(lambda: gradient(1.1 * weight, 0.9 * inputs.times, jnp.asarray(25.0, dtype))) == 0
 
 

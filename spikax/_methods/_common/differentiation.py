@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .broadcasting import broadcasting
+from .traced_once import traced_once
 
 
 MESSAGE = (
@@ -131,7 +132,7 @@ def with_reverse_rule(forward: Callable, backward: Callable, run: Callable | Non
             rest, constants = eqx.combine(others, static)
             return eqx.combine(floats, rest), constants
 
-        @_traced_once
+        @traced_once
         @broadcasting
         @forward_mode()
         def both(floats, others):
@@ -162,17 +163,3 @@ def with_reverse_rule(forward: Callable, backward: Callable, run: Callable | Non
         return rule(floats, others)
 
     return ruled
-
-
-def _traced_once(function: Callable) -> Callable:
-    """A function of arrays that is traced once, both for its value and for a rule of differentiation.
-
-    JAX keeps a trace for the mesh under which it was made, and rules have an empty mesh in place of none.
-    """
-    compiled = jax.jit(function)
-
-    def called(*arguments):
-        with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
-            return compiled(*arguments)
-
-    return called

@@ -90,7 +90,7 @@ def backpropagate(
             return tape
         start, segment = checkpoints.before((iterations - 1) // length)
         again = jnp.where(iterations == reached.iterations, 0, iterations)
-        return loop.run(problem, settings, start, None, tape, segment * length, again)[2]
+        return loop.run(plan.problem, settings, start, None, tape, segment * length, again)[2]
 
     def segment(carry):
         iterations, tape, waiting, back = carry

@@ -81,9 +81,6 @@ def _without_fired(entry: TapeEntry) -> TapeEntry:
 def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMotion) -> LoopResult:
     """Runs the loop, differentiable as by `reach`, with the derivative of the differential equation."""
 
-    def run(arguments, plan):
-        return forward(arguments, plan)[0]
-
     def forward(arguments, plan):
         smooth, _ = arguments
         plan = smooth.into(plan)
@@ -127,4 +124,4 @@ def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMot
         back = dataclasses.replace(back, bar=tree_where(failed, zeros_like(back.bar), back.bar))
         return sums_of(smooth, back), motion
 
-    return with_reverse_rule(forward, backward, run)((Smooth.of(plan, times, t0), motion), plan)
+    return with_reverse_rule(forward, backward)((Smooth.of(plan, times, t0), motion), plan)

@@ -20,6 +20,7 @@ from .._base import SimulationState
 from .._common.axes import indices
 from .._common.differentiation import found
 from .._common.events import DUE, payload_of
+from .._common.traced_once import traced_once
 from .._common.vectorized import any_member
 from .advance import advance
 from .problem import Action, LoopState, Problem, Search, Settings, TapeEntry, Trains
@@ -135,6 +136,7 @@ def _record(trains: Trains, count: Array, entry: TapeEntry, spike: Trains) -> Tr
     return jax.tree.map(leaf, trains, spike)
 
 
+@traced_once
 def _iterate(given: tuple[Problem, Settings, LoopState]) -> Iteration:
     """One trial step of each unit: the new state, the tape entry, and the spike that an event in it emits."""
     problem, settings, old = given
