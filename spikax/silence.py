@@ -6,7 +6,7 @@ try them:
 - initial weights that make neurons spike, by [`spikax.init.fluctuation_driven`][] or [`spikax.silence.calibrated`][];
 - a term of the loss that raises the peak of silent neurons, [`spikax.losses.silent_peak`][] with
   [`spikax.silence.spike_conditions`][];
-- for QIF neurons, [`spikax.silence.pseudospikes`][] in place of missing spikes.
+- [`spikax.silence.pseudospikes`][] in place of missing spikes of the outputs.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from ._checks import (
     as_array,
-    checked,
     checked_finite,
+    checked_positive,
     is_number,
     known,
     require,
@@ -29,12 +29,12 @@ from ._checks import (
     require_instance,
 )
 from ._network import Layer, Network
+from ._neuron import AbstractNeuron
 from ._parameters import scaled
 from ._simulate.entry import simulate
 from ._simulate.solution import Solution
 from ._spikes import Spikes
 from ._types import resolved
-from .neurons import QIF, QIFState
 
 
 class Activity(NamedTuple):
@@ -88,22 +88,87 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
     **Raises:** `TypeError` or `ValueError` for states or times of another shape.
     """
     require_instance(layer, Layer, "layer", "a `sx.Layer`", "For example `network.layers[name]`.")
-    parameters, rest = eqx.partition(resolved(layer.neuron), eqx.is_array)
-    first = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, parameters)
-    own = eqx.filter_eval_shape(lambda: jax.tree.map(jnp.asarray, eqx.combine(first, rest).initial_state()))
-    same = jax.tree.structure(states) == jax.tree.structure(own)
-    hint = "For example `solution.states[name]`."
-    require(same, "states", "states of the neurons of `layer`", states, hint, TypeError)
-    leaf, size = jax.tree.leaves(states)[0], layer.size
-    lead = leaf.shape[: leaf.ndim - jax.tree.leaves(own)[0].ndim]
-    require(len(lead) >= 2 and lead[-1] == size, "states", f"of shape (*batch, times, {size})", leaf, hint)
+    lead = _axes_of(states, layer, ("times",), "For example `solution.states[name]`.")
     ts = as_array(ts, "ts")
     require(jnp.shape(ts) == lead[-2:-1], "ts", f"of shape ({lead[-2]},), the times of `states`", ts)
+    return _conditions(layer, ts, states, lead)
 
+
+def pseudospikes(layer: Layer, t1: Any, states: Any, *, tau: Any) -> Float[Array, "*batch n"]:
+    r"""The times at which silent neurons would spike if, after the end, their spike conditions rose at a constant rate.
+
+    With the spike condition $g$ of a neuron, which is negative and rises to zero at a spike,
+
+    $$ t = t_1 - \tau\, g(t_1). $$
+
+    When a spike of a neuron moves past the end, it becomes a pseudospike, and its time stays continuous. So a loss on
+    first spikes has a gradient for silent neurons of any model. This prevents that training silences the outputs: a
+    silent label alone would delay the outputs that spike, until they are silent, too.
+
+    ```python
+    solution = sx.simulate(network, inputs, t1=60.0)
+    pseudo = sx.silence.pseudospikes(network.layers["output"], 60.0, solution.end.states["output"], tau=20.0)
+    times = sx.silence.with_pseudospikes(sx.first_spike(solution.spikes["output"]), pseudo)
+    ```
+
+    For [`spikax.QIF`][] neurons and `tau` equal to `tau_mem`, the derivative is continuous, too: at the infinite
+    voltage of a spike the phase, which is $g + 1$, rises by $1 / \tau_{mem}$ per ms, whatever the current.
+
+    **Main arguments:**
+
+    - `layer`: the layer, `network.layers[name]`.
+    - `t1`: the end of the simulation, in ms.
+    - `states`: the states at `t1`, of shape `(*batch, n)`: `solution.end.states[name]` of a simulation without `until`.
+
+    **Other arguments:**
+
+    - `tau`: the time in which a spike condition rises by one, in ms: a number, or one for each neuron. A common choice
+      is the time constant of the membrane, if the distance between rest and threshold is about one.
+
+    **Returns:** the times in ms, of shape `(*batch, n)`: after `t1` for neurons that are silent. For neurons that spike
+    they have no meaning.
+
+    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
+
+    ??? cite "Reference"
+        C. Klos, R.-M. Memmesheimer, *Smooth exact gradient descent learning in spiking neural networks*, 2023,
+        arXiv:2309.14523, for QIF neurons driven by a constant current.
+    """
+    require_instance(layer, Layer, "layer", "a `sx.Layer`", "For example `network.layers[name]`.")
+    lead = _axes_of(states, layer, (), "For example `solution.end.states[name]`.")
+    t1, tau = checked_finite(t1, "t1"), checked_positive(tau, "tau")
+    require(jnp.ndim(t1) == 0, "t1", "one number", t1)
+    require(jnp.shape(tau) in ((), (layer.size,)), "tau", f"one number, or of shape ({layer.size},)", tau)
+    at_end = jax.tree.map(lambda x: jnp.expand_dims(x, len(lead) - 1), states)
+    conditions = _conditions(layer, jnp.reshape(t1, 1), at_end, (*lead[:-1], 1, lead[-1]))[..., 0, :]
+    return t1 - jnp.broadcast_to(tau, conditions.shape) * conditions
+
+
+def _axes_of(states: Any, layer: Layer, after_batch: tuple[str, ...], hint: str) -> tuple[int, ...]:
+    """The sizes of the axes of states: `(*batch, *after_batch, n)`. Raises for states that have no such axes."""
+    own = eqx.filter_eval_shape(lambda: jax.tree.map(jnp.asarray, _one_of(layer).initial_state()))
+    same = jax.tree.structure(states) == jax.tree.structure(own)
+    require(same, "states", "states of the neurons of `layer`", states, hint, TypeError)
+    leaf = jax.tree.leaves(states)[0]
+    lead = leaf.shape[: leaf.ndim - jax.tree.leaves(own)[0].ndim]
+    is_whole = len(lead) > len(after_batch) and lead[-1] == layer.size
+    require(is_whole, "states", f"of shape ({', '.join(('*batch', *after_batch))}, {layer.size})", leaf, hint)
+    return lead
+
+
+def _one_of(layer: Layer) -> AbstractNeuron:
+    """The first neuron of a layer."""
+    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) and x.ndim else x, resolved(layer.neuron))
+
+
+def _conditions(layer: Layer, ts: Array, states: Any, lead: tuple[int, ...]) -> Float[Array, "*batch times n"]:
+    """The spike conditions at states with the axes `lead`, of which the last but one is that of the times."""
+    parameters, rest = eqx.partition(resolved(layer.neuron), eqx.is_array)
+    dtype = jax.tree.leaves(states)[0].dtype
     # Merge the axes of samples and times.
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) - 1 :]), states)
-    clock = jnp.broadcast_to(jnp.asarray(ts, leaf.dtype), lead[:-1]).ravel()
-    parameters = jax.tree.map(lambda x: x.astype(leaf.dtype) if eqx.is_inexact_array(x) else x, parameters)
+    clock = jnp.broadcast_to(jnp.asarray(ts, dtype), lead[:-1]).ravel()
+    parameters = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, parameters)
     axes = jax.tree.map(lambda x: 0 if x.ndim else None, parameters)
 
     def one(parameters, t, state):
@@ -111,56 +176,6 @@ def spike_conditions(layer: Layer, ts: Any, states: Any) -> Float[Array, "*batch
 
     conditions = jax.vmap(jax.vmap(one, (axes, None, 0)), (None, 0, 0))(parameters, clock, flat)
     return conditions.reshape(lead)
-
-
-def pseudospikes(neuron: QIF, state: QIFState, t1: Any, *, current: Any = 1.0) -> Float[Array, "..."]:
-    r"""The times at which QIF neurons would spike if a constant current drove them after the end of the simulation.
-
-    With the voltage $V$ of a phase, and the constant current $I$ in place of drive and bias,
-
-    $$ t = t_1 + \frac{\tau_{mem}}{\kappa} \left( \frac{\pi}{2} - \arctan \frac{V(t_1) - 1/2}{\kappa} \right), \qquad
-       \kappa = \sqrt{I - 1/4}. $$
-
-    When a spike of a QIF neuron moves past the end, it becomes a pseudospike. The time and its derivative are
-    continuous, because at the infinite voltage of a spike the current has no effect. With pseudospikes, a loss on first
-    spikes has a gradient for silent neurons.
-
-    ```python
-    solution = sx.simulate(network, inputs, t1=60.0, saveat={"output": [60.0]})
-    at_end = jax.tree.map(lambda x: x[..., -1, :], solution.states["output"])
-    pseudo = sx.silence.pseudospikes(network.layers["output"].neuron, at_end, 60.0)
-    times = sx.silence.with_pseudospikes(sx.first_spike(solution.spikes["output"]), pseudo)
-    ```
-
-    **Main arguments:**
-
-    - `neuron`: the [`spikax.QIF`][] neuron of the layer.
-    - `state`: the states of the layer at `t1`, with phases of shape `(*batch, n)`.
-    - `t1`: the end of the simulation, in ms.
-
-    **Other arguments:**
-
-    - `current`: the constant current $I$, above 1/4, the threshold of repetitive firing. Larger currents give earlier
-      pseudospikes.
-
-    **Returns:** the times in ms, of shape `(*batch, n)`, at or after `t1`.
-
-    **Raises:** `TypeError` or `ValueError` for invalid arguments. Traced values are checked at run time.
-
-    ??? cite "Reference"
-        C. Klos, R.-M. Memmesheimer, *Smooth exact gradient descent learning in spiking neural networks*, 2023,
-        arXiv:2309.14523.
-    """
-    require_instance(neuron, QIF, "neuron", "a `sx.QIF`", "Pseudospikes are defined for QIF neurons only.")
-    require_instance(state, QIFState, "state", "a `sx.QIFState`", "For example `solution.states[name]` at `t1`.")
-    t1 = checked_finite(t1, "t1")
-    current = checked(checked_finite(current, "current"), lambda x: x > 0.25, "current", "above 1/4")
-    current, tau = (jnp.broadcast_to(x, state.phi.shape) for x in (current, resolved(neuron).tau_mem))
-    kappa = jnp.sqrt(current.astype(state.phi.dtype) - 0.25)
-    # V = -pi cos / sin. Use `arctan2`, which is finite at a spike too, where V is infinite.
-    sine, cosine = jnp.sin(jnp.pi * state.phi), jnp.cos(jnp.pi * state.phi)
-    angle = jnp.arctan2(kappa * sine, -(jnp.pi * cosine + 0.5 * sine))
-    return t1 + tau / kappa * angle
 
 
 def with_pseudospikes(times: Any, pseudospikes: Any) -> Float[Array, "*batch n"]:

@@ -127,3 +127,9 @@ def test_an_array_is_as_numbers(case):
 def test_the_shapes_of_arrays_are_told():
     assert sx.check_neuron(Vector()).state == ("an array of shape (2,)",)
     assert sx.check_neuron(Mixed(cubic=0.2)).state == ("a of shape (1, 2)", "v")
+
+
+def test_neurons_with_array_states_have_pseudospikes():
+    states = jnp.asarray([[[0.5, 0.0], [1.0, 0.0], [-1.0, 0.0]]])
+    times = sx.silence.pseudospikes(sx.Layer(Vector(), 3), T1, states, tau=20.0)
+    np.testing.assert_allclose(times, [[40.0, 30.0, 70.0]])

@@ -24,6 +24,7 @@ LAYERS = {"a": sx.Layer(sx.LIF(), 3)}
 NETWORK = sx.sequential(2, LAYER, key=KEY)
 INPUTS = sx.Spikes(TIMES)
 STATES = sx.LIFState(jnp.ones((1, 3)))
+AT_END = sx.LIFState(jnp.ones(3))
 SOLUTION = sx.Solution({"a": INPUTS}, {}, {}, {}, None, sx.RESULTS.successful, {}, {})
 PORTS = {"exc": sx.ExpSynapse(), "inh": sx.ExpSynapse()}
 
@@ -556,10 +557,13 @@ CALLS = {
         ("states", lambda: sx.silence.spike_conditions(LAYER, TIMES[0], sx.LIFState(jnp.ones(3)))),
         ("ts", lambda: sx.silence.spike_conditions(LAYER, jnp.ones(2), STATES)),
         ("ts", lambda: sx.silence.spike_conditions(LAYER, None, STATES)),
-        ("neuron", lambda: sx.silence.pseudospikes(sx.LIF(), sx.QIFState(TIMES), 9.0)),
-        ("state", lambda: sx.silence.pseudospikes(sx.QIF(), STATES, 9.0)),
-        ("t1", lambda: sx.silence.pseudospikes(sx.QIF(), sx.QIFState(TIMES), np.inf)),
-        ("current", lambda: sx.silence.pseudospikes(sx.QIF(), sx.QIFState(TIMES), 9.0, current=0.25)),
+        ("layer", lambda: sx.silence.pseudospikes(sx.LIF(), 9.0, AT_END, tau=20.0)),
+        ("states", lambda: sx.silence.pseudospikes(LAYER, 9.0, TIMES, tau=20.0)),
+        ("states", lambda: sx.silence.pseudospikes(LAYER, 9.0, sx.LIFState(jnp.ones(2)), tau=20.0)),
+        ("t1", lambda: sx.silence.pseudospikes(LAYER, np.inf, AT_END, tau=20.0)),
+        ("t1", lambda: sx.silence.pseudospikes(LAYER, TIMES[0], AT_END, tau=20.0)),
+        ("tau", lambda: sx.silence.pseudospikes(LAYER, 9.0, AT_END, tau=0.0)),
+        ("tau", lambda: sx.silence.pseudospikes(LAYER, 9.0, AT_END, tau=jnp.ones(2))),
         ("times", lambda: sx.silence.with_pseudospikes(None, TIMES)),
         ("pseudospikes", lambda: sx.silence.with_pseudospikes(TIMES, TIMES[0])),
         ("network", lambda: sx.silence.calibrated(LAYER, INPUTS, 9.0)),

@@ -130,9 +130,17 @@ print_activity(network)
 
 # %% [markdown]
 # Use it as one term among others, with a small weight: a sparse code needs silent neurons. `fit` warns if all gradients
-# of an epoch are zero, or if a measure named `silent` is 1 in all samples. QIF neurons have a fourth remedy,
-# `sx.silence.pseudospikes`. [Benchmarks](../../benchmarks/README.md#silent-at-the-start) compares trainings with and
-# without a remedy.
+# of an epoch are zero, or if a measure named `silent` is 1 in all samples. [Benchmarks](
+# ../../benchmarks/README.md#silent-at-the-start) compares trainings with and without a remedy.
+#
+# ## Symptom: in training, the outputs fall silent
+#
+# A silent label has no gradient of its own, and delays the outputs that spike, until they are silent, too. There are
+# two remedies:
+#
+# - a `bias` above the threshold and a long duration, so that every output spikes in the end, whatever its input;
+# - `sx.silence.pseudospikes`: a silent output counts as one that spikes after the end, the later the farther its spike
+#   condition is below zero at the end. This works for any neuron, and needs no bias.
 #
 # ## Symptom: the gradient is huge
 #
