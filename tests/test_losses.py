@@ -23,25 +23,33 @@ def test_cross_entropy_is_the_published_loss(dtype):
     np.testing.assert_allclose(cross_entropy(times, [1]), [expected], rtol=1e-5)
 
 
-def test_a_silent_wrong_output_leaves_the_sum(dtype):
-    three, two = jnp.asarray([10.0, 11.0, jnp.inf], dtype), jnp.asarray([10.0, 11.0], dtype)
-    np.testing.assert_allclose(cross_entropy(three, 0), cross_entropy(two, 0), rtol=1e-6)
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_silent_output_counts_as_late(label, dtype):
+    silent, late = jnp.asarray([jnp.inf, 59.0, 11.0], dtype), jnp.asarray([60.0, 59.0, 11.0], dtype)
+    np.testing.assert_allclose(cross_entropy(silent, label), cross_entropy(late, label), rtol=1e-6)
+    gradient = jax.grad(lambda times: cross_entropy(times, label))(silent)
+    assert gradient[0] == 0.0
+    if label == 0:
+        # Nothing makes the silent one spike, and the earliest is pushed back with the full slope.
+        np.testing.assert_allclose(gradient, [0.0, 0.0, -2.0], rtol=1e-5, atol=1e-12)
 
 
-def test_a_silent_label_counts_as_late(dtype):
-    silent, late = jnp.asarray([jnp.inf, 11.0], dtype), jnp.asarray([60.0, 11.0], dtype)
-    np.testing.assert_allclose(cross_entropy(silent, 0), cross_entropy(late, 0), rtol=1e-6)
-    gradient = jax.grad(lambda times: cross_entropy(times, 0))(silent)
-    # Nothing makes the silent one spike, and the other is pushed back with the full slope.
-    np.testing.assert_allclose(gradient, [0.0, -2.0], rtol=1e-5)
-
-
-def test_the_loss_of_silent_outputs_is_finite(dtype):
+def test_the_loss_of_silent_outputs_is_that_of_chance(dtype):
     times = jnp.full((4, 3), jnp.inf, dtype)
     labels = jnp.asarray([0, 1, 2, 0])
-    value, gradient = jax.value_and_grad(lambda times: jnp.sum(cross_entropy(times, labels)))(times)
-    assert jnp.isfinite(value) and value.dtype == dtype
+    value, gradient = jax.value_and_grad(lambda times: jnp.mean(cross_entropy(times, labels, alpha=0.0)))(times)
+    np.testing.assert_allclose(value, np.log(3.0), rtol=1e-5)
+    assert value.dtype == dtype
     np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_without_a_second_term_none_overflows(dtype):
+    def loss(times):
+        return cross_entropy(times, 0, tau1=0.01, alpha=0.0)
+
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray([50.0, 49.0], dtype))
+    np.testing.assert_allclose(value, np.log1p(np.exp(2.0)), rtol=1e-5)
+    assert bool(jnp.all(jnp.isfinite(gradient)))
 
 
 @pytest.mark.float64
@@ -230,7 +238,17 @@ def test_gradients_are_those_of_finite_differences_and_finite(name):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize("name", ["first_spike_mse", "first_spike_margin", "spike_times", "van_rossum", "spike_count"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "first_spike_cross_entropy",
+        "first_spike_mse",
+        "first_spike_margin",
+        "spike_times",
+        "van_rossum",
+        "spike_count",
+    ],
+)
 def test_losses_are_continuous_where_a_spike_leaves_at_the_end(name):
     loss, x = LOSSES[name]
     leaving, gone = x.copy(), x.copy()

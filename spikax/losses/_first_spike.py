@@ -26,11 +26,13 @@ def first_spike_cross_entropy(
 
     $$ L = -\log \frac{e^{-t_l / \tau_0}}{\sum_k e^{-t_k / \tau_0}} + \alpha\, (e^{t_l / \tau_1} - 1), $$
 
-    where the sum is over the output of the label and all other outputs that spike.
+    where the sum is over all outputs.
 
-    **If the output of the label is silent**, it is treated as a spike at the constant time `t_silent`. The loss is then
-    finite and large, and its gradient delays the outputs that spike. It has no gradient that could make the silent
-    output spike. If many labels stay silent, add a `bias` or an input that makes every output spike late, or add
+    **A silent output** is treated as a spike at `t_silent`, with a gradient of zero. If `t_silent` is the end of the
+    simulation, the loss is continuous when a spike moves across the end. If the output of the label is silent, the loss
+    is large, and its gradient delays the outputs that spike. It has no gradient that could make the silent output
+    spike, so training may silence all outputs. To prevent that, use a long duration and outputs with a `bias`, which
+    spike late if nothing else makes them spike, or [`spikax.silence.pseudospikes`][], or add
     [`spikax.losses.silent_peak`][].
 
     **Main arguments:**
@@ -41,11 +43,12 @@ def first_spike_cross_entropy(
 
     **Other arguments:**
 
-    - `t_silent`: the spike time assigned to a silent label, in ms: the end of the simulation, or later.
+    - `t_silent`: the spike time assigned to silent outputs, in ms: the end of the simulation, or later.
     - `tau0`: the time scale of the differences between spike times, in ms.
-    - `tau1`: the time constant of the second term, which favours early spikes, in ms. In float32 this term overflows to
-      `inf` for times above about 88 `tau1`.
-    - `alpha`: the weight of the second term.
+    - `tau1`: the time constant of the second term, which favours early spikes, in ms. The term grows exponentially:
+      choose `tau1` such that it stays small up to `t_silent`. In float32 it overflows to `inf` for times above about 88
+      `tau1`.
+    - `alpha`: the weight of the second term; with 0 there is none.
     - `throw`: whether a compiled function raises for labels out of range. If False, the losses of these samples are
       NaN.
 
@@ -61,10 +64,11 @@ def first_spike_cross_entropy(
     tau0, tau1 = checked_positive(tau0, "tau0"), checked_positive(tau1, "tau1")
     alpha = checked_finite(alpha, "alpha")
     finite, is_label, invalid = _outputs(times, labels, t_silent, throw)
-    counts = jnp.isfinite(times) | is_label
     label_time = jnp.sum(finite, axis=-1, where=is_label)
-    cross_entropy = label_time / tau0 + jax.nn.logsumexp(-finite / tau0, axis=-1, where=counts)
-    return cross_entropy + alpha * jnp.expm1(label_time / tau1) + invalid
+    cross_entropy = label_time / tau0 + jax.nn.logsumexp(-finite / tau0, axis=-1)
+    # With a weight of zero, an exponential that overflows would be NaN.
+    exponent = jnp.where(alpha == 0.0, 0.0, label_time / tau1)
+    return cross_entropy + alpha * jnp.expm1(exponent) + invalid
 
 
 def first_spike_mse(
