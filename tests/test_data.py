@@ -87,6 +87,23 @@ def test_lists_of_events_are_filled_up_and_not_cut():
 LISTS = event_lists([2, 3])
 
 
+def test_lists_of_similar_length_can_be_put_together():
+    sizes = np.random.default_rng(0).integers(1, 100, 200)
+    lists = [sx.Events(np.arange(float(size)), np.zeros(size, int), 1) for size in sizes]
+    places, seen_by = {}, {}
+    for grouped in (False, True):
+        loader = Loader(lists, np.arange(200), batch_size=4, group_by_length=grouped)
+        batches = list(loader.epoch(0))
+        seen_by[grouped] = [samples.tolist() for _, samples in batches]
+        places[grouped] = sum(events.times.size for events, _ in batches)
+        assert seen_by[grouped] == [samples.tolist() for _, samples in loader.epoch(0)]
+        assert sorted(np.concatenate(seen_by[grouped])) == list(range(200))
+    assert places[True] < 0.8 * places[False]
+    # Long ones do not come last.
+    longest = [sizes[batch].max() for batch in seen_by[True]]
+    assert longest != sorted(longest) and longest[:16] != sorted(longest[:16])
+
+
 @pytest.mark.parametrize(
     "name, error, build",
     [
@@ -109,6 +126,8 @@ LISTS = event_lists([2, 3])
         ("batch_size", TypeError, lambda: Loader(LISTS, np.ones(2), batch_size=1.0)),
         ("batch_size", ValueError, lambda: Loader(LISTS, np.ones(2), batch_size=3).epoch(0)),
         ("seed", ValueError, lambda: Loader(LISTS, np.ones(2), batch_size=1, seed=-1)),
+        ("group_by_length", TypeError, lambda: Loader(LISTS, np.ones(2), batch_size=1, group_by_length=1)),
+        ("group_by_length", ValueError, lambda: Loader(np.ones(2), np.ones(2), batch_size=1, group_by_length=True)),
         ("number", TypeError, lambda: Loader(LISTS, np.ones(2), batch_size=1).epoch(1.0)),
         ("number", ValueError, lambda: Loader(LISTS, np.ones(2), batch_size=1).epoch(-1)),
         ("start", ValueError, lambda: Loader(LISTS, np.ones(2), batch_size=1).epoch(0, start=3)),

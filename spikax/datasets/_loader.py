@@ -14,6 +14,7 @@ from .._spikes import Events, Spikes
 
 
 RUNGS = 4
+GROUPED = 16
 
 
 class Loader:
@@ -32,6 +33,8 @@ class Loader:
 
     - `batch_size`: the number of samples in a batch.
     - `seed`: the seed of the shuffling, an integer of at least 0.
+    - `group_by_length`: whether the shuffled batches hold lists of similar lengths, which need less padding: among the
+      samples of every 16 batches, those of similar lengths are put together. The batches are then shuffled.
 
     Lists of events differ in length. The lists of a batch are padded with `inf` to one of `lengths`: a quarter, a half,
     three quarters or all of the longest list. A function of batches is therefore compiled for at most four shapes, and
@@ -44,7 +47,7 @@ class Loader:
     **Raises:** `TypeError` or `ValueError` for invalid arguments, and for different numbers of inputs and targets.
     """
 
-    def __init__(self, inputs: Any, targets: PyTree, *, batch_size: int, seed: int = 0):
+    def __init__(self, inputs: Any, targets: PyTree, *, batch_size: int, seed: int = 0, group_by_length: bool = False):
         require_count(batch_size, "batch_size")
         require_natural(seed, "seed")
         is_list = isinstance(inputs, list | tuple) and any(isinstance(item, Events) for item in inputs)
@@ -54,6 +57,10 @@ class Loader:
         same = self._targets.samples == self.samples
         require(same, "targets", f"for {self.samples} samples, like `inputs`", self._targets.samples)
         self.lengths = self._inputs.lengths
+        require_instance(group_by_length, bool, "group_by_length", "True or False")
+        hint = "Arrays have one length."
+        require(is_list or not group_by_length, "group_by_length", "False for arrays", group_by_length, hint)
+        self._grouped = group_by_length
         self._share = 0, 1
 
     def __len__(self) -> int:
@@ -79,9 +86,7 @@ class Loader:
         enough = self.batch_size <= self.samples
         require(enough, "batch_size", f"at most {self.samples}, the number of samples", self.batch_size)
         require(start <= len(self), "start", f"at most {len(self)}, the number of batches", start)
-        order = np.random.default_rng([self.seed, number]).permutation(self.samples)
-        rows = order[: len(self) * self.batch_size].reshape(len(self), self.batch_size)
-        return (self._batch(batch, self.lengths) for batch in rows[start:])
+        return (self._batch(batch, self.lengths) for batch in self._shuffled(number)[start:])
 
     def in_order(self) -> Iterator[tuple[Any, PyTree, int]]:
         """An iterator over all samples in their order: batches `(inputs, targets, count)`.
@@ -117,6 +122,16 @@ class Loader:
         share._share = index, count
         return share
 
+    def _shuffled(self, number: int) -> np.ndarray:
+        """The samples of each batch of an epoch."""
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(self.samples)[: len(self) * self.batch_size]
+        if not self._grouped:
+            return order.reshape(len(self), self.batch_size)
+        parts = np.split(order, range(GROUPED * self.batch_size, order.size, GROUPED * self.batch_size))
+        by_length = [part[np.argsort(self._inputs.sizes[part], kind="stable")] for part in parts]
+        return rng.permutation(np.concatenate(by_length).reshape(len(self), self.batch_size))
+
     def _batch(self, rows: np.ndarray, lengths: tuple[int, ...]) -> tuple[Any, PyTree]:
         rows = self._own(rows)
         return self._inputs.take(rows, lengths), self._targets.take(rows, lengths)
@@ -132,6 +147,11 @@ class _Arrays(NamedTuple):
     tree: PyTree
     samples: int
     lengths: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """All samples have the same size."""
+        return np.ones(self.samples, int)
 
     def take(self, rows: np.ndarray, lengths: tuple[int, ...]) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), self.tree)
@@ -149,6 +169,11 @@ class _Lists(NamedTuple):
     @property
     def samples(self) -> int:
         return len(self.times)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The number of events of each sample."""
+        return np.array([times.size for times in self.times])
 
     def take(self, rows: np.ndarray, lengths: tuple[int, ...]) -> Events:
         """The lists of a batch, padded to the smallest of `lengths` that holds them all."""

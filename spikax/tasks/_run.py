@@ -69,7 +69,8 @@ def train(
 ) -> Trained:
     """Trains a network; `directory` and `callbacks` are those of [`spikax.train.fit`][]."""
     split = task.split(settings)
-    batches = Loader(*split.training, batch_size=settings.batch_size, seed=settings.seed)
+    options = {"batch_size": settings.batch_size, "seed": settings.seed}
+    batches = Loader(*split.training, **options, group_by_length=isinstance(split.training.inputs, list))
     if directory is not None and not (Path(directory) / LAST).exists():
         # Before training, so that `read` can read an interrupted run. Settings beside a checkpoint belong to it.
         Path(directory).mkdir(parents=True, exist_ok=True)
