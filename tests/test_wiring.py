@@ -404,6 +404,21 @@ def test_linear_layers_end_with_the_last_of_them_in_the_event_queue(dtype, accur
     np.testing.assert_allclose(first, expected, atol=accurate)
 
 
+@pytest.mark.float64
+def test_a_given_method_ends_the_whole_network_with_its_outputs():
+    """A choice of tolerances does not change which layers are simulated together."""
+    layers = (sx.Layer(sx.QIF(bias=0.3), n, weights=sx.init.normal(w, 2.0)) for n, w in ((N, 12.0), (2, 9.0)))
+    network = sx.recurrent(3, *layers, key=KEY, weights=sx.init.normal(0.5, 0.5))
+    network = jax.tree.map(lambda x: x.astype(jnp.float64) if eqx.is_inexact_array(x) else x, network)
+    method = sx.EventLoop(rtol=1e-8)
+    whole = run(network, inputs(jnp.float64), saveat=None, method=method)
+    found = run(network, inputs(jnp.float64), saveat=None, method=method, until=sx.FirstSpikes())
+    assert int(jnp.sum(found.stats["hidden"].spikes)) < int(jnp.sum(whole.stats["hidden"].spikes))
+    first, expected = (sx.first_spike(solution.spikes["output"]) for solution in (found, whole))
+    assert bool(jnp.all(jnp.isfinite(expected)))
+    np.testing.assert_allclose(first, expected, atol=1e-5)
+
+
 @pytest.mark.modes("float32")
 def test_a_search_on_a_shared_clock_takes_two_trials(dtype):
     """The first shows the crossing, and the second is at it. What others do after it is not searched."""

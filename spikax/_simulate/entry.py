@@ -60,10 +60,10 @@ def simulate(
     - `method`: how the spikes are found: one method, or a dictionary by layer name. [`spikax.ClosedForm`][] is for
       linear neurons, [`spikax.EventLoop`][] for any neuron and for a recurrent layer without delays,
       [`spikax.EventQueue`][] for recurrent groups of linear neurons without delays, and [`spikax.Windows`][] for all
-      recurrent groups. By default each group of layers takes
-      the first of `ClosedForm`, `EventQueue`, `EventLoop` and `Windows` that supports it. With `until` and without
-      `saveat`, the whole network takes `Windows` if a recurrent group comes before the layer that ends it.
-      `Solution.stats` reports the choice.
+      recurrent groups. By default each group of layers takes the first of `ClosedForm`, `EventQueue`, `EventLoop` and
+      `Windows` that supports it. If `until` ends a layer that a recurrent group comes before, and there is no `saveat`,
+      the whole network is one group. If most neurons are recurrent, this holds for a given method, too, if it supports
+      the whole network. `Solution.stats` reports the choice.
     - `adjoint`: how the simulation is differentiated: by default in reverse mode, [`spikax.DiscreteAdjoint`][]; for
       forward mode, [`spikax.ForwardMode`][].
     - `throw`: whether to raise an error if the simulation of a sample fails. If False, `Solution.result` reports the

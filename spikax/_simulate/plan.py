@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -89,12 +89,6 @@ def make_plan(
 
 def _chosen(network: Network, method: Any, until: FirstSpikes | None) -> list[tuple[tuple[str, ...], AbstractMethod]]:
     """The groups of layers with their methods: the given method, or the first that supports the group."""
-    if method is None and _ends_others(network, until):
-        # Together with the layers before it, a layer can end before these have emitted all their spikes.
-        whole = tuple(itertools.chain(*network.groups()))
-        as_one = (EventQueue(), EventLoop()) if _is_mostly_recurrent(network) else ()
-        candidates = (*as_one, Windows())
-        return [(whole, _first_supporting(network, whole, candidates))]
     if isinstance(method, Mapping):
         for name, each in method.items():
             require(name in network.layers, "method", f"for layers among {list(network.layers)}", name)
@@ -102,13 +96,22 @@ def _chosen(network: Network, method: Any, until: FirstSpikes | None) -> list[tu
         return [(group, _method_of(network, group, method)) for group in network.groups()]
     if method is not None:
         _require_method(method)
-        if not method.simulates_single_layers:
-            whole = tuple(itertools.chain(*network.groups()))
-            return [(whole, _first_supporting(network, whole, (method,)))]
-    return [
-        (group, _method_of(network, group, {} if method is None else dict.fromkeys(group, method)))
-        for group in network.groups()
-    ]
+    whole = tuple(itertools.chain(*network.groups()))
+    if method is not None and not method.simulates_single_layers:
+        return [(whole, _first_supporting(network, whole, (method,)))]
+    if _ends_others(network, until):
+        together = _suitable(network, whole, _that_end_together(network, method))
+        if together is not None:
+            return [(whole, together)]
+    given = {} if method is None else dict.fromkeys(network.layers, method)
+    return [(group, _method_of(network, group, given)) for group in network.groups()]
+
+
+def _that_end_together(network: Network, method: AbstractMethod | None) -> tuple[AbstractMethod, ...]:
+    """The candidates for the whole network: a layer can end before those ahead of it have emitted all their spikes."""
+    as_one = (EventQueue(), EventLoop()) if method is None else (method,)
+    in_windows = (Windows(),) if method is None else ()
+    return (*(as_one if _is_mostly_recurrent(network) else ()), *in_windows)
 
 
 def _ends_others(network: Network, until: FirstSpikes | None) -> bool:
@@ -146,8 +149,7 @@ def _method_of(network: Network, group: tuple[str, ...], given: Mapping[str, Abs
 def _first_supporting(
     network: Network, group: tuple[str, ...], candidates: tuple[AbstractMethod, ...] | list[AbstractMethod]
 ) -> AbstractMethod:
-    completed = (method.completed(network, group, _default) for method in candidates)
-    suitable = next((method for method in completed if method.supports(network, group)), None)
+    suitable = _suitable(network, group, candidates)
     kinds = {name: type(network.layers[name].neuron).__name__ for name in group}
     described = ", ".join(f"`{name}` has {kind} neurons" for name, kind in kinds.items())
     hint = f"{described}. Without `method`, each layer takes the first method that supports it."
@@ -157,10 +159,15 @@ def _first_supporting(
     return suitable
 
 
+def _suitable(network: Network, group: tuple[str, ...], candidates: Iterable[AbstractMethod]) -> AbstractMethod | None:
+    """The first method that supports a group, if any."""
+    completed = (method.completed(network, group, _default) for method in candidates)
+    return next((method for method in completed if method.supports(network, group)), None)
+
+
 def _default(network: Network, group: tuple[str, ...]) -> AbstractMethod | None:
     """The method of a group that needs no windows; None if there is none."""
-    candidates = (method.completed(network, group, _default) for method in (ClosedForm(), EventQueue(), EventLoop()))
-    return next((method for method in candidates if method.supports(network, group)), None)
+    return _suitable(network, group, (ClosedForm(), EventQueue(), EventLoop()))
 
 
 def _require_method(method: Any) -> None:
