@@ -109,10 +109,15 @@ def check_structures(neuron: AbstractNeuron) -> PyTree[jax.ShapeDtypeStruct]:
             return jax.tree.map(jnp.asarray, method(eqx.combine(arrays, rest), *arguments))
 
         try:
-            return jax.eval_shape(given, arrays, *arguments)
+            traced, found = jax.make_jaxpr(given, return_shape=True)(arrays, *arguments)
         except Exception as error:
             error.add_note(f"A method of {kind} was called with {', '.join(map(_shown, arguments)) or 'no arguments'}.")
             raise
+        captured = [str(jax.typeof(const)) for const in traced.consts if known(const) is None]
+        expectation = f"a {kind} whose methods use only their arguments and its parameters"
+        got = AsText(f"one that uses traced values of an enclosing function: {', '.join(captured)}")
+        require(not captured, "neuron", expectation, got, "Make them parameters: only these have derivatives.")
+        return found
 
     state = shapes(lambda neuron: neuron.initial_state())
     leaves = jax.tree.leaves(state)

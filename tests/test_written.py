@@ -152,6 +152,20 @@ def test_a_condition_that_jumps_is_an_error(step):
     assert "does not spike" in sx.check_neuron(written(spike_condition=lambda t, x, p: -1.0)).remarks[0]
 
 
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, jax.vmap])
+def test_traced_values_of_an_enclosing_function_are_an_error(transform):
+    """They would have no derivative."""
+
+    def enclosing(tau):
+        written(dynamics=lambda t, x, drive, p: {"v": (drive - x["v"]) / tau, "w": -x["w"]})
+        return tau
+
+    with pytest.raises(
+        ValueError, match=r"its parameters; got one that uses traced values .*: float.*\[\]\. Make them"
+    ):
+        transform(enclosing)(jnp.ones(3 if transform is jax.vmap else ()))
+
+
 def test_of_traced_parameters_the_structures_are_checked():
     reports = []
     jax.jit(lambda tau: [tau, reports.append(sx.check_neuron(sx.LIF(tau)))][0])(jnp.asarray(20.0))
