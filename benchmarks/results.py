@@ -45,9 +45,10 @@ class Entry(NamedTuple):
 
 YIN_YANG = "98.10 ± 0.18 % (EventProp, 5-200-3, 10 seeds)"
 ENTRIES = [
-    Entry("yin-yang", "lif", "first-spike", 5, YIN_YANG),
-    *(Entry("yin-yang", neuron, "first-spike", 3) for neuron in ("qif", "eif", "izhikevich", "egru", "dendritic")),
-    *(Entry("yin-yang", neuron, "mean-voltage", 3) for neuron in ("lif", "qif", "eif", "izhikevich", "egru")),
+    Entry("yin-yang", "lif", "first-spike", 10, YIN_YANG),
+    *(Entry("yin-yang", neuron, "first-spike", 10) for neuron in ("qif", "eif", "izhikevich", "egru")),
+    Entry("yin-yang", "dendritic", "first-spike", 3),
+    *(Entry("yin-yang", neuron, "mean-voltage", 10) for neuron in ("lif", "qif", "eif", "izhikevich", "egru")),
     Entry("digits", "lif", "mean-voltage", 3),
     Entry("delay-copy", "egru", "last-voltage", 3, "100 % bitwise (EGRU, 2 units)"),
     Entry("delayed-xor", "egru", "last-voltage", 3),
