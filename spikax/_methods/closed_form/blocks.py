@@ -110,10 +110,10 @@ class _Arrivals(eqx.Module):
     ordered: Arrivals  # all arrivals, not in blocks
 
     @classmethod
-    def of(cls, given: LayerGiven, pieces: int, width: int) -> "_Arrivals":
+    def of(cls, given: LayerGiven, pieces: int, width: int, saves: int) -> "_Arrivals":
         # Simultaneous arrivals are summed, in any order.
         received = dataclasses.replace(_with_pieces(given, pieces), generation=None)
-        length = _block_length(given, received.times.shape[2] + 1, width)
+        length = _block_length(given, received.times.shape[2] + 1, width, saves)
         ordered = in_order(received)
         batch, lanes, total = ordered.times.shape
         padding = ((0, 0), (0, 0), (0, -total % length))
@@ -180,14 +180,14 @@ def _with_pieces(given: LayerGiven, pieces: int) -> SynapticInput:
     return SynapticInput(received.weight, times, source, None, None)
 
 
-def _block_length(given: LayerGiven, arrivals: int, width: int) -> int:
+def _block_length(given: LayerGiven, arrivals: int, width: int, saves: int) -> int:
     """The number of arrivals per block: few enough for its arrays to stay in the cache.
 
-    Each spike costs a pass through its block, and each saved time a look at every block. So blocks of neurons that
-    spike are short.
+    Each spike costs a pass through its block, so blocks of neurons that spike are short. Each of the `saves` times to
+    save costs a look at every block. The last block is simulated as a whole, however few arrivals it holds.
     """
     numbers = given.received.times.shape[0] * jax.tree.leaves(given.received.weight)[0].shape[1] * width
-    longest = 64 if given.neuron.can_spike else 1024
+    longest = 64 if given.neuron.can_spike else min(max(128, saves), 1024)
     return min(arrivals, max(8, min(longest, 2**19 // numbers)))
 
 
@@ -221,7 +221,7 @@ def _block(
 
 def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Arrivals]:
     flow, boundary = given.begin()
-    arrivals = _Arrivals.of(given, limits.pieces, flow.width)
+    arrivals = _Arrivals.of(given, limits.pieces, flow.width, 0 if ts is None else len(ts))
     finder = given.finder.of(flow)
     total, length, *_ = arrivals.times.shape
     shape = boundary.v.shape[-2:]
