@@ -18,7 +18,7 @@ help:
 	@echo 'make lint       check style and types'
 	@echo 'make docs       build the documentation site, into site/; tutorials are executed, JOBS (default 2) at a time'
 	@echo 'make package    build the package, and try it in an empty environment'
-	@echo 'make benchmark  train with five seeds, into benchmarks/RESULTS.md'
+	@echo 'make benchmark  train with ten seeds, into benchmarks/RESULTS.md'
 	@echo 'make clean      remove .venv, runs, build and site'
 
 demo: .venv/cli.stamp

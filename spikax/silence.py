@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._check_neuron import check_structures
 from ._checks import (
     as_array,
     checked_finite,
@@ -29,7 +30,6 @@ from ._checks import (
     require_instance,
 )
 from ._network import Layer, Network
-from ._neuron import AbstractNeuron
 from ._parameters import scaled
 from ._simulate.entry import simulate
 from ._simulate.solution import Solution
@@ -135,6 +135,8 @@ def pseudospikes(layer: Layer, t1: Any, states: Any, *, tau: Any) -> Float[Array
         arXiv:2309.14523, for QIF neurons driven by a constant current.
     """
     require_instance(layer, Layer, "layer", "a `sx.Layer`", "For example `network.layers[name]`.")
+    kind = type(layer.neuron).__name__
+    require(layer.neuron.can_spike, "layer", "of neurons that can spike", kind, f"{kind} neurons never do.")
     lead = _axes_of(states, layer, (), "For example `solution.end.states[name]`.")
     t1, tau = checked_finite(t1, "t1"), checked_positive(tau, "tau")
     require(jnp.ndim(t1) == 0, "t1", "one number", t1)
@@ -146,7 +148,7 @@ def pseudospikes(layer: Layer, t1: Any, states: Any, *, tau: Any) -> Float[Array
 
 def _axes_of(states: Any, layer: Layer, after_batch: tuple[str, ...], hint: str) -> tuple[int, ...]:
     """The sizes of the axes of states: `(*batch, *after_batch, n)`. Raises for states that have no such axes."""
-    own = eqx.filter_eval_shape(lambda: jax.tree.map(jnp.asarray, _one_of(layer).initial_state()))
+    own = check_structures(resolved(layer.neuron))
     same = jax.tree.structure(states) == jax.tree.structure(own)
     require(same, "states", "states of the neurons of `layer`", states, hint, TypeError)
     leaf = jax.tree.leaves(states)[0]
@@ -154,11 +156,6 @@ def _axes_of(states: Any, layer: Layer, after_batch: tuple[str, ...], hint: str)
     is_whole = len(lead) > len(after_batch) and lead[-1] == layer.size
     require(is_whole, "states", f"of shape ({', '.join(('*batch', *after_batch))}, {layer.size})", leaf, hint)
     return lead
-
-
-def _one_of(layer: Layer) -> AbstractNeuron:
-    """The first neuron of a layer."""
-    return jax.tree.map(lambda x: x[0] if eqx.is_array(x) and x.ndim else x, resolved(layer.neuron))
 
 
 def _conditions(layer: Layer, ts: Array, states: Any, lead: tuple[int, ...]) -> Float[Array, "*batch times n"]:

@@ -99,6 +99,8 @@ def test_lists_of_similar_length_can_be_put_together():
         assert seen_by[grouped] == [samples.tolist() for _, samples in loader.epoch(0)]
         assert sorted(np.concatenate(seen_by[grouped])) == list(range(200))
     assert places[True] < 0.8 * places[False]
+    # By its text `fit` knows whether a training that goes on has the same batches.
+    assert "group_by_length=True" in repr(loader)
     # Long ones do not come last.
     longest = [sizes[batch].max() for batch in seen_by[True]]
     assert longest != sorted(longest) and longest[:16] != sorted(longest[:16])

@@ -558,6 +558,7 @@ CALLS = {
         ("ts", lambda: sx.silence.spike_conditions(LAYER, jnp.ones(2), STATES)),
         ("ts", lambda: sx.silence.spike_conditions(LAYER, None, STATES)),
         ("layer", lambda: sx.silence.pseudospikes(sx.LIF(), 9.0, AT_END, tau=20.0)),
+        ("layer", lambda: sx.silence.pseudospikes(sx.Layer(sx.LI(), 3), 9.0, AT_END, tau=20.0)),
         ("states", lambda: sx.silence.pseudospikes(LAYER, 9.0, TIMES, tau=20.0)),
         ("states", lambda: sx.silence.pseudospikes(LAYER, 9.0, sx.LIFState(jnp.ones(2)), tau=20.0)),
         ("t1", lambda: sx.silence.pseudospikes(LAYER, np.inf, AT_END, tau=20.0)),

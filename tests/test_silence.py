@@ -91,7 +91,7 @@ NEURONS = {
     "LIF": (sx.LIF(jnp.asarray([TAU])), 5.0),
     "QIF": (sx.QIF(tau_mem=jnp.asarray([TAU])), 14.0),
     "EIF": (sx.EIF(tau_mem=jnp.asarray([TAU])), 6.0),
-    "EGRU": (sx.EGRU(tau_mem=jnp.asarray([TAU])), 8.0),
+    "EGRU": (sx.EGRU(tau_mem=jnp.asarray([TAU])), {"u": 0.0, "r": 0.0, "z": 8.0}),
 }
 
 
@@ -99,8 +99,7 @@ NEURONS = {
 def answering(request):
     """The first spikes or pseudospikes of a neuron whose input comes at a time of its own in each sample."""
     neuron, weight = NEURONS[request.param]
-    weights = {port: np.asarray([[weight * (port == "z")]]) for port in "urz"}
-    network = single_layer(neuron, weights if request.param == "EGRU" else np.asarray([[weight]]), jnp.float64)
+    network = single_layer(neuron, jax.tree.map(lambda w: np.asarray([[w]]), weight), jnp.float64)
     arrays, rest = eqx.partition(network, eqx.is_inexact_array)
 
     @eqx.filter_jit
