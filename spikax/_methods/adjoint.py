@@ -36,12 +36,12 @@ class DiscreteAdjoint(AbstractAdjoint):
     **Arguments:**
 
     - `memory`: the memory for the stored steps of a layer that [`spikax.EventLoop`][] simulates, in bytes; by default
-      64 MiB. A large layer, whose stragglers run in a second loop, may use twice as much. If not all steps fit, the
+      256 MiB. A large layer, whose stragglers run in a second loop, may use twice as much. If not all steps fit, the
       last ones are stored, and the backward pass runs the simulation again to recompute earlier ones, as many at a time
       as fit, from states stored on the way, in up to a quarter of as much memory again.
     """
 
-    memory: int = eqx.field(static=True, default=2**26)
+    memory: int = eqx.field(static=True, default=2**28)
 
     def __check_init__(self):
         require_count(self.memory, "memory")
@@ -60,7 +60,7 @@ class ForwardMode(AbstractAdjoint):
     @property
     def memory(self) -> int:
         # For the steps around the times to save, of which the last ones are kept.
-        return 2**26
+        return 2**28
 
     def mode(self):
         return forward_mode()

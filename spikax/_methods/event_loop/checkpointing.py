@@ -138,16 +138,17 @@ def _segment_length(plan: LoopPlan, room: int) -> int:
     """The number of iterations of a segment, given the number of tape entries that fit into the memory."""
     # Unused memory costs time, since all of it is initialised first. So the tape is no longer than the loop is likely
     # to need, except for what is cheap: a part of the memory.
-    wanted = max(likely_length(plan.problem, plan.settings), room // 64)
+    wanted = max(likely_length(plan.problem, plan.settings), room // 256)
     return min(max(min(room, wanted), 16), plan.settings.max_steps)
 
 
 def likely_length(problem: Problem, settings: Settings) -> int:
     """The number of iterations that the busiest unit is likely to need."""
-    # One per arrival, four per spike, and some for the steps in between.
-    arrivals, spike = problem.arrivals.times.shape[2], 4 * jax.tree.leaves(problem.weight)[0].shape[2]
+    # One per arrival, and some for the steps in between. Per spike four, or two of neurons that share a clock, which
+    # seldom use more than half of their places for spikes.
+    arrivals, spike = problem.arrivals.times.shape[2], max(2, jax.tree.leaves(problem.weight)[0].shape[2])
     if settings.bins:
-        # One per bin; per spike four, plus the arrivals in its bin.
+        # One per bin; per spike as many, plus the arrivals in its bin.
         arrivals, spike = settings.bins, spike + arrivals // settings.bins
     return (arrivals + spike * settings.max_spikes) // settings.windows + 32
 
