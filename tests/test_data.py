@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import spikax as sx
-from spikax.datasets import fashion_mnist, image_spikes, Loader, mnist, nmnist, Recordings, shd, ssc
+from spikax.datasets import fashion_mnist, image_row_spikes, image_spikes, Loader, mnist, nmnist, Recordings, shd, ssc
 
 
 pytestmark = pytest.mark.modes("float64")  # the code is that of NumPy; what depends on the mode says so
@@ -434,6 +434,15 @@ def test_image_spikes_are_the_published_code():
     assert image_spikes(np.zeros((3, 2, 2))).times.shape == (3, 1)
 
 
+def test_rows_of_images_come_one_after_the_other():
+    images = np.array([[[1.0, 0.0, 0.5], [0.0, 0.75, 1.0]], [[0.0, 0.0, 0.0], [0.25, 0.0, 0.0]]])
+    events = image_row_spikes(images, t_row=4.0)
+    assert events.n == 3
+    np.testing.assert_allclose(events.times, [[0.0, 2.0, 4.0, 5.0], [7.0, np.inf, np.inf, np.inf]])
+    assert np.asarray(events.channels)[0].tolist() == [0, 2, 2, 1] and events.channels[1, 0] == 0
+    np.testing.assert_allclose(image_row_spikes(images[1], threshold=0.2).times, [8.75])
+
+
 def write_recordings(path, labels, seed, **columns):
     """A file as those of Heidelberg; gives its times in s and its units."""
     h5py = pytest.importorskip("h5py")
@@ -577,6 +586,8 @@ def test_nmnist_refuses_files(camera_folder, data):
         ("images", ValueError, lambda folder: image_spikes(np.full((2, 2), np.nan))),
         ("t_early", ValueError, lambda folder: image_spikes(np.ones((2, 2)), t_early=20.0)),
         ("threshold", TypeError, lambda folder: image_spikes(np.ones((2, 2)), threshold="a")),
+        ("t_row", ValueError, lambda folder: image_row_spikes(np.ones((2, 2)), t_row=0.0)),
+        ("images", ValueError, lambda folder: image_row_spikes(np.ones(4))),
     ],
 )
 def test_the_data_sets_refuse(name, error, build, folder):

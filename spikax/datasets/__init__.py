@@ -4,7 +4,7 @@ from ._delay_copy import delay_copy as delay_copy, DelayCopy as DelayCopy
 from ._delayed_xor import delayed_xor as delayed_xor, DelayedXOR as DelayedXOR
 from ._digits import digits as digits
 from ._heidelberg import Recordings as Recordings, shd as shd, ssc as ssc
-from ._images import image_spikes as image_spikes, Images as Images
+from ._images import image_row_spikes as image_row_spikes, image_spikes as image_spikes, Images as Images
 from ._loader import Loader as Loader
 from ._mnist import fashion_mnist as fashion_mnist, mnist as mnist
 from ._nmnist import nmnist as nmnist

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks import known, require, require_below, require_finite
+from .._checks import known, require, require_below, require_finite, require_positive
 from .._spikes import Events
 
 
@@ -66,3 +66,31 @@ def image_spikes(images: Any, *, t_early: float = 0.0, t_late: float = 20.0, thr
     times = np.where(spikes, t_early + (1 - flat) * (t_late - t_early), np.inf)
     channels = np.argsort(times, axis=-1, kind="stable")[..., :most]
     return Events(np.take_along_axis(times, channels, axis=-1), channels.astype(np.int32), flat.shape[-1])
+
+
+def image_row_spikes(images: Any, *, t_row: float = 5.0, threshold: float = 1 / 255) -> Events:
+    r"""Images row by row, as a sequence: one spike per pixel, in the channel of its column.
+
+    Row $i$ is shown from $i \, t_{row}$ to $(i + 1) \, t_{row}$, as a latency code: a pixel of brightness $p$ above the
+    threshold spikes once, at $(i + 1 - p) \, t_{row}$. Darker pixels are silent.
+
+    **Main arguments:**
+
+    - `images`: the brightness of each pixel, from 0 to 1, a floating-point array of shape `(*batch, height, width)`.
+
+    **Other arguments:**
+
+    - `t_row`: the duration of a row, in ms.
+    - `threshold`: the brightness up to which pixels are silent.
+
+    **Returns:** [`spikax.Events`][] in as many channels as there are columns, with times of shape `(*batch, events)`.
+
+    **Raises:** as [`spikax.datasets.image_spikes`][].
+    """
+    require_positive(t_row, "t_row")
+    events = image_spikes(images, t_late=t_row, threshold=threshold)
+    rows, columns = np.divmod(np.asarray(events.channels), np.shape(images)[-1])
+    times = np.asarray(events.times) + t_row * rows
+    order = np.argsort(times, axis=-1, kind="stable")
+    sorted_times, channels = (np.take_along_axis(leaf, order, axis=-1) for leaf in (times, columns))
+    return Events(sorted_times, channels.astype(np.int32), np.shape(images)[-1])

@@ -13,7 +13,7 @@ print(tasks.test(trained)["accuracy"])
 from pathlib import Path
 
 from ._figures import evidence as evidence, figures as figures
-from ._images import Digits as Digits, MNIST as MNIST
+from ._images import Digits as Digits, MNIST as MNIST, SequentialMNIST as SequentialMNIST
 from ._memory import DelayCopy as DelayCopy, DelayedXOR as DelayedXOR
 from ._readouts import FirstSpike as FirstSpike, Logits as Logits, Voltage as Voltage
 from ._recipes import NEURONS as NEURONS, READOUTS as READOUTS, Recipe as Recipe, RECIPES as RECIPES
@@ -24,7 +24,7 @@ from ._task import AbstractTask as AbstractTask
 from ._yin_yang import YinYang as YinYang
 
 
-_ALL = (YinYang(), Digits(), MNIST(), DelayCopy(), DelayedXOR(), SpokenDigits())
+_ALL = (YinYang(), Digits(), MNIST(), DelayCopy(), DelayedXOR(), SequentialMNIST(), SpokenDigits())
 TASKS: dict[str, AbstractTask] = {task.name: task for task in _ALL}
 
 

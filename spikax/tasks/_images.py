@@ -3,12 +3,15 @@
 import abc
 import functools
 
+import numpy as np
+
 from .._checks import require
 from .._spikes import Events
-from ..datasets import digits, image_spikes, Images, mnist, Split
+from ..datasets import digits, image_row_spikes, image_spikes, Images, mnist, Split
 from ..silence import calibrated
 from ._settings import Settings
 from ._task import AbstractTask, Samples
+from ._wirings import WIRINGS
 
 
 class _Images(AbstractTask):
@@ -26,7 +29,11 @@ class _Images(AbstractTask):
     # Cached, since training, test and figures use the spikes, and those of MNIST take seconds.
     @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as the program)
     def split(self, settings):
-        return Split(*(Samples(image_spikes(part.images), part.labels) for part in self.images(settings)))
+        return Split(*(Samples(self.encode(part.images), part.labels) for part in self.images(settings)))
+
+    def encode(self, images: np.ndarray) -> Events:
+        """The input spikes of images."""
+        return image_spikes(images)
 
     def build(self, settings):
         """The network, with weights into the hidden layer scaled to the number of bright pixels in the data."""
@@ -77,3 +84,25 @@ as train-images-idx3-ubyte.gz."""
         hint = "Download the four files of MNIST, and say where they are: `--data DIR`."
         require(settings.data is not None, "data", "the directory of the files of MNIST", settings.data, hint)
         return mnist(settings.data, seed=settings.seed)
+
+
+class SequentialMNIST(MNIST):
+    """The digits of MNIST row by row, from top to bottom, on a channel for each column."""
+
+    name = "sequential-mnist"
+    summary = "the digits of MNIST row by row, as a sequence"
+    story = """\
+The rows of an image of 28 x 28 are shown one after the other, for 5 ms each, on a channel
+for each column: a bright pixel is a spike, the brighter the earlier. The network names the
+digit. --wiring says what is learned besides weights: recurrent weights (recurrent), a delay
+of each synapse of the input (delays), or both, with recurrent delays, too
+(recurrent-delays). --data is the directory with the four files of MNIST."""
+    channels = 28
+    picture = None
+    fraction = 0.5
+    neurons = ("lif", "alif", "egru")
+    readouts = ("mean-voltage", "max-voltage")
+    wirings = WIRINGS
+
+    def encode(self, images):
+        return image_row_spikes(images)

@@ -58,11 +58,13 @@ class Voltage(AbstractReadout):
     """Predicts the class with the highest maximum or mean of the output voltage over the sample.
 
     The voltages are saved every few milliseconds. Their maxima or means, times `scale`, are the logits of a cross
-    entropy.
+    entropy. The loss includes `price` times [`spikax.losses.count_bounds`][] of the hidden neurons: neurons that excite
+    each other would spike more and more, until one exceeds `max_spikes`. The counts weight each spike by the time since
+    then, so that all spikes have a gradient, and are bounded by a tenth of `max_spikes`.
     """
 
-    def __init__(self, score: Callable[[Array], Array], scale: float, every: float = 1.0):
-        self.score, self.scale, self.every = score, scale, every
+    def __init__(self, score: Callable[[Array], Array], scale: float, every: float = 1.0, price: float = 0.0):
+        self.score, self.scale, self.every, self.price = score, scale, every, price
 
     def options(self, settings):
         times = round(settings.duration / self.every) + 1
@@ -70,7 +72,15 @@ class Voltage(AbstractReadout):
 
     def loss_and_prediction(self, solution, labels, settings):
         scores = self.scale * self.score(solution.states["output"].v)
-        return losses.cross_entropy(scores, labels, throw=False), decode.largest(scores)
+        loss = losses.cross_entropy(scores, labels, throw=False)
+        return loss + self._cost_of_activity(solution, settings), decode.largest(scores)
+
+    def _cost_of_activity(self, solution: Solution, settings: Settings) -> Array | float:
+        if not self.price:
+            return 0.0
+        duration = settings.duration
+        counts = losses.spike_count(solution.spikes["hidden"], tau=duration, t1=duration)
+        return self.price * losses.count_bounds(counts, high=settings.max_spikes / 10)
 
 
 class Logits(AbstractReadout):

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from .. import decode, init
 from .._neuron import AbstractNeuron
-from .._parameters import Signed
+from .._parameters import Positive, Signed
 from .._synapse import ExpSynapse
 from ..init import Initializer
 from ..neurons import ALIF, CalciumDendrite, Dendrite, EGRU, EIF, Izhikevich, LI, LIF, MultiCompartment, QIF
@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
     - `weights_in`, `weights_out`: the initializers of the weights into both layers: one, or one for each port.
     - `change_in`, `change_out`: functions that replace each of these initializers.
     - `loop`: the recurrent connections of the hidden layer, if any.
+    - `recurrent`, `delay`: the initializers of what a wiring learns: recurrent weights, and delays.
     - `stride_in`, `stride_out`: factors of the learning rate for the weights into both layers, since neurons measure
       their input in different units.
     - `clip`: the gradient clipping, as a function of the setting `clip`.
@@ -51,6 +52,8 @@ class Recipe(NamedTuple):
     change_in: Callable[[Initializer], Initializer] = lambda initializer: initializer
     change_out: Callable[[Initializer], Initializer] = lambda initializer: initializer
     loop: Loop | None = None
+    recurrent: Initializer = init.scaled_normal(0.0, 0.5)
+    delay: Initializer = init.constant(0.0)
     stride_in: float = 1.0
     stride_out: float = 1.0
     clip: Callable[[float], optax.GradientTransformation] = optax.clip_by_global_norm
@@ -94,6 +97,11 @@ def _centred(factor: float) -> Callable[[Initializer], Initializer]:
         return centred
 
     return change
+
+
+def _delays(low: float, high: float) -> Initializer:
+    """Uniform delays that stay positive."""
+    return lambda key, shape: Positive(init.uniform(low, high)(key, shape))
 
 
 def _columns(means: tuple[float, float], spreads: tuple[float, float]) -> Initializer:
@@ -200,10 +208,18 @@ _OF_TASKS = (
     ),
     row("digits|mnist izhikevich first-spike", stride_out=1.0),
     # Voltages of outputs over a second, in which a digit is spoken for half of the time.
-    row("spoken-digits * mean-voltage", readout=Voltage(decode.mean, 20.0, every=10.0)),
-    row("spoken-digits * max-voltage", readout=Voltage(decode.maximum, 2.0, every=10.0)),
-    row("spoken-digits lif|alif|qif *", weights_in=init.normal(0.3, 1.0), weights_out=init.normal(0.0, 0.1)),
-    row("spoken-digits alif *", hidden=lambda _: ALIF()),
+    row("spoken-digits * mean-voltage", readout=Voltage(decode.mean, 20.0, every=10.0, price=0.1)),
+    row("spoken-digits * max-voltage", readout=Voltage(decode.maximum, 2.0, every=10.0, price=0.1)),
+    row("spoken-digits * *", delay=_delays(1.0, 200.0)),
+    row("sequential-mnist * mean-voltage", readout=Voltage(decode.mean, 20.0, every=5.0, price=0.1)),
+    row("sequential-mnist * max-voltage", readout=Voltage(decode.maximum, 4.0, every=5.0, price=0.1)),
+    row("sequential-mnist * *", delay=_delays(1.0, 100.0)),
+    row(
+        "spoken-digits|sequential-mnist lif|alif|qif *",
+        weights_in=init.normal(0.3, 1.0),
+        weights_out=init.normal(0.0, 0.1),
+    ),
+    row("* alif *", hidden=lambda _: ALIF()),
     row("delay-copy|delayed-xor egru last-voltage", hidden=_gated, output=_slow_integrators, clip=optax.clip),
     row(
         "delay-copy egru last-voltage",

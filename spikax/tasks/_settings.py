@@ -152,5 +152,16 @@ SETTINGS = (
         max_spikes=250,
         wiring="delays",
     ),
+    row(
+        "sequential-mnist * *",
+        hidden=128,
+        epochs=6,
+        batch_size=100,
+        learning_rate=4e-3,
+        clip=1.0,
+        duration=240.0,
+        max_spikes=64,
+        wiring="delays",
+    ),
 )
 """The settings for each task, neuron and readout: general rows first, then exceptions."""

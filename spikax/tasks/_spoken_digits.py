@@ -4,17 +4,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from .. import init
 from .._checks import require
-from .._network import Layer, Network, recurrent, sequential
-from .._parameters import Positive
 from .._spikes import Events
 from ..datasets import Recordings, shd, Split, spoken_digits
 from ..silence import calibrated
-from ._settings import Settings
 from ._task import AbstractTask, Samples
+from ._wirings import WIRINGS
 
 
 class SpokenDigits(AbstractTask):
@@ -35,7 +30,7 @@ up to 1.4 s."""
     samples = 7340
     neurons = ("lif", "alif", "qif", "egru")
     readouts = ("mean-voltage", "max-voltage")
-    wirings = ("delays", "recurrent", "recurrent-delays")
+    wirings = WIRINGS
     needs_data = True
 
     # Cached, since training, test and figures use the recordings.
@@ -52,33 +47,12 @@ up to 1.4 s."""
 
     def build(self, settings):
         """The network, with weights scaled so that most hidden neurons spike in a recording."""
-        network = self._uncalibrated(settings)
         some = self.split(settings).training.first(64)
         options = {"t1": settings.duration, "max_spikes": 4 * settings.max_spikes}
-        return calibrated(network, some, fraction={"hidden": 0.8}, **options)
-
-    def _uncalibrated(self, settings: Settings) -> Network:
-        recipe, key = self._recipe(settings), jax.random.key(settings.seed)
-        layers = (
-            Layer(recipe.hidden(settings.hidden), settings.hidden, weights=recipe.weights_in),
-            Layer(recipe.output(len(self.classes)), len(self.classes), weights=recipe.weights_out),
-        )
-        if settings.wiring == "delays":
-            return sequential(self.channels, *layers, key=key, delay=[_delays, None])
-        loop = jax.tree.map(lambda _: init.normal(0.0, 0.1), recipe.weights_in)
-        if settings.wiring == "recurrent":
-            return recurrent(self.channels, *layers, key=key, weights=loop)
-        # Each spike arrives later, on its way to the layer and within it.
-        given = {"weights": loop, "delay": _delays, "forward_delay": [_delays, None]}
-        return recurrent(self.channels, *layers, key=key, **given)
+        return calibrated(super().build(settings), some, fraction={"hidden": 0.8}, **options)
 
 
 def _on_channels(events: Events, channels: int, duration: float) -> Any:
     """The events up to the end of the sample, with neighbouring channels as one."""
     inside = events.times <= duration
     return Events(events.times[inside], events.channels[inside] * channels // events.n, channels)
-
-
-def _delays(key: Any, shape: tuple[int, int]) -> Positive:
-    """Delays of each synapse, which stay positive."""
-    return Positive(jax.random.uniform(key, shape, minval=1.0, maxval=30.0))

@@ -19,6 +19,7 @@ from ._readouts import AbstractReadout
 from ._recipes import NEURONS, READOUTS, Recipe, recipe_for
 from ._settings import SETTINGS, Settings
 from ._table import merged
+from ._wirings import wired
 
 
 class Samples(NamedTuple):
@@ -105,6 +106,9 @@ class AbstractTask(abc.ABC):
             Layer(recipe.output(outputs), outputs, weights=weights_out),
         )
         key = jax.random.key(settings.seed)
+        if settings.wiring is not None:
+            loop = jax.tree.map(lambda _: recipe.recurrent, weights_in)
+            return wired(self.channels, *layers, settings.wiring, loop=loop, delay=recipe.delay, key=key)
         if recipe.loop is None:
             return sequential(self.channels, *layers, key=key)
         return recurrent(self.channels, *layers, key=key, weights=recipe.loop.weights, delay=recipe.loop.delay)
