@@ -193,6 +193,7 @@ def test_the_start_moves_the_bins():
     assert abs(jax.grad(value)(0.0) - numeric) < 1e-6 * abs(numeric)
 
 
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("neuron", [pytest.param("lif", marks=exact), pytest.param("qif", marks=exact), "eif"])
 def test_spike_times_at_the_default_length(neuron, dtype):
     network, inputs = noisy(neuron, "exp", 400, dtype, share=0.6)
@@ -225,6 +226,7 @@ def pulses(times, weights, dtype, dt0=None, start=0.0, bias=0.0, method=None, **
     return sx.simulate(network, inputs, T1, start=states, **options)
 
 
+@pytest.mark.modes("float64")
 def test_a_spike_that_comes_and_goes_inside_a_bin(dtype, accurate):
     """Excitation lifts the voltage over the threshold inside a bin; inhibition has it far below at the end.
 
@@ -254,6 +256,7 @@ def test_no_spike_is_missed_near_the_threshold(dtype):
     assert float(jnp.mean(converged)) > 0.95 and int(jnp.sum(tight.spikes["output"].count)) > 80
 
 
+@pytest.mark.modes("float32")
 def test_arrivals_at_edges(dtype, accurate):
     """At `t0`, twice at one edge, at the next, and at `t1`; saved there, at other edges, and inside of a bin."""
     saveat = [0.0, 3.0, 3.5, 10.0, T1]

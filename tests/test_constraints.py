@@ -191,6 +191,7 @@ def simulated(network):
     ).spikes
 
 
+@pytest.mark.modes("float32")
 def test_nothing_is_simulated(dtype):
     """With any method: no neuron spikes, and the states stay as they start."""
     weight = jnp.full((2, 2), 9.0, dtype)

@@ -115,7 +115,7 @@ def test_a_text_is_the_model(name, dtype):
         np.testing.assert_allclose(bar, expected, rtol=100 * tolerance, atol=100 * tolerance)
 
 
-@pytest.mark.modes("float64", "float32")
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("name", ["LIF", "ALIF"])
 def test_linear_neurons_are_simulated_in_closed_form(name, dtype):
     """But for rounding, which may differ between two compiled programs; with all gradients."""

@@ -69,6 +69,7 @@ def test_the_times_that_were_saved_are_told(dtype):
         solution.ts["a"]
 
 
+@pytest.mark.modes("float64")
 def test_steps_by_a_controller(dtype, accurate):
     """Its coefficients, and its longest step, change the steps, and the spikes by no more than the tolerance."""
     tolerance = 1e-9 if dtype == jnp.float64 else 1e-5

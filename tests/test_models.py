@@ -199,6 +199,7 @@ def assert_same_as_scipy(model, dtype, tolerance, state_tolerance, samples=1, **
     np.testing.assert_allclose(found / size, states / size, rtol=0.0, atol=state_tolerance)
 
 
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hodgkin-huxley" else name for name in MODELS]
 )

@@ -538,7 +538,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.modes("float64", "mixed")
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_round_trips(name, dtype, tmp_path):
     """A network comes back from a file with the same spikes, to the bit: biases to their last digit."""

@@ -300,6 +300,7 @@ def test_crossings_among_dense_arrivals_in_single_precision():
     assert np.max(errors) < 5e-3 and np.median(errors) < 1e-5
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.unchecked
 def test_the_choice_of_a_method(dtype):
     inputs = random_inputs(0, (2, 3), 10.0, dtype)

@@ -28,6 +28,7 @@ def derivative(neuron, dtype, **options):
     return value, gradient.layers["output"].neuron
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("options", [{}, {"method": sx.EventLoop(dt0=0.5)}], ids=["parallel", "loop"])
 def test_the_logarithm_learns(dtype, options):
     """The simulation is that of the value, and the gradient that of the value times the value."""
@@ -140,6 +141,7 @@ def test_gradients_of_weights_are_exact():
         np.testing.assert_array_equal(np.abs(bar) > 1e-6, np.broadcast_to(mask, (3, 2)))
 
 
+@pytest.mark.modes("float32")
 def test_a_simulation_sees_the_values(dtype):
     """The gradient of a signed weight's logarithm is that of the weight times the weight; of ports, one by one."""
     stored = weights(dtype)
@@ -269,6 +271,7 @@ def fixed_parts(network):
     return network.layers["a"].neuron.tau_mem, connection.weight, connection.delay
 
 
+@pytest.mark.modes("float32")
 def test_fixed_arrays_give_the_same_spikes_and_only_the_rest_learns(dtype):
     inputs = random_inputs(0, (2, 2, 4), 30.0, dtype)
 

@@ -225,6 +225,7 @@ def test_a_gain_has_the_structure_of_the_synapse():
         net(sx.Spikes(jnp.ones((2, 1)), jnp.ones((2, 1))), t1=5.0)
 
 
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("synapse", [sx.ExpSynapse(5.0), sx.AlphaSynapse(3.0)], ids=["peaks", "bounds"])
 def test_factors_in_closed_form_are_those_of_the_event_loop(synapse, dtype, accurate):
     net = weighted_network(dtype, synapse)

@@ -830,6 +830,7 @@ def test_an_implicit_solver_needs_tolerances(solver):
         simulate(method=sx.EventLoop(solver))
 
 
+@pytest.mark.modes("float32")
 def test_states_that_were_not_saved_say_so():
     network = sx.sequential(2, LAYER, LAYER, key=KEY)
     for saveat, name in ((None, "output"), ({"output": [1.0]}, "hidden")):

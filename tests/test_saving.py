@@ -76,6 +76,7 @@ def loop():
     return sx.Network(layers, connections, 3, ["a", "b"]), {"method": sx.Windows(8), "max_spikes": 16}
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("make", [stack, wrapped, cell, loop])
 def test_a_loaded_network_gives_the_same_spikes_to_the_bit(make, dtype, tmp_path):
     network, options = make()

@@ -23,6 +23,7 @@ def same_trains(one, other):
     np.testing.assert_array_equal(padded(one), padded(other))
 
 
+@pytest.mark.modes("float32")
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
 def test_round_trip(batch, dtype):
     spikes = random_inputs(0, (*batch, 4, 5), 30.0, dtype, silent=0.4)
@@ -97,6 +98,7 @@ def test_a_channel_that_is_not_there_is_an_error_under_jit(dtype):
             jax.block_until_ready(convert(jnp.asarray([wrong])).times)
 
 
+@pytest.mark.modes("float32", "mixed")
 @pytest.mark.parametrize("narrow, n", [(np.uint8, 256), (np.int8, 200), (np.uint8, 300)])
 def test_narrow_channels(narrow, n, dtype):
     """A number of channels that does not fit into their type is not taken for another."""

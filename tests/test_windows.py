@@ -253,7 +253,7 @@ def test_a_saved_time_at_the_end_of_a_window_has_a_whole_derivative(dtype):
     np.testing.assert_allclose(at, before, rtol=1e-4)
 
 
-@pytest.mark.modes("float32", "float64")
+@pytest.mark.modes("float32")
 def test_guessed_spikes_leave_room_for_many_inputs(dtype, accurate):
     """The few spikes of a small layer are sorted together with all its inputs."""
     rng = np.random.default_rng(5)

@@ -231,6 +231,7 @@ def test_gradients_of_all_linear_neurons_with_the_event_queue(name):
     assert_exact(queued(name), inputs(jnp.float64), least=10)
 
 
+@pytest.mark.modes("float64")
 def test_the_event_queue_ends_at_the_first_spikes(dtype, accurate):
     network, spikes = at_once(dtype), inputs(dtype)
     whole = run(network, spikes, saveat=None)
@@ -456,6 +457,7 @@ def test_windows_and_methods_agree(delay, dtype, accurate):
     assert_same(run(network, spikes, method=sx.Windows(7, sx.EventLoop())), expected, 5.0 * accurate)
 
 
+@pytest.mark.modes("float64")
 def test_a_chain_of_layers_is_a_recurrent_group_without_its_loop(dtype, close):
     """A loop of weight zero makes a group of two layers, which then emit what they emit one after the other."""
     rng = np.random.default_rng(2)
@@ -502,6 +504,7 @@ def test_a_spike_arrives_after_its_delay(dtype, close):
         np.testing.assert_allclose(found.spikes["output"].times[:, neuron], times, rtol=close)
 
 
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("kind", ["one to one", "sparse", "conv"])
 def test_connections_are_those_of_a_matrix(kind, dtype, close):
     """A dense connection with zeros where there is no synapse gives the same spikes, with the same delay."""
@@ -551,6 +554,7 @@ def test_options_of_a_convolution(stride, padding, dilation, groups, dtype):
     np.testing.assert_allclose(found, matrix, rtol=1e-6)
 
 
+@pytest.mark.modes("float64")
 @pytest.mark.parametrize("synapse", [sx.HoldSynapse(), sx.FilteredHoldSynapse(3.0)], ids=["hold", "filtered hold"])
 def test_rectangular_spikes_in_closed_form(synapse, dtype, accurate):
     """The voltage is the integral of rectangles, with every method, also where they overlap and after a delay."""
@@ -588,6 +592,7 @@ def test_events_are_spikes_in_a_list(dtype, close):
         run(one, spikes.events())
 
 
+@pytest.mark.modes("float64")
 def test_what_a_spike_causes_at_its_instant_comes_after_it(dtype):
     """`a` makes `b` spike at once, whose inhibition comes too late to keep `a` from the spike that made it."""
     layers = {name: sx.Layer(sx.LIF(synapse=sx.DeltaSynapse()), 1) for name in ("a", "b")}
@@ -608,6 +613,7 @@ def test_what_a_spike_causes_at_its_instant_comes_after_it(dtype):
         np.testing.assert_allclose(found.states[layer].v[:, 0, 0], [v, 0.0])
 
 
+@pytest.mark.modes("float32")
 def test_spikes_that_still_change_are_reported(dtype):
     """Six neurons set each other off, one after the other: each sweep finds one spike more."""
     weight = jnp.zeros((6, 6), dtype).at[jnp.arange(5), jnp.arange(1, 6)].set(10.0)
@@ -643,6 +649,7 @@ def test_a_channel_that_does_not_exist_is_an_error(dtype):
         jax.block_until_ready(simulated(jnp.asarray([3, 0])))
 
 
+@pytest.mark.modes("float32")
 def test_windows_let_all_layers_end_early(dtype, accurate):
     """In a chain, the hidden layer ends with the window in which the last output spikes, and the rest is the same."""
     network = jax.tree.map(
@@ -707,6 +714,7 @@ def test_scaled_initialisers_have_sums_of_one_distribution():
         assert 0.98 * bound < np.abs(weights).max() <= bound * (1 + 1e-6)
 
 
+@pytest.mark.modes("float64")
 def test_the_events_of_all_layers_are_one_list(dtype):
     layers = [sx.Layer(sx.LIF(), n, weights=sx.init.constant(1.5)) for n in (3, 2)]
     network = cast(sx.sequential(4, *layers, key=jax.random.key(0), delay=[None, jnp.asarray([0.0, 1.0, 2.0])]), dtype)
