@@ -1,5 +1,7 @@
 """Losses: their values, what silent neurons contribute, and their gradients against finite differences."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -143,6 +145,23 @@ def test_a_spike_counts_nearly_one_and_nothing_at_the_end(dtype):
     counts = sx.losses.spike_count(trains([[0.0, 10.0], [100.0], [], [99.0], [101.0]], dtype), tau=5.0, t1=100.0)
     np.testing.assert_allclose(counts, [2.0, 0.0, 0.0, 1 - np.exp(-0.2), 0.0], atol=1e-6)
     assert counts.dtype == dtype
+
+
+@pytest.mark.float64
+def test_of_a_long_sample_slow_integrators_tell_when_a_spike_arrived():
+    """The mean voltage does not: it tells how many did."""
+    t1 = 1000.0
+
+    def score(outputs, decoded, ts, t):
+        network = sx.sequential(1, sx.Layer(outputs, 1, weights=sx.init.constant(1.0)), key=jax.random.key(0))
+        return decoded(sx.simulate(network, sx.Spikes(t[None, None]), t1, saveat=ts).states["output"].v)[0]
+
+    slow = functools.partial(score, sx.LI(t1, synapse=sx.ExpSynapse(t1)), sx.decode.last, jnp.asarray([t1]))
+    value, slope = jax.jit(jax.value_and_grad(slow))(jnp.asarray(300.0))
+    np.testing.assert_allclose([value, slope / value], [0.7 * np.exp(-0.7), 1 / t1 - 1 / 700.0], rtol=1e-9)
+    usual = jax.jit(functools.partial(score, sx.LI(20.0), sx.decode.mean, jnp.linspace(0.0, t1, 101)))
+    early, late = usual(jnp.asarray(300.0)), usual(jnp.asarray(600.0))
+    np.testing.assert_allclose(early, late, rtol=1e-6)
 
 
 def test_scores_of_voltages(dtype):

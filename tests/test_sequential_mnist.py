@@ -64,7 +64,7 @@ def test_the_task_is_learned():
 @pytest.mark.modes("float32")
 def test_neurons_beyond_a_tenth_of_their_capacity_have_a_price():
     times = np.full((1, 2, 30), np.inf, np.float32)
-    times[0, 0] = np.linspace(10.0, 200.0, 30)  # neuron 0 spikes too often, neuron 1 once
+    times[0, 0] = np.linspace(10.0, 150.0, 30)  # neuron 0 spikes too often, neuron 1 once
     times[0, 1, 0] = 10.0
     solution = types.SimpleNamespace(
         spikes={"hidden": sx.Spikes(jnp.asarray(times))},

@@ -101,7 +101,7 @@ of each synapse of the input (delays), or both, with recurrent delays, too
     picture = None
     fraction = 0.5
     neurons = ("lif", "alif", "egru")
-    readouts = ("mean-voltage", "max-voltage")
+    readouts = ("last-voltage", "max-voltage")
     wirings = WIRINGS
 
     def encode(self, images):

@@ -55,18 +55,20 @@ class FirstSpike(AbstractReadout):
 
 
 class Voltage(AbstractReadout):
-    """Predicts the class with the highest maximum or mean of the output voltage over the sample.
+    """Predicts the class whose output voltage has the highest score, as its maximum or its mean over the sample.
 
-    The voltages are saved every few milliseconds. Their maxima or means, times `scale`, are the logits of a cross
-    entropy. The loss includes `price` times [`spikax.losses.count_bounds`][] of the hidden neurons: neurons that excite
-    each other would spike more and more, until one exceeds `max_spikes`. The counts weight each spike by the time since
-    then, so that all spikes have a gradient, and are bounded by a tenth of `max_spikes`.
+    The voltages are saved at intervals of `every` ms, or only at the end if it is None. Their scores, times `scale`,
+    are the logits of a cross entropy. The loss includes `price` times [`spikax.losses.count_bounds`][] of the hidden
+    neurons: neurons that excite each other would spike more and more, until one exceeds `max_spikes`. The counts weight
+    each spike by the time since then, so that all spikes have a gradient, and are bounded by a tenth of `max_spikes`.
     """
 
-    def __init__(self, score: Callable[[Array], Array], scale: float, every: float = 1.0, price: float = 0.0):
+    def __init__(self, score: Callable[[Array], Array], scale: float, every: float | None = 1.0, price: float = 0.0):
         self.score, self.scale, self.every, self.price = score, scale, every, price
 
     def options(self, settings):
+        if self.every is None:
+            return {"saveat": {"output": jnp.asarray([settings.duration])}}
         times = round(settings.duration / self.every) + 1
         return {"saveat": {"output": jnp.linspace(0.0, settings.duration, times)}}
 

@@ -13,7 +13,7 @@ class Settings:
     - `neuron`: the model of the hidden neurons.
     - `readout`: the readout of the class: `"first-spike"`, the output that spikes first; `"max-voltage"` or
       `"mean-voltage"`, the leaky integrator whose voltage has the highest maximum or mean; `"last-voltage"`, the
-      voltages at the end, one for each bit of the class.
+      voltages at the end, one for each class, or in the memory tasks one for each bit of the class.
     - `hidden`: the number of hidden neurons.
     - `epochs`: the number of passes over the training data.
     - `seed`: the random seed of the samples or of their split, of the initial weights, and of the shuffling.
@@ -159,7 +159,7 @@ SETTINGS = (
         batch_size=100,
         learning_rate=4e-3,
         clip=1.0,
-        duration=240.0,
+        duration=180.0,
         max_spikes=64,
         wiring="delays",
     ),

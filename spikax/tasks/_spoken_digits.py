@@ -29,7 +29,7 @@ up to 1.4 s."""
     channels = 70
     samples = 7340
     neurons = ("lif", "alif", "qif", "egru")
-    readouts = ("mean-voltage", "max-voltage")
+    readouts = ("last-voltage", "max-voltage")
     wirings = WIRINGS
     needs_data = True
 
