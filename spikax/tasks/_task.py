@@ -89,7 +89,7 @@ class AbstractTask(abc.ABC):
         chosen = {"neuron": neuron, "readout": readout, "seed": 0}
         settings = Settings(**chosen | merged(SETTINGS, self.name, neuron, readout) | given)
         is_still = settings.shift == 0 or self.picture is not None
-        require(is_still, "shift", f"0 for the task {self.name}, which has no images", settings.shift)
+        require(is_still, "shift", f"0 for the task {self.name}, whose inputs are no images", settings.shift)
         wirings = self.wirings or (None,)
         require(settings.wiring in wirings, "wiring", f"one of {list(wirings)} for {self.name}", settings.wiring)
         expectation = f"at most {self.samples}, the training data"

@@ -88,7 +88,7 @@ def through_steps(
 
 
 # A second loop is worth its compilation if all units together may need this many steps. Measured on two CPU cores: at
-# 4e5 (Yin-Yang) it saves a tenth of 34 ms and costs 3 s; at 5e6 (MNIST), up to 0.4 of 450 ms, and costs 5 s.
+# 3e5 (Yin-Yang) it saves a tenth of 34 ms and costs 3 s; at 4e6 (MNIST), up to 0.4 of 450 ms, and costs 5 s.
 _LONG = 2**20
 
 
