@@ -5,8 +5,9 @@
     python benchmarks/results.py --write                # only the table, from the results that are there
 
 A result is a file in `benchmarks/results`, named by task, neuron, readout and seed; a run that has one is not repeated.
-Each is one command, `python -m spikax train TASK --neuron ... --readout ... --seed ...`, with the settings of the task,
-and one that is interrupted goes on from its last epoch. MNIST needs `--data DIR`, with the four files.
+Each is one command, `python -m spikax train TASK --neuron ... --readout ... --seed ...`, with the settings of the task
+and those that the entry changes; one that is interrupted goes on from its last epoch. `--mnist DIR` is the directory
+with the four files of MNIST, `--spoken-digits DIR` that of `benchmarks/spoken_digits.py`.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,19 +33,25 @@ RESULTS = HERE / "results"
 
 
 class Entry(NamedTuple):
-    """A row of the table: what is trained, with how many seeds, and what is known of it."""
+    """A row of the table: what is trained, with how many seeds, and what is known of it.
+
+    `changed` are the settings that are not the defaults of the task.
+    """
 
     task: str
     neuron: str
     readout: str
     seeds: int
     published: str = ""
+    changed: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def name(self) -> str:
-        return f"{self.task}-{self.neuron}-{self.readout}"
+        changes = (f"{name}-{value}" for name, value in self.changed.items())
+        return "-".join([self.task, self.neuron, self.readout, *changes])
 
 
+WIRINGS = [{}, *({"wiring": name} for name in ("feed-forward", "recurrent", "recurrent-delays"))]
 YIN_YANG = "98.10 ± 0.18 % (EventProp, 5-200-3, 10 seeds)"
 ENTRIES = [
     Entry("yin-yang", "lif", "first-spike", 10, YIN_YANG),
@@ -55,24 +64,30 @@ ENTRIES = [
     Entry("mnist", "lif", "mean-voltage", 3, "97.58 ± 0.12 % (EventProp, largest voltage, 10 seeds)"),
     Entry("mnist", "lif", "first-spike", 3, "97.0 % (one hidden layer of 350)"),
     *(Entry("mnist", neuron, "mean-voltage", 3) for neuron in ("qif", "eif", "izhikevich", "egru")),
+    Entry("mnist", "lif", "mean-voltage", 1, changed={"layers": 2}),
+    *(Entry("sequential-mnist", "lif", "last-voltage", 1, changed=changed) for changed in WIRINGS),
+    *(Entry("spoken-digits", "lif", "last-voltage", 1, changed=changed) for changed in WIRINGS),
+    *(Entry("spoken-digits", neuron, "last-voltage", 1) for neuron in ("alif", "qif", "egru")),
 ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="beginnings of the names of results")
-    parser.add_argument("--data", metavar="DIR", help="the directory with the files of MNIST")
+    parser.add_argument("--mnist", metavar="DIR", help="the directory with the files of MNIST")
+    parser.add_argument("--spoken-digits", metavar="DIR", help="the directory with the spoken digits")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where the runs go")
     parser.add_argument("--write", action="store_true", help="train nothing")
     options = parser.parse_args()
+    data = {"mnist": options.mnist, "sequential-mnist": options.mnist, "spoken-digits": options.spoken_digits}
     wanted = [(entry, seed) for entry in ENTRIES for seed in range(entry.seeds)]
     # First a seed of each, then another one.
     for entry, seed in sorted(wanted, key=lambda pair: pair[1]):
         name = f"{entry.name}-{seed}"
         is_asked = name.startswith(tuple(options.only)) and not options.write
-        has_data = options.data is not None or not TASKS[entry.task].needs_data
+        has_data = not TASKS[entry.task].needs_data or data[entry.task] is not None
         if is_asked and has_data and not (RESULTS / f"{name}.json").exists():
-            run(entry, seed, options.runs / name, options.data)
+            run(entry, seed, options.runs / name, data.get(entry.task))
             write()
     write()
 
@@ -81,7 +96,8 @@ def run(entry: Entry, seed: int, directory: Path, data: str | None) -> None:
     """Trains a network, and keeps its result."""
     command = [sys.executable, "-m", "spikax", "train", entry.task]
     command += ["--neuron", entry.neuron, "--readout", entry.readout]
-    command += ["--data", data] if TASKS[entry.task].needs_data else []
+    command += [] if data is None else ["--data", data]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in entry.changed.items()]
     subprocess.run([*command, "--seed", str(seed), "--out", str(directory)], check=True)
     result = json.loads((directory / "result.json").read_text())
     result["settings"].pop("data")
@@ -101,9 +117,9 @@ def write() -> None:
         "on another one. The standard deviation is over seeds, of which each draws its own samples or parts, first",
         "weights and shuffling.",
         "",
-        "| task | neuron | readout | network | epochs | seeds | test accuracy | each | spikes per hidden neuron "
-        "| seconds | published |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| task | neuron | readout | network | wiring | epochs | seeds | test accuracy | each "
+        "| spikes per hidden neuron | seconds | published |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     machines = set()
     for entry in ENTRIES:
@@ -119,16 +135,17 @@ def row(entry: Entry, results: list[dict]) -> str:
     accuracy = np.array([100.0 * result["test_accuracy"] for result in results])
     spread = f" ± {accuracy.std(ddof=1):.2f}" if len(results) > 1 else ""
     task = TASKS[entry.task]
-    settings = results[0]["settings"]
     # Networks of other settings are not of one mean.
     each = [Settings(**result["settings"] | {"seed": 0}) for result in results]
     assert all(one == other for one, other in itertools.pairwise(each)), entry.name
+    settings = each[0]
     columns = [
         entry.task,
         entry.neuron,
         entry.readout,
-        f"{task.channels}-{settings['hidden']}-{len(task.classes)}",
-        str(settings["epochs"]),
+        "-".join(map(str, [task.channels, *[settings.hidden] * settings.layers, len(task.classes)])),
+        settings.wiring,
+        str(settings.epochs),
         ", ".join(str(result["seed"]) for result in results),
         f"**{accuracy.mean():.2f}{spread} %**",
         ", ".join(f"{value:.1f}" for value in accuracy),

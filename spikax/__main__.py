@@ -45,7 +45,8 @@ The directory --out then holds
 `python -m spikax report DIR` adds report.html, all of this on one page."""
 
 _NUMBERS = {
-    "hidden": "hidden neurons",
+    "hidden": "neurons of a hidden layer",
+    "layers": "hidden layers",
     "epochs": "passes over the training data",
     "seed": "random seed of samples, initial weights, and shuffling",
     "batch-size": "samples per step",
@@ -114,8 +115,8 @@ def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type
         sign = "X" if isinstance(value, float) else "N"
         told = f"{text} (default: {value})"
         parser.add_argument(f"--{name}", type=type(value), metavar=sign, help=told)
-    if task.wirings:
-        told = f"what is learned besides weights (default: {default.wiring})"
+    if len(task.wirings) > 1:
+        told = f"what is learned besides weights from layer to layer (default: {default.wiring})"
         parser.add_argument("--wiring", choices=task.wirings, help=told)
     if task.needs_data:
         parser.add_argument("--data", metavar="DIR", required=True, help="the directory of the data")

@@ -187,6 +187,33 @@ def test_a_readout_by_voltage():
     np.testing.assert_array_equal(tasks.answers(trained, inputs), np.argmax(np.max(voltage, axis=1), axis=1))
 
 
+@pytest.mark.modes("float32")
+def test_two_hidden_layers():
+    """Both learn, each with the step of hidden layers, and the measures are their means."""
+    settings = TASK.settings(neuron="qif", hidden=6, layers=2)
+    inputs, labels = sx.datasets.yin_yang_spikes(np.full((2, 2), 0.4)), jnp.asarray([0, 2])
+    network = TASK.build(settings)
+    assert list(network.layers) == ["hidden1", "hidden2", "output"] == [*settings.hidden_layers, "output"]
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient(network):
+        loss, measures = TASK.measure(network, inputs, labels, settings)
+        spikes = TASK.respond(network, inputs, settings).spikes
+        return loss.sum(), (measures, [spikes[name].count for name in settings.hidden_layers])
+
+    found, (measures, counts) = gradient(network)
+    assert all(int(jnp.sum(count)) > 0 for count in counts)
+    np.testing.assert_allclose(measures["hidden_spikes"], jnp.mean(jnp.concatenate(counts, axis=-1), axis=-1))
+    assert all(bool(jnp.any(connection.weight != 0)) for connection in found.connections)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam mixes types
+        optimizer = TASK.optimizer(settings, 10)
+        steps, _ = optimizer.update(found, optimizer.init(found), network)
+    strides = [5.0, 5.0, 4.0]  # of the recipe; Adam's first step is the learning rate
+    largest = [float(jnp.max(jnp.abs(c.weight))) / settings.learning_rate for c in steps.connections]
+    np.testing.assert_allclose(largest, strides, rtol=1e-3)
+
+
 @pytest.mark.parametrize("readout", TASK.readouts)
 def test_what_is_compiled_can_be_stored(readout):
     """JAX's compilation cache holds no function that calls Python."""

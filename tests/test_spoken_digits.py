@@ -186,9 +186,9 @@ def test_the_task_joins_channels_and_ends_at_its_duration():
 
 @pytest.mark.modes("float32")
 def test_a_wiring_is_one_of_the_task():
-    with pytest.raises(ValueError, match="`wiring` must be one of .'delays', 'recurrent', .*got 'all'"):
+    with pytest.raises(ValueError, match="`wiring` must be one of .'delays', 'feed-forward', .*got 'all'"):
         SPOKEN.settings(data=".", wiring="all")
-    with pytest.raises(ValueError, match="`wiring` must be one of .None. for yin-yang"):
+    with pytest.raises(ValueError, match="`wiring` must be one of .'feed-forward'. for the task yin-yang"):
         TASKS["yin-yang"].settings(wiring="delays")
 
 

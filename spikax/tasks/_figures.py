@@ -24,8 +24,9 @@ def figures(trained: Trained, accuracy: float) -> Iterator[tuple[str, Any]]:
 
     figure = _figure(6.0, 4.0)
     ax = plot.learning_curve(trained.history, figure.gca())
-    kind = type(trained.network.layers["hidden"].neuron).__name__
-    ax.set_title(f"{task.name}, {settings.hidden} hidden {kind} neurons: test accuracy {accuracy:.1%}")
+    kind = type(trained.network.layers[settings.hidden_layers[0]].neuron).__name__
+    size = f"{settings.hidden} hidden" if settings.layers == 1 else f"{settings.layers} x {settings.hidden} hidden"
+    ax.set_title(f"{task.name}, {size} {kind} neurons: test accuracy {accuracy:.1%}")
     yield "learning-curve", figure
 
     figure = _figure(5.6, 5.0) if len(task.classes) > 4 else _figure(4.2, 3.8)
@@ -52,7 +53,7 @@ def evidence(trained: Trained) -> dict[str, Any]:
     inputs = test.first(200)
     ts = jnp.linspace(0.0, settings.duration, 401)
     options = task.options(settings)
-    saveat = {"hidden": ts} if "until" in options else {"output": ts}
+    saveat = {settings.hidden_layers[0]: ts} if "until" in options else {"output": ts}
     points = task.points(settings)
     return {
         "network": trained.network,

@@ -11,7 +11,7 @@ from ..datasets import digits, image_row_spikes, image_spikes, Images, mnist, Sp
 from ..silence import calibrated
 from ._settings import Settings
 from ._task import AbstractTask, Samples
-from ._wirings import WIRINGS
+from ._wirings import STORY, WIRINGS
 
 
 class _Images(AbstractTask):
@@ -41,7 +41,7 @@ class _Images(AbstractTask):
         inputs = self.split(settings).training.inputs
         some = Events(inputs.times[:100], inputs.channels[:100], inputs.n)
         options = {"t1": settings.duration, "max_spikes": 64}
-        return calibrated(network, some, fraction={"hidden": self.fraction}, **options)
+        return calibrated(network, some, fraction=dict.fromkeys(settings.hidden_layers, self.fraction), **options)
 
 
 class Digits(_Images):
@@ -91,12 +91,11 @@ class SequentialMNIST(MNIST):
 
     name = "sequential-mnist"
     summary = "the digits of MNIST row by row, as a sequence"
-    story = """\
+    story = f"""\
 The rows of an image of 28 x 28 are shown one after the other, for 5 ms each, on a channel
 for each column: a bright pixel is a spike, the brighter the earlier. The network names the
-digit. --wiring says what is learned besides weights: recurrent weights (recurrent), a delay
-of each synapse of the input (delays), or both, with recurrent delays, too
-(recurrent-delays). --data is the directory with the four files of MNIST."""
+digit. --data is the directory with the four files of MNIST.
+{STORY}"""
     channels = 28
     picture = None
     fraction = 0.5

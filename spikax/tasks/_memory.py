@@ -15,6 +15,7 @@ class _Memory(AbstractTask):
 
     neurons = ("egru",)
     readouts = ("last-voltage",)
+    wirings = ("recurrent",)
     channels = 3
     sizes: Split[int]
 

@@ -81,8 +81,9 @@ class Voltage(AbstractReadout):
         if not self.price:
             return 0.0
         duration = settings.duration
-        counts = losses.spike_count(solution.spikes["hidden"], tau=duration, t1=duration)
-        return self.price * losses.count_bounds(counts, high=settings.max_spikes / 10)
+        trains = [solution.spikes[name] for name in settings.hidden_layers]
+        counts = [losses.spike_count(each, tau=duration, t1=duration) for each in trains]
+        return self.price * sum(losses.count_bounds(each, high=settings.max_spikes / 10) for each in counts)
 
 
 class Logits(AbstractReadout):
@@ -108,7 +109,8 @@ class Logits(AbstractReadout):
         loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, codes[labels]), axis=(1, 2))
         fits = jnp.all((logits[:, None] > 0.0) == (codes[None] == 1.0), axis=(2, 3))
         named = jnp.where(jnp.any(fits, axis=1), jnp.argmax(fits, axis=1), -1)
-        return loss + self.price * _activity(solution.spikes["hidden"], settings.duration), named
+        trains = [solution.spikes[name] for name in settings.hidden_layers]
+        return loss + self.price * sum(_activity(each, settings.duration) for each in trains), named
 
 
 def _activity(spikes: Spikes, t1: float) -> Array:

@@ -23,37 +23,32 @@ NEURONS = ("lif", "qif", "eif", "izhikevich", "egru", "dendritic")
 READOUTS = ("first-spike", "max-voltage", "mean-voltage")
 
 
-class Loop(NamedTuple):
-    """Recurrent connections of the hidden layer: the initializers of their weights, and their delay in ms."""
-
-    weights: Any
-    delay: float
-
-
 class Recipe(NamedTuple):
     """The layers of a network, their initial weights, and the settings of their training.
 
-    - `hidden`, `output`: functions from the number of neurons to the neuron of the layer.
+    - `hidden`, `output`: functions from the number of neurons and the duration of a sample to the neuron of a layer.
     - `readout`: the readout.
-    - `weights_in`, `weights_out`: the initializers of the weights into both layers: one, or one for each port.
+    - `weights_in`, `weights_out`: the initializers of the weights into hidden layers and into the outputs: one, or one
+      for each port.
     - `change_in`, `change_out`: functions that replace each of these initializers.
-    - `loop`: the recurrent connections of the hidden layer, if any.
-    - `recurrent`, `delay`: the initializers of what a wiring learns: recurrent weights, and delays.
-    - `stride_in`, `stride_out`: factors of the learning rate for the weights into both layers, since neurons measure
-      their input in different units.
+    - `weights_recurrent`: the initializers of recurrent weights: one for all ports, or one for each port.
+    - `delay`: the initializer of learned delays.
+    - `delay_recurrent`: the delay of recurrent connections, if it is not learned.
+    - `stride_in`, `stride_out`: factors of the learning rate for the weights into hidden layers and into the outputs,
+      since neurons measure their input in different units.
     - `clip`: the gradient clipping, as a function of the setting `clip`.
     """
 
-    hidden: Callable[[int], AbstractNeuron]
-    output: Callable[[int], AbstractNeuron]
+    hidden: Callable[[int, float], AbstractNeuron]
+    output: Callable[[int, float], AbstractNeuron]
     readout: AbstractReadout
     weights_in: Any
     weights_out: Any
     change_in: Callable[[Initializer], Initializer] = lambda initializer: initializer
     change_out: Callable[[Initializer], Initializer] = lambda initializer: initializer
-    loop: Loop | None = None
-    recurrent: Initializer = init.scaled_normal(0.0, 0.5)
+    weights_recurrent: Any = init.scaled_normal(0.0, 0.5)
     delay: Initializer = init.constant(0.0)
+    delay_recurrent: float | None = None
     stride_in: float = 1.0
     stride_out: float = 1.0
     clip: Callable[[float], optax.GradientTransformation] = optax.clip_by_global_norm
@@ -64,20 +59,20 @@ def recipe_for(task: str, neuron: str, readout: str) -> Recipe:
     return Recipe(**merged(RECIPES, task, neuron, readout))
 
 
-def _dendritic(_: int) -> AbstractNeuron:
+def _dendritic(*_: float) -> AbstractNeuron:
     spiking = Dendrite(CalciumDendrite(10.0, 0.0, 2.2, 16.0, t_read=2.0, t_fall=23.0), 0.1, 0.5)
     ports = {"dendrite": ExpSynapse(3.0), "soma": ExpSynapse(5.0)}
     return MultiCompartment(LIF(15.0), {"dendrite": spiking}, synapse=ports)
 
 
-def _gated(n: int) -> AbstractNeuron:
+def _gated(n: int, _: float) -> AbstractNeuron:
     """Gated units, which keep their state while their gates are closed."""
     # An open gate would forget within milliseconds. This gate, nearly closed at rest, forgets within 280 ms.
     gates = {"bias_u": jnp.full(n, -4.0), "bias_r": jnp.zeros(n)}
     return EGRU(tau_mem=5.0, **gates, synapse={port: ExpSynapse(10.0) for port in ("u", "r", "z")})
 
 
-def _slow_integrators(n: int) -> AbstractNeuron:
+def _slow_integrators(n: int, _: float) -> AbstractNeuron:
     """Leaky integrators that rise for a long time after a spike and hardly decay.
 
     So an earlier spike increases the voltage, like an additional spike, and the derivative with respect to spike times
@@ -86,13 +81,13 @@ def _slow_integrators(n: int) -> AbstractNeuron:
     return LI(20.0, bias=jnp.zeros(n), synapse=ExpSynapse(1000.0))
 
 
-def _integrators(tau: float) -> Callable[[int], AbstractNeuron]:
-    """Leaky integrators that rise for a time `tau` after a spike, so that an earlier one increases the voltage more.
+def _integrators(_: int, duration: float) -> AbstractNeuron:
+    """Leaky integrators that rise until the end of a sample, so that an earlier spike increases the voltage more.
 
-    The voltage at the end of a sample of this duration tells of spikes at all times. An earlier spike and an additional
-    one have the same effect, so the derivative by spike times also tells in which direction their number should change.
+    The voltage at the end tells of spikes at all times. An earlier spike and an additional one have the same effect, so
+    the derivative by spike times also tells in which direction their number should change.
     """
-    return lambda _: LI(tau, synapse=ExpSynapse(tau))
+    return LI(duration, synapse=ExpSynapse(duration))
 
 
 def _centred(factor: float) -> Callable[[Initializer], Initializer]:
@@ -139,15 +134,15 @@ def _balanced(key: Array, shape: tuple[int, int]) -> Array:
 _OF_NEURONS = (
     row(
         "* lif *",
-        hidden=lambda _: LIF(),
-        output=lambda _: LIF(bias=1.5),
+        hidden=lambda *_: LIF(),
+        output=lambda *_: LIF(bias=1.5),
         weights_in=init.normal(2.5, 1.5),
         weights_out=init.normal(0.3, 0.3),
     ),
     row(
         "* qif *",
-        hidden=lambda _: QIF(),
-        output=lambda _: QIF(bias=2.0),
+        hidden=lambda *_: QIF(),
+        output=lambda *_: QIF(bias=2.0),
         weights_in=init.normal(10.0, 8.0),
         weights_out=init.normal(1.0, 1.0),
         stride_in=5.0,
@@ -155,15 +150,15 @@ _OF_NEURONS = (
     ),
     row(
         "* eif *",
-        hidden=lambda _: EIF(),
-        output=lambda _: EIF(bias=1.5),
+        hidden=lambda *_: EIF(),
+        output=lambda *_: EIF(bias=1.5),
         weights_in=init.normal(2.5, 1.5),
         weights_out=init.normal(0.3, 0.3),
     ),
     row(
         "* izhikevich *",
-        hidden=lambda _: Izhikevich(synapse=ExpSynapse(20.0)),
-        output=lambda _: LIF(bias=1.5),
+        hidden=lambda *_: Izhikevich(synapse=ExpSynapse(20.0)),
+        output=lambda *_: LIF(bias=1.5),
         weights_in=init.normal(2.5, 2.5),
         weights_out=init.normal(0.3, 0.3),
         stride_in=5.0,
@@ -171,15 +166,15 @@ _OF_NEURONS = (
     ),
     row(
         "* egru *",
-        hidden=lambda _: EGRU(),
-        output=lambda _: EGRU(bias_z=0.6),
+        hidden=lambda *_: EGRU(),
+        output=lambda *_: EGRU(bias_z=0.6),
         weights_in={"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(1.0, 1.0)},
         weights_out={"u": init.normal(0.0, 0.5), "r": init.normal(0.0, 0.5), "z": init.normal(0.3, 0.5)},
     ),
     row(
         "* dendritic *",
         hidden=_dendritic,
-        output=lambda _: LIF(bias=1.5),
+        output=lambda *_: LIF(bias=1.5),
         weights_in={"dendrite": init.normal(5.5, 3.3), "soma": init.normal(1.1, 1.1)},
         weights_out=init.normal(0.3, 0.3),
     ),
@@ -192,7 +187,7 @@ _OF_READOUTS = (
     row("* * mean-voltage", readout=Voltage(decode.mean, 4.0)),
     row(
         "* * max-voltage|mean-voltage",
-        output=lambda _: LI(20.0, synapse=ExpSynapse(5.0)),
+        output=lambda *_: LI(20.0, synapse=ExpSynapse(5.0)),
         weights_out=init.normal(0.0, 1.0),
         # A spike moves the voltage by a sixth of its weight, and scores of a cross entropy differ by several units.
         stride_out=4.0,
@@ -212,7 +207,7 @@ _OF_TASKS = (
     # long synapse are about as small as those of the other neurons.
     row(
         "digits|mnist izhikevich *",
-        hidden=lambda _: Izhikevich.preset("fast_spiking", synapse=ExpSynapse(50.0)),
+        hidden=lambda *_: Izhikevich.preset("fast_spiking", synapse=ExpSynapse(50.0)),
         stride_in=1.0,
     ),
     row("digits|mnist izhikevich first-spike", stride_out=1.0),
@@ -220,10 +215,9 @@ _OF_TASKS = (
     row(
         "spoken-digits|sequential-mnist * last-voltage",
         readout=Voltage(decode.last, 3.0, every=None, price=0.1),
+        output=_integrators,
         weights_out=init.normal(0.0, 0.1),
     ),
-    row("spoken-digits * last-voltage", output=_integrators(1000.0)),
-    row("sequential-mnist * last-voltage", output=_integrators(180.0)),
     row("spoken-digits * max-voltage", readout=Voltage(decode.maximum, 2.0, every=10.0, price=0.1)),
     row("spoken-digits * *", delay=_delays(1.0, 200.0)),
     row("sequential-mnist * max-voltage", readout=Voltage(decode.maximum, 4.0, every=5.0, price=0.1)),
@@ -233,7 +227,7 @@ _OF_TASKS = (
         weights_in=init.normal(0.3, 1.0),
         weights_out=init.normal(0.0, 0.1),
     ),
-    row("* alif *", hidden=lambda _: ALIF()),
+    row("* alif *", hidden=lambda *_: ALIF()),
     row("delay-copy|delayed-xor egru last-voltage", hidden=_gated, output=_slow_integrators, clip=optax.clip),
     row(
         "delay-copy egru last-voltage",
@@ -246,7 +240,8 @@ _OF_TASKS = (
             "z": _columns((0.0, 4.0), (1.5, 1.5)),
         },
         weights_out=init.normal(0.0, 0.3),
-        loop=Loop({port: init.normal(0.0, 0.5) for port in ("u", "r", "z")}, 5.0),
+        weights_recurrent={port: init.normal(0.0, 0.5) for port in ("u", "r", "z")},
+        delay_recurrent=5.0,
     ),
     row(
         "delayed-xor egru last-voltage",
@@ -258,7 +253,8 @@ _OF_TASKS = (
             "z": _columns((0.0, 2.0), (1.5, 0.5)),
         },
         weights_out=_balanced,
-        loop=Loop({"u": init.normal(0.0, 0.3), "r": init.normal(0.0, 0.3), "z": _inhibition}, 10.0),
+        weights_recurrent={"u": init.normal(0.0, 0.3), "r": init.normal(0.0, 0.3), "z": _inhibition},
+        delay_recurrent=10.0,
     ),
 )
 

@@ -14,7 +14,8 @@ class Settings:
     - `readout`: the readout of the class: `"first-spike"`, the output that spikes first; `"max-voltage"` or
       `"mean-voltage"`, the leaky integrator whose voltage has the highest maximum or mean; `"last-voltage"`, the
       voltages at the end, one for each class, or in the memory tasks one for each bit of the class.
-    - `hidden`: the number of hidden neurons.
+    - `hidden`: the number of neurons of a hidden layer.
+    - `layers`: the number of hidden layers.
     - `epochs`: the number of passes over the training data.
     - `seed`: the random seed of the samples or of their split, of the initial weights, and of the shuffling.
     - `batch_size`: the number of samples per step.
@@ -26,9 +27,9 @@ class Settings:
     - `jitter`: the standard deviation of the random jitter of input spikes in training, in ms.
     - `shift`: the maximal random shift of images along each axis in training, in pixels.
     - `data`: the directory of the data, for data sets that do not come with spikax.
-    - `wiring`: what is learned besides the weights from layer to layer: `"delays"` of the input, `"recurrent"` weights
-      within the hidden layer, or `"recurrent-delays"`, both, with delays within the hidden layer, too. None for tasks
-      with a single wiring.
+    - `wiring`: the connections. `"feed-forward"`: weights from layer to layer; `"delays"`: with a learned delay of each
+      synapse onto a hidden neuron; `"recurrent"`: with recurrent weights within the hidden layers;
+      `"recurrent-delays"`: with both, and learned delays of the recurrent connections.
 
     **Raises:** `TypeError` or `ValueError` for invalid values.
     """
@@ -47,10 +48,11 @@ class Settings:
     jitter: float = 0.0
     shift: int = 0
     data: str | None = None
-    wiring: str | None = None
+    layers: int = 1
+    wiring: str = "feed-forward"
 
     def __post_init__(self):
-        for name in ("hidden", "epochs", "batch_size", "max_spikes"):
+        for name in ("hidden", "layers", "epochs", "batch_size", "max_spikes"):
             require_count(getattr(self, name), name)
         require_natural(self.seed, "seed")
         require_natural(self.shift, "shift")
@@ -62,6 +64,11 @@ class Settings:
         require(0.0 <= self.drop < 1.0, "drop", "from 0 and below 1", self.drop)
         if self.data is not None:
             require_instance(self.data, str, "data", "the path of a directory")
+
+    @property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """The names of the hidden layers."""
+        return ("hidden",) if self.layers == 1 else tuple(f"hidden{i + 1}" for i in range(self.layers))
 
 
 SETTINGS = (
@@ -121,6 +128,7 @@ SETTINGS = (
         shift=1,
     ),
     row("mnist lif first-spike", epochs=16, learning_rate=7e-3),
+    row("delay-copy|delayed-xor * *", wiring="recurrent"),
     row(
         "delay-copy * *",
         hidden=2,

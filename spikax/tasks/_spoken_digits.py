@@ -9,7 +9,7 @@ from .._spikes import Events
 from ..datasets import Recordings, shd, Split, spoken_digits
 from ..silence import calibrated
 from ._task import AbstractTask, Samples
-from ._wirings import WIRINGS
+from ._wirings import STORY, WIRINGS
 
 
 class SpokenDigits(AbstractTask):
@@ -17,14 +17,13 @@ class SpokenDigits(AbstractTask):
 
     name = "spoken-digits"
     summary = "spoken digits in two languages, from files of recordings as spikes"
-    story = """\
+    story = f"""\
 A recording of a spoken digit is a list of spikes of a model of the ear, and the network
 names the digit. --data is the directory with spoken_digits_train.h5, spoken_digits_valid.h5
 and spoken_digits_test.h5, or with those of the Spiking Heidelberg Digits, shd_train.h5 and
-shd_test.h5. --wiring says what is learned besides weights: a delay of each synapse of the
-input (delays), recurrent weights (recurrent), or both, with recurrent delays, too
-(recurrent-delays). Spikes after --duration are left out; some recordings of Heidelberg last
-up to 1.4 s."""
+shd_test.h5. Spikes after --duration are left out; some recordings of Heidelberg last up to
+1.4 s.
+{STORY}"""
     classes = tuple(map(str, range(20)))
     channels = 70
     samples = 7340
@@ -49,7 +48,7 @@ up to 1.4 s."""
         """The network, with weights scaled so that most hidden neurons spike in a recording."""
         some = self.split(settings).training.first(64)
         options = {"t1": settings.duration, "max_spikes": 4 * settings.max_spikes}
-        return calibrated(super().build(settings), some, fraction={"hidden": 0.8}, **options)
+        return calibrated(super().build(settings), some, fraction=dict.fromkeys(settings.hidden_layers, 0.8), **options)
 
 
 def _on_channels(events: Events, channels: int, duration: float) -> Any:

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array
 
 from .._checks import require
-from .._network import Layer, Network, recurrent, sequential
+from .._network import Layer, Network
 from .._simulate.entry import simulate
 from .._simulate.solution import Solution
 from ..datasets import Loader, Split
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
 
 
 class AbstractTask(abc.ABC):
-    """A classification task for a network with one hidden layer.
+    """A classification task for a network with hidden layers of equal size.
 
     A subclass defines the samples. The settings and the network for each neuron and readout are rows of the tables
     `SETTINGS` and `RECIPES`.
@@ -54,7 +54,7 @@ class AbstractTask(abc.ABC):
     - `neurons`, `readouts`: the supported neurons and readouts; the first ones are the defaults.
     - `picture`: the height and width of the image, if the inputs are images.
     - `needs_data`: whether the data have to be downloaded.
-    - `wirings`: the supported wirings, if there are several.
+    - `wirings`: the supported wirings; by default connections from layer to layer only.
     """
 
     name: str
@@ -67,7 +67,7 @@ class AbstractTask(abc.ABC):
     readouts: tuple[str, ...] = READOUTS
     picture: tuple[int, int] | None = None
     needs_data: bool = False
-    wirings: tuple[str, ...] = ()
+    wirings: tuple[str, ...] = ("feed-forward",)
 
     @abc.abstractmethod
     def split(self, settings: Settings) -> Split[Samples]:
@@ -90,8 +90,8 @@ class AbstractTask(abc.ABC):
         settings = Settings(**chosen | merged(SETTINGS, self.name, neuron, readout) | given)
         is_still = settings.shift == 0 or self.picture is not None
         require(is_still, "shift", f"0 for the task {self.name}, whose inputs are no images", settings.shift)
-        wirings = self.wirings or (None,)
-        require(settings.wiring in wirings, "wiring", f"one of {list(wirings)} for {self.name}", settings.wiring)
+        expectation = f"one of {list(self.wirings)} for the task {self.name}"
+        require(settings.wiring in self.wirings, "wiring", expectation, settings.wiring)
         expectation = f"at most {self.samples}, the training data"
         require(settings.batch_size <= self.samples, "batch_size", expectation, settings.batch_size)
         return settings
@@ -101,30 +101,24 @@ class AbstractTask(abc.ABC):
         recipe, outputs = self._recipe(settings), self.readout(settings).outputs(len(self.classes))
         weights_in = jax.tree.map(recipe.change_in, recipe.weights_in)
         weights_out = jax.tree.map(recipe.change_out, recipe.weights_out)
-        layers = (
-            Layer(recipe.hidden(settings.hidden), settings.hidden, weights=weights_in),
-            Layer(recipe.output(outputs), outputs, weights=weights_out),
-        )
-        key = jax.random.key(settings.seed)
-        if settings.wiring is not None:
-            loop = jax.tree.map(lambda _: recipe.recurrent, weights_in)
-            return wired(self.channels, *layers, settings.wiring, loop=loop, delay=recipe.delay, key=key)
-        if recipe.loop is None:
-            return sequential(self.channels, *layers, key=key)
-        return recurrent(self.channels, *layers, key=key, weights=recipe.loop.weights, delay=recipe.loop.delay)
+        hidden = Layer(recipe.hidden(settings.hidden, settings.duration), settings.hidden, weights=weights_in)
+        output = Layer(recipe.output(outputs, settings.duration), outputs, weights=weights_out)
+        layers, key = (*(hidden for _ in settings.hidden_layers), output), jax.random.key(settings.seed)
+        return wired(self.channels, *layers, wiring=settings.wiring, recipe=recipe, key=key)
 
     def options(self, settings: Settings) -> dict[str, Any]:
         """The arguments for `simulate`."""
-        capacity = {"hidden": settings.max_spikes, "output": 1}
+        capacity = dict.fromkeys(settings.hidden_layers, settings.max_spikes) | {"output": 1}
         return {"t1": settings.duration, "max_spikes": capacity} | self.readout(settings).options(settings)
 
     def optimizer(self, settings: Settings, steps: int) -> optax.GradientTransformation:
         """The optimiser, Adam, for a number of steps."""
         recipe = self._recipe(settings)
+        strides = (*(recipe.stride_in for _ in settings.hidden_layers), recipe.stride_out)
         return optax.chain(
             recipe.clip(settings.clip),
             optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps)),
-            optax.stateless(lambda updates, _: _stretched(updates, (recipe.stride_in, recipe.stride_out))),
+            optax.stateless(lambda updates, _: _stretched(updates, strides)),
         )
 
     def _recipe(self, settings: Settings) -> Recipe:
@@ -142,14 +136,15 @@ class AbstractTask(abc.ABC):
         solution = self.respond(network, inputs, settings)
         loss, answers = self.readout(settings).loss_and_prediction(solution, labels, settings)
         active = activity(solution, burst=(settings.max_spikes + 1) // 2)
+        hidden = [active[name]._asdict() for name in settings.hidden_layers]
         measures = {"accuracy": (answers == labels).astype(loss.dtype)}
-        measures |= {f"hidden_{name}": value for name, value in active["hidden"]._asdict().items()}
+        measures |= {f"hidden_{name}": sum(each[name] for each in hidden) / len(hidden) for name in hidden[0]}
         if network.layers["output"].neuron.can_spike:
             measures["output_silent"] = active["output"].silent
         return loss, measures | {"results": solution.results}
 
 
-def _stretched(updates: Network, strides: tuple[float, float]) -> Network:
+def _stretched(updates: Network, strides: tuple[float, ...]) -> Network:
     """The updates, with those of the weights into each layer multiplied by the stride of the layer."""
 
     def weights(network):

@@ -1,24 +1,41 @@
-"""Networks with one hidden layer that learn more than the weights from layer to layer."""
+"""The connections of the networks of tasks, beyond the weights from layer to layer."""
 
 from typing import Any
 
-from jaxtyping import Array
+import jax
+from jaxtyping import PRNGKeyArray
 
 from .._network import Layer, Network, recurrent, sequential
-from ..init import Initializer
+from ._recipes import Recipe
 
 
-WIRINGS = ("delays", "recurrent", "recurrent-delays")
-"""What is learned: a delay of each synapse of the input, recurrent weights, or both, with recurrent delays, too."""
+WIRINGS = ("delays", "feed-forward", "recurrent", "recurrent-delays")
+"""Learned delays of the synapses onto hidden neurons, recurrent weights within the hidden layers, both, or neither."""
+
+STORY = """\
+--wiring says what is learned besides the weights from layer to layer: a delay of each
+synapse onto a hidden neuron (delays), recurrent weights (recurrent), both, with recurrent
+delays, too (recurrent-delays), or nothing (feed-forward)."""
 
 
-def wired(
-    n_in: int, hidden: Layer, output: Layer, wiring: str, *, loop: Any, delay: Initializer, key: Array
-) -> Network:
-    """The network of a wiring. `loop` and `delay` draw the recurrent weights and the delays."""
-    if wiring == "delays":
-        return sequential(n_in, hidden, output, key=key, delay=[delay, None])
-    if wiring == "recurrent":
-        return recurrent(n_in, hidden, output, key=key, weights=loop)
-    # Each spike arrives later, on its way to the layer and within it.
-    return recurrent(n_in, hidden, output, key=key, weights=loop, delay=delay, forward_delay=[delay, None])
+def wired(inputs: int, *layers: Layer, wiring: str, recipe: Recipe, key: PRNGKeyArray) -> Network:
+    """The network of a wiring."""
+    delays = [*(recipe.delay for _ in layers[1:]), None]
+    match wiring:
+        case "feed-forward":
+            return sequential(inputs, *layers, key=key)
+        case "delays":
+            return sequential(inputs, *layers, key=key, delay=delays)
+        case "recurrent":
+            weights, delay = _weights(layers[0], recipe), recipe.delay_recurrent
+            return recurrent(inputs, *layers, key=key, weights=weights, delay=delay)
+        case "recurrent-delays":
+            weights = _weights(layers[0], recipe)
+            return recurrent(inputs, *layers, key=key, weights=weights, delay=recipe.delay, forward_delay=delays)
+    raise AssertionError(wiring)
+
+
+def _weights(layer: Layer, recipe: Recipe) -> Any:
+    """The initializers of the recurrent weights, for each port."""
+    given = recipe.weights_recurrent
+    return jax.tree.map(lambda _: given, layer.weights) if callable(given) else given
