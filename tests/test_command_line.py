@@ -138,7 +138,7 @@ COMBINATIONS = [
         ("mnist egru max-voltage", {"hidden": 100, "epochs": 6, "learning_rate": 1.2e-2, "batch_size": 100}),
         ("mnist egru first-spike", {"epochs": 5, "learning_rate": 4e-3, "duration": 200.0, "shift": 1}),
         ("mnist lif first-spike", {"epochs": 16, "learning_rate": 7e-3, "max_spikes": 40, "drop": 0.05}),
-        ("sequential-mnist alif last-voltage", {"hidden": 128, "duration": 180.0, "wiring": "delays"}),
+        ("sequential-mnist alif last-voltage", {"hidden": 256, "duration": 260.0, "wiring": "delays"}),
         ("delay-copy egru last-voltage", {"hidden": 2, "clip": 0.05, "duration": 180.0}),
         ("delayed-xor egru last-voltage", {"hidden": 8, "learning_rate": 0.025, "max_spikes": 64}),
     ],
