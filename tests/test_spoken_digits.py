@@ -1,5 +1,6 @@
 """Spoken digits: the sample of 70 channels in `examples/spoken_digits`, its reader, and the model of the ear."""
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -15,7 +16,7 @@ import spikax as sx
 from spikax.__main__ import main
 from spikax._spikes import on_host
 from spikax.datasets import spoken_digits
-from spikax.tasks import AbstractTask, TASKS
+from spikax.tasks import AbstractTask, Settings, TASKS
 from spikax.tasks._spoken_digits import _on_channels
 
 
@@ -188,6 +189,8 @@ def test_the_task_joins_channels_and_ends_at_its_duration():
 def test_a_wiring_is_one_of_the_task():
     with pytest.raises(ValueError, match="`wiring` must be one of .'delays', 'feed-forward', .*got 'all'"):
         SPOKEN.settings(data=".", wiring="all")
+    with pytest.raises(ValueError, match="`wiring` must be one of .* got None"):
+        Settings(**dataclasses.asdict(SPOKEN.settings(data=".")) | {"wiring": None})
     with pytest.raises(ValueError, match="`wiring` must be one of .'feed-forward'. for the task yin-yang"):
         TASKS["yin-yang"].settings(wiring="delays")
 

@@ -9,9 +9,9 @@ from .._checks import require
 from .._spikes import Events
 from ..datasets import digits, image_row_spikes, image_spikes, Images, mnist, Split
 from ..silence import calibrated
-from ._settings import Settings
+from ._settings import Settings, WIRINGS
 from ._task import AbstractTask, Samples
-from ._wirings import STORY, WIRINGS
+from ._wirings import STORY
 
 
 class _Images(AbstractTask):

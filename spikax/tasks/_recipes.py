@@ -224,10 +224,7 @@ _OF_TASKS = (
     row("spoken-digits * *", delay=_delays(1.0, 200.0)),
     row("sequential-mnist * max-voltage", readout=Voltage(decode.maximum, 4.0, every=5.0, price=0.1)),
     row("sequential-mnist * *", delay=_delays(1.0, 100.0)),
-    row(
-        "spoken-digits|sequential-mnist lif|alif|qif *",
-        weights_in=init.normal(0.3, 1.0),
-    ),
+    row("spoken-digits|sequential-mnist lif|alif|qif *", weights_in=init.normal(0.3, 1.0)),
     row("spoken-digits|sequential-mnist * max-voltage", weights_out=init.normal(0.0, 0.1)),
     row("* alif *", hidden=lambda *_: ALIF()),
     row("delay-copy|delayed-xor egru last-voltage", hidden=_gated, output=_slow_integrators, clip=optax.clip),

@@ -6,6 +6,10 @@ from .._checks import require, require_count, require_finite, require_instance, 
 from ._table import row
 
 
+WIRINGS = ("delays", "feed-forward", "recurrent", "recurrent-delays")
+"""The values of `Settings.wiring`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The settings of a run. `AbstractTask.settings` fills in the defaults of a task.
@@ -62,6 +66,7 @@ class Settings:
         require(self.jitter >= 0, "jitter", "at least 0", self.jitter)
         require_finite(self.drop, "drop")
         require(0.0 <= self.drop < 1.0, "drop", "from 0 and below 1", self.drop)
+        require(self.wiring in WIRINGS, "wiring", f"one of {list(WIRINGS)}", self.wiring)
         if self.data is not None:
             require_instance(self.data, str, "data", "the path of a directory")
 

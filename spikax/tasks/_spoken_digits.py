@@ -8,8 +8,9 @@ from .._checks import require
 from .._spikes import Events
 from ..datasets import Recordings, shd, Split, spoken_digits
 from ..silence import calibrated
+from ._settings import WIRINGS
 from ._task import AbstractTask, Samples
-from ._wirings import STORY, WIRINGS
+from ._wirings import STORY
 
 
 class SpokenDigits(AbstractTask):

@@ -9,9 +9,6 @@ from .._network import Layer, Network, recurrent, sequential
 from ._recipes import Recipe
 
 
-WIRINGS = ("delays", "feed-forward", "recurrent", "recurrent-delays")
-"""Learned delays of the synapses onto hidden neurons, recurrent weights within the hidden layers, both, or neither."""
-
 STORY = """\
 --wiring says what is learned besides the weights from layer to layer: a delay of each
 synapse onto a hidden neuron (delays), recurrent weights (recurrent), both, with recurrent
