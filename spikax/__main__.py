@@ -109,7 +109,7 @@ def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type
         told = {"neuron": "the model of the hidden neurons", "readout": "what names the class"}[name]
         parser.add_argument(f"--{name}", choices=choices, help=f"{told} (default: {choices[0]})")
     for name, text in _NUMBERS.items():
-        if name == "shift" and task.picture is None:
+        if (name == "shift" and task.picture is None) or (name == "layers" and not task.is_calibrated):
             continue
         value = getattr(default, name.replace("-", "_"))
         sign = "X" if isinstance(value, float) else "N"

@@ -190,16 +190,20 @@ def test_a_readout_by_voltage():
 @pytest.mark.modes("float32")
 def test_two_hidden_layers():
     """Both learn, each with the step of hidden layers, and the measures are their means."""
-    settings = TASK.settings(neuron="qif", hidden=6, layers=2)
-    inputs, labels = sx.datasets.yin_yang_spikes(np.full((2, 2), 0.4)), jnp.asarray([0, 2])
-    network = TASK.build(settings)
+    with pytest.raises(ValueError, match="`layers` must be 1 for the task yin-yang"):
+        TASK.settings(layers=2)
+    task = tasks.Digits()
+    settings = task.settings(neuron="qif", hidden=6, layers=2)
+    training = task.split(settings).training
+    inputs, labels = training.first(8), jnp.asarray(training.labels[:8])
+    network = task.build(settings)
     assert list(network.layers) == ["hidden1", "hidden2", "output"] == [*settings.hidden_layers, "output"]
 
     @jax.jit
     @functools.partial(jax.grad, has_aux=True)
     def gradient(network):
-        loss, measures = TASK.measure(network, inputs, labels, settings)
-        spikes = TASK.respond(network, inputs, settings).spikes
+        loss, measures = task.measure(network, inputs, labels, settings)
+        spikes = task.respond(network, inputs, settings).spikes
         return loss.sum(), (measures, [spikes[name].count for name in settings.hidden_layers])
 
     found, (measures, counts) = gradient(network)
@@ -207,7 +211,7 @@ def test_two_hidden_layers():
     np.testing.assert_allclose(measures["hidden_spikes"], jnp.mean(jnp.concatenate(counts, axis=-1), axis=-1))
     assert all(bool(jnp.any(connection.weight != 0)) for connection in found.connections)
     with jax.numpy_dtype_promotion("standard"):  # Optax's Adam mixes types
-        optimizer = TASK.optimizer(settings, 10)
+        optimizer = task.optimizer(settings, 10)
         steps, _ = optimizer.update(found, optimizer.init(found), network)
     strides = [5.0, 5.0, 4.0]  # of the recipe; Adam's first step is the learning rate
     largest = [float(jnp.max(jnp.abs(c.weight))) / settings.learning_rate for c in steps.connections]

@@ -21,6 +21,7 @@ class _Images(AbstractTask):
     """
 
     fraction: float
+    is_calibrated = True
 
     @abc.abstractmethod
     def images(self, settings: Settings) -> Split[Images]:

@@ -32,6 +32,7 @@ shd_test.h5. Spikes after --duration are left out; some recordings of Heidelberg
     readouts = ("last-voltage", "max-voltage")
     wirings = WIRINGS
     needs_data = True
+    is_calibrated = True
 
     # Cached, since training, test and figures use the recordings.
     @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as the program)

@@ -55,6 +55,8 @@ class AbstractTask(abc.ABC):
     - `picture`: the height and width of the image, if the inputs are images.
     - `needs_data`: whether the data have to be downloaded.
     - `wirings`: the supported wirings; by default connections from layer to layer only.
+    - `is_calibrated`: whether `build` scales the weights into all hidden layers to a fraction of neurons that spike.
+      Otherwise there is one hidden layer, whose initial weights are for the input.
     """
 
     name: str
@@ -68,6 +70,7 @@ class AbstractTask(abc.ABC):
     picture: tuple[int, int] | None = None
     needs_data: bool = False
     wirings: tuple[str, ...] = ("feed-forward",)
+    is_calibrated: bool = False
 
     @abc.abstractmethod
     def split(self, settings: Settings) -> Split[Samples]:
@@ -90,6 +93,8 @@ class AbstractTask(abc.ABC):
         settings = Settings(**chosen | merged(SETTINGS, self.name, neuron, readout) | given)
         is_still = settings.shift == 0 or self.picture is not None
         require(is_still, "shift", f"0 for the task {self.name}, whose inputs are no images", settings.shift)
+        expectation = f"1 for the task {self.name}, whose initial weights are for a single hidden layer"
+        require(settings.layers == 1 or self.is_calibrated, "layers", expectation, settings.layers)
         expectation = f"one of {list(self.wirings)} for the task {self.name}"
         require(settings.wiring in self.wirings, "wiring", expectation, settings.wiring)
         expectation = f"at most {self.samples}, the training data"
