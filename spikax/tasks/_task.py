@@ -106,10 +106,11 @@ class AbstractTask(abc.ABC):
         recipe, outputs = self._recipe(settings), self.readout(settings).outputs(len(self.classes))
         weights_in = jax.tree.map(recipe.change_in, recipe.weights_in)
         weights_out = jax.tree.map(recipe.change_out, recipe.weights_out)
-        hidden = Layer(recipe.hidden(settings.hidden, settings.duration), settings.hidden, weights=weights_in)
-        output = Layer(recipe.output(outputs, settings.duration), outputs, weights=weights_out)
-        layers, key = (*(hidden for _ in settings.hidden_layers), output), jax.random.key(settings.seed)
-        return wired(self.channels, *layers, wiring=settings.wiring, recipe=recipe, key=key)
+        neuron, size = recipe.hidden(settings.hidden, settings.duration), settings.hidden
+        hidden = [Layer(neuron, size, weights=weights_in, name=name) for name in settings.hidden_layers]
+        output = Layer(recipe.output(outputs, settings.duration), outputs, weights=weights_out, name="output")
+        key = jax.random.key(settings.seed)
+        return wired(self.channels, *hidden, output, wiring=settings.wiring, recipe=recipe, key=key)
 
     def options(self, settings: Settings) -> dict[str, Any]:
         """The arguments for `simulate`."""
