@@ -1,5 +1,6 @@
 """The routing of spikes from sources, through connections, to the arrivals at a layer."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -61,19 +62,46 @@ def _of_inputs(times: Array, is_ordered: bool) -> Int[Array, "..."] | None:
 
 
 class SynapticInput(eqx.Module):
-    """The arrivals at a layer, with their weights."""
+    """The spikes that arrive at a layer, with their weights.
+
+    Without `delay`, `times` are those of the arrivals. Otherwise all lanes share a list of spikes, and spike s arrives
+    in lane l at the time `times[s] + delay[source[s], l]`.
+    """
 
     weight: PyTree[Float[Array, "sources units *neurons"]]
-    times: Float[Array, "batch lanes spikes"]
+    times: Float[Array, "#batch #lanes spikes"]
     source: Int[Array, "#batch #lanes spikes"]
-    gains: PyTree[Float[Array, "batch lanes spikes"]] | None
+    gains: PyTree[Float[Array, "#batch #lanes spikes"]] | None
     generation: Int[Array, "batch lanes spikes"] | None
+    delay: Float[Array, "sources lanes"] | None = None
     is_sorted: bool = eqx.field(static=True, default=False)  # by time, each lane
+
+    @property
+    def lanes(self) -> int:
+        """The number of lists of arrivals: one per unit, or a single one if all units receive the same."""
+        return self.times.shape[1] if self.delay is None else self.delay.shape[1]
+
+    def with_own_times(self) -> "SynapticInput":
+        """The same without `delay`: with the times of the arrivals in each lane."""
+        if self.delay is None:
+            return self
+        times = delayed(self.times, self.source, self.delay)
+        gains = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, times.shape), self.gains)
+        return dataclasses.replace(self, times=times, gains=gains, delay=None)
 
     def within(self, after: Array, until: Array | float) -> "SynapticInput":
         """Only the arrivals later than `after` and not later than `until`."""
-        times = jnp.where((self.times > after) & (self.times <= until), self.times, jnp.inf)
-        return eqx.tree_at(lambda received: received.times, self, times)
+        own = self.with_own_times()
+        times = jnp.where((own.times > after) & (own.times <= until), own.times, jnp.inf)
+        return dataclasses.replace(own, times=times)
+
+
+def delayed(
+    times: Float[Array, "batch 1 spikes"], source: Int[Array, "#batch 1 spikes"], delay: Float[Array, "sources lanes"]
+) -> Float[Array, "batch lanes spikes"]:
+    """The times at which spikes arrive in each lane."""
+    # A source that does not exist has no delay.
+    return times + jnp.moveaxis(delay.at[source[:, 0]].get(mode="fill", fill_value=0.0), 2, 1)
 
 
 def route(
@@ -109,12 +137,18 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
     delay = None if synapses.delay is None else synapses.delay.astype(dtype)
     require_trains(connection, synapses, train)
+    has_own_delays = synapses.source is None and delay is not None and delay.shape[1] > 1
+    if train.channel is None and has_own_delays and train.generation is None:
+        train, gains = _listed(train, gains)
     if train.channel is not None:
-        times = train.times[:, None]
         # All neurons receive all events of a list, possibly each after its own delay.
-        arrivals = times if delay is None else times + jnp.moveaxis(delay[train.channel], 2, 1)
-        generation = None if train.generation is None else arriving(times, arrivals, train.generation[:, None])
-        return SynapticInput(weight, arrivals, train.channel[:, None], None, generation)
+        events = SynapticInput(weight, train.times[:, None], train.channel[:, None], gains, None, delay)
+        if has_own_delays and train.generation is None:
+            return events
+        own = events.with_own_times()
+        if train.generation is None:
+            return own
+        return dataclasses.replace(own, generation=arriving(events.times, own.times, train.generation[:, None]))
     k = train.places
     lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
     slots = jax.tree.leaves(weight)[0].shape[0]
@@ -139,6 +173,25 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     return SynapticInput(weight, flat(arrivals), source, gains, generation)
 
 
+def _listed(train: Train, gains: PyTree[Array] | None) -> tuple[Train, PyTree[Array] | None]:
+    """The spikes of all neurons as one list of events, with their factors. Places without a spike come last."""
+    batch, neurons, places = train.times.shape
+    times = train.times.reshape(batch, neurons * places)
+    exists = times < jnp.inf
+    so_far = jnp.cumsum(exists, axis=1, dtype=jnp.int32)
+    number = jnp.arange(neurons * places, dtype=jnp.int32)[None]
+    to = jnp.where(exists, so_far - 1, so_far[:, -1:] + number - so_far)
+    where = jnp.arange(batch, dtype=jnp.int32)[:, None], to
+
+    def moved(leaf):
+        leaf = leaf.reshape(times.shape)
+        return jnp.zeros_like(leaf).at[where].set(leaf, mode="promise_in_bounds", unique_indices=True)
+
+    channel = jnp.broadcast_to(number // places, times.shape)
+    gains = jax.tree.map(lambda leaf: moved(leaf)[:, None], gains)
+    return Train(moved(times), None, moved(channel)), gains
+
+
 def require_trains(connection: AbstractConnection, synapses: Synapses, train: Train) -> None:
     """Raises if a connection needs a train of each neuron, and there is a list of events."""
     hint = "Write `sx.Spikes.from_events(times, channels, n, max_spikes=...)`."
@@ -154,6 +207,9 @@ def arriving(times: Array, arrivals: Array, generation: Array) -> Int[Array, "..
 
 def joined(each: list[SynapticInput]) -> SynapticInput:
     """All arrivals, as if through one connection."""
+    shares_list = all(part.times.shape[1] == 1 for part in each)
+    if not shares_list:
+        each = [part.with_own_times() for part in each]
     lanes = max(part.times.shape[1] for part in each)
     shared = tuple(max(part.source.shape[axis] for part in each) for axis in (0, 1))
     rows, times, sources, generations = 0, [], [], []
@@ -167,7 +223,17 @@ def joined(each: list[SynapticInput]) -> SynapticInput:
     generation = jnp.concatenate(generations, axis=2) if generations else None
     weight = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *[part.weight for part in each])
     gains = joined_gains([part.gains for part in each], times)
-    return SynapticInput(weight, jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=2), gains, generation)
+    times, source = jnp.concatenate(times, axis=2), jnp.concatenate(sources, axis=2)
+    return SynapticInput(weight, times, source, gains, generation, _joined_delays(each, times.dtype))
+
+
+def _joined_delays(each: list[SynapticInput], dtype: Any) -> Float[Array, "sources lanes"] | None:
+    """The delays of all sources in each lane; None if the times are those of the arrivals."""
+    if all(part.delay is None for part in each):
+        return None
+    shapes = [(jax.tree.leaves(part.weight)[0].shape[0], max(part.lanes for part in each)) for part in each]
+    delays = [jnp.zeros((), dtype) if part.delay is None else part.delay for part in each]
+    return jnp.concatenate([jnp.broadcast_to(delay, shape) for delay, shape in zip(delays, shapes, strict=True)])
 
 
 def joined_gains(gains: list[PyTree[Array] | None], times: list[Array]) -> PyTree[Array] | None:

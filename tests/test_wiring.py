@@ -504,6 +504,63 @@ def test_a_spike_arrives_after_its_delay(dtype, close):
         np.testing.assert_allclose(found.spikes["output"].times[:, neuron], times, rtol=close)
 
 
+def of_each_synapse(neuron, dtype, beside=(), as_list=False):
+    """Three inputs, six neurons, and four that receive from them after a delay of each synapse."""
+    rng = np.random.default_rng(7)
+
+    def weights(*shape):
+        ports = neuron.synapse if isinstance(neuron.synapse, dict) else None
+        each = [jnp.asarray(rng.uniform(-1.0, 4.0, shape), dtype) for _ in ports or [None]]
+        return each[0] if ports is None else dict(zip(ports, each, strict=True))
+
+    first, second = weights(3, 6), weights(6, 4)
+    delay = sx.Positive(jnp.asarray(rng.uniform(0.5, 9.0, (6, 4)), dtype))
+    if as_list:
+        pairs, (weight, delay) = np.indices((6, 4)).reshape(2, -1), jax.tree.map(jnp.ravel, (second, delay))
+        between = sx.Sparse("a", "output", *pairs, weight, shape=(6, 4), delay=delay)
+    else:
+        between = sx.Dense("a", "output", second, delay)
+    connections = [sx.Dense("input", "a", first), between, *beside]
+    layers = {"a": sx.Layer(neuron, 6), "output": sx.Layer(neuron, 4)}
+    return sx.Network(layers, connections, 3, "output")
+
+
+@exact
+@pytest.mark.parametrize(
+    "neuron, beside",
+    [
+        (sx.LIF(), [sx.Sparse("input", "output", [0, 1], [2, 0], jnp.ones(2), shape=(3, 4), delay=1.0)]),
+        pytest.param(sx.ALIF(), [sx.Dense("input", "output", jnp.full((3, 4), 0.5))], marks=pytest.mark.slow),
+        pytest.param(sx.EGRU(), [], marks=pytest.mark.slow),
+    ],
+    ids=["lif, beside a list", "alif, beside inputs", "egru"],
+)
+def test_delays_of_each_synapse_are_those_of_a_list_of_synapses(neuron, beside):
+    """The same spikes and gradients, also with much more room for spikes than is used."""
+    dtype, spikes = jnp.float64, inputs(jnp.float64)
+
+    def graded(as_list, places):
+        network = of_each_synapse(neuron, dtype, beside, as_list)
+
+        @eqx.filter_jit
+        @eqx.filter_value_and_grad(has_aux=True)
+        def value(given):
+            network, spikes = given
+            room = {"a": places, "output": 20}
+            found = sx.simulate(network, spikes, T1, max_spikes=room).spikes["output"].times
+            return finite_sum(found, jnp.resize(jnp.asarray([1.0, -0.7, 0.4]), found.shape)), found
+
+        (_, times), gradient = value((network, spikes))
+        assert jnp.sum(jnp.isfinite(times)) >= 10
+        between = gradient[0].connections[1]
+        parts = between.weight, between.delay.log, gradient[0].connections[0].weight, gradient[1].times
+        return [times, *map(jnp.ravel, jax.tree.leaves(parts))]
+
+    # With 6 * 256 places, fewer columns are sorted.
+    for found, expected in zip(graded(False, 256), graded(True, 20), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.modes("float64")
 @pytest.mark.parametrize("kind", ["one to one", "sparse", "conv"])
 def test_connections_are_those_of_a_matrix(kind, dtype, close):

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..._neuron import AbstractNeuron
 from ..._routing import SynapticInput
 from .._base import LayerPlan
-from .._common.arrivals import Arrivals, in_order
+from .._common.arrivals import Arrivals, in_order, spike_in
 from .._common.axes import indices
 from .._common.compaction import All
 from .._common.differentiation import found, with_reverse_rule
@@ -58,11 +58,7 @@ class LayerGiven(eqx.Module):
         """The flow of the neurons, and their state at `t0`."""
         flow = self.flow.of(self.neuron, self.state, self.t0)
         v, x = self.flow.pack(self.state, self.filters)
-        return flow, Boundary(jnp.full(self.received.times.shape[:2], self.t0), v, x)
-
-    @property
-    def sources(self) -> int:
-        return jax.tree.leaves(self.received.weight)[0].shape[0]
+        return flow, Boundary(jnp.full((self.received.times.shape[0], self.received.lanes), self.t0), v, x)
 
 
 class Limits(eqx.Module):
@@ -100,49 +96,85 @@ def find_spikes(given: LayerGiven, limits: Limits, ts: Float[Array, " ts"] | Non
     return dataclasses.replace(result, end=end, saved=saved)
 
 
-class _Arrivals(eqx.Module):
-    """All arrivals in order, in blocks. Arrivals after `t1`, and padding, have the time `t1` and no source."""
+class _Arriving(eqx.Module):
+    """What arrives in a block, and what its spikes depend on smoothly."""
 
-    times: Float[Array, "blocks arrivals batch lanes"]
-    source: Int[Array, "blocks arrivals batch lanes"]
-    gains: PyTree[Float[Array, "blocks arrivals batch lanes"]] | None
-    needed: Int[Array, ""]  # the number of blocks that hold arrivals, and one that leads to `t1`
-    ordered: Arrivals  # all arrivals, not in blocks
+    times: Float[Array, "arrivals batch lanes"]
+    gains: PyTree[Float[Array, "arrivals batch lanes"]] | None
+
+
+class _Sent(eqx.Module):
+    """The spikes of the sources: what the arrivals depend on smoothly, as in `SynapticInput`."""
+
+    times: Float[Array, "#batch #lanes spikes"]
+    delay: Float[Array, "sources lanes"] | None
+    gains: PyTree[Float[Array, "#batch #lanes spikes"]] | None
+
+
+class _Arrivals(eqx.Module):
+    """All arrivals in order, of which `length` are a block."""
+
+    received: SynapticInput
+    ordered: Arrivals
+    t1: Float[Array, ""]
+    length: int = eqx.field(static=True)
+    cuts: int = eqx.field(static=True)  # the number of additional knots, before all spikes
 
     @classmethod
     def of(cls, given: LayerGiven, pieces: int, width: int, saves: int) -> "_Arrivals":
+        """All arrivals at a layer."""
         # Simultaneous arrivals are summed, in any order.
         received = dataclasses.replace(_with_pieces(given, pieces), generation=None)
         length = _block_length(given, received.times.shape[2] + 1, width, saves)
-        ordered = in_order(received)
-        batch, lanes, total = ordered.times.shape
-        padding = ((0, 0), (0, 0), (0, -total % length))
-        times = jnp.pad(ordered.times, padding, constant_values=jnp.inf)
-        arrives = times <= given.t1
-        spike = jnp.pad(ordered.spike, padding)
+        cuts = received.times.shape[2] - given.received.times.shape[2]
+        return cls(received, in_order(received, multiple=length), given.t1, length, cuts)
 
-        def in_blocks(leaf):
-            return jnp.transpose(leaf.reshape(batch, lanes, -1, length), (2, 3, 0, 1))
+    @property
+    def blocks(self) -> int:
+        """The number of blocks, if all sources emit as many spikes as there is room for."""
+        return self.ordered.times.shape[0] // self.length
 
-        def of_arrivals(leaf):
-            if received.is_sorted:
-                return jnp.broadcast_to(
-                    jnp.pad(leaf, ((0, 0), (0, 0), (0, spike.shape[2] - leaf.shape[2]))), spike.shape
-                )
-            return jnp.take_along_axis(
-                jnp.broadcast_to(leaf, (batch, lanes, leaf.shape[2])), spike, axis=2, mode="clip"
-            )
+    @property
+    def needed(self) -> Int[Array, ""]:
+        """The number of blocks that hold arrivals, and one that leads to `t1`."""
+        return jnp.max(jnp.sum(self.ordered.times <= self.t1, axis=0, dtype=jnp.int32)) // self.length + 1
 
-        source = jnp.where(arrives, of_arrivals(received.source), given.sources)
-        times = jnp.where(arrives, times, given.t1)
-        # The arrivals without source come after the spikes, and have any factor.
-        gains = jax.tree.map(lambda leaf: in_blocks(of_arrivals(leaf)), given.received.gains)
-        most = jnp.max(jnp.sum(arrives, axis=2, dtype=jnp.int32))
-        return cls(in_blocks(times), in_blocks(source), gains, most // length + 1, ordered)
+    @property
+    def sent(self) -> _Sent:
+        """The spikes of the sources."""
+        return _Sent(self.received.times, self.received.delay, self.received.gains)
 
-    def arriving(self, block: Int[Array, ""]) -> "_Arriving":
-        """What may arrive in a block."""
-        return jax.tree.map(lambda rows: rows[block], _Arriving(self.times, self.gains))
+    def in_block(self, block: Int[Array, ""]) -> tuple[_Arriving, Int[Array, "arrivals batch lanes"]]:
+        """What arrives in a block, and its sources. Arrivals after `t1` have the time `t1` and no source."""
+        times = self._rows(self.ordered.times, block)
+        arrives = times <= self.t1
+        source = jnp.where(arrives, self._of_arrivals(self.received.source, block), _sources(self.received.weight))
+        gains = jax.tree.map(lambda gain: self._of_arrivals(gain, block), self.received.gains)
+        return _Arriving(jnp.where(arrives, times, self.t1), gains), source
+
+    def add_back(self, sent: _Sent, bar: _Arriving, block: Int[Array, ""]) -> _Sent:
+        """The cotangents of what was sent, with those of the arrivals in a block."""
+        arrives = self._rows(self.ordered.times, block) <= self.t1
+        bar = jax.tree.map(lambda leaf: jnp.where(arrives, leaf, 0.0), bar)
+
+        def of_spikes(sums, bar):
+            return sums.at[self._place(sums, block)].add(bar)
+
+        delay = sent.delay
+        if delay is not None:
+            where = self._of_arrivals(self.received.source, block), indices(delay.shape[1])
+            delay = delay.at[where].add(bar.times, mode="drop")
+        return _Sent(of_spikes(sent.times, bar.times), delay, jax.tree.map(of_spikes, sent.gains, bar.gains))
+
+    def _rows(self, rows: Array, block: Int[Array, ""]) -> Array:
+        return lax.dynamic_slice_in_dim(rows, block * self.length, self.length)
+
+    def _of_arrivals(self, leaf: Array, block: Int[Array, ""]) -> Array:
+        """The entries of `(#batch, #lanes, spikes)` for the arrivals of a block."""
+        return leaf.at[self._place(leaf, block)].get(mode="promise_in_bounds")
+
+    def _place(self, leaf: Array, block: Int[Array, ""]) -> tuple[Array | int, ...]:
+        return spike_in(leaf, self._rows(self.ordered.spike, block))
 
 
 class _Run(eqx.Module):
@@ -166,18 +198,23 @@ class _Run(eqx.Module):
 
 
 def _with_pieces(given: LayerGiven, pieces: int) -> SynapticInput:
-    """All arrivals, and additional ones without source that divide the time into equal pieces."""
+    """All arrivals, after additional ones without source that divide the time into equal pieces."""
     received = given.received
     if pieces == 0:
         return received
     inner = given.t0 + (given.t1 - given.t0) * jnp.arange(1, pieces, dtype=given.t0.dtype) / pieces
-    cuts = jnp.broadcast_to(inner, (*received.times.shape[:2], pieces - 1))
-    no_source = jnp.full((*received.source.shape[:2], pieces - 1), given.sources, jnp.int32)
-    times, source = (
-        jnp.concatenate([received.times, cuts], axis=2),
-        jnp.concatenate([received.source, no_source], axis=2),
-    )
-    return SynapticInput(received.weight, times, source, None, None)
+
+    def after_cuts(cuts, leaf):
+        return jnp.concatenate([jnp.broadcast_to(cuts, (*leaf.shape[:2], pieces - 1)), leaf], axis=2)
+
+    times = after_cuts(inner, received.times)
+    source = after_cuts(jnp.int32(_sources(received.weight)), received.source)
+    gains = jax.tree.map(lambda gain: after_cuts(jnp.ones((), gain.dtype), gain), received.gains)
+    return SynapticInput(received.weight, times, source, gains, None, received.delay)
+
+
+def _sources(weight: PyTree[Array]) -> int:
+    return jax.tree.leaves(weight)[0].shape[0]
 
 
 def _block_length(given: LayerGiven, arrivals: int, width: int, saves: int) -> int:
@@ -189,13 +226,6 @@ def _block_length(given: LayerGiven, arrivals: int, width: int, saves: int) -> i
     numbers = given.received.times.shape[0] * jax.tree.leaves(given.received.weight)[0].shape[1] * width
     longest = 64 if given.neuron.can_spike else min(max(128, saves), 1024)
     return min(arrivals, max(8, min(longest, 2**19 // numbers)))
-
-
-class _Arriving(eqx.Module):
-    """What may arrive in a block, and what its spikes depend on smoothly."""
-
-    times: Float[Array, "*blocks arrivals batch lanes"]
-    gains: PyTree[Float[Array, "*blocks arrivals batch lanes"]] | None
 
 
 def _block(
@@ -223,7 +253,7 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
     flow, boundary = given.begin()
     arrivals = _Arrivals.of(given, limits.pieces, flow.width, 0 if ts is None else len(ts))
     finder = given.finder.of(flow)
-    total, length, *_ = arrivals.times.shape
+    total, length = arrivals.blocks, arrivals.length
     shape = boundary.v.shape[-2:]
     neurons = math.prod(shape)
     if total * length > 16:
@@ -240,7 +270,7 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
 
     def one_block(run: _Run) -> _Run:
         i = run.block
-        block = _block(flow, run.boundary, given.received.weight, arrivals.arriving(i), arrivals.source[i])
+        block = _block(flow, run.boundary, given.received.weight, *arrivals.in_block(i))
         knots = block.knots
         searcher = Searcher(All(), flow, finder, block, limits.stop_after, look)
         end = searched((searcher, run.count, run.record))
@@ -294,7 +324,7 @@ class _BackwardState(eqx.Module):
     after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
     boundary: Boundary
     floats: PyTree[Array]  # of the neurons, the weights and the times to save
-    arriving: _Arriving  # with the axis of the blocks first
+    sent: _Sent
 
 
 def _backward(
@@ -312,44 +342,31 @@ def _backward(
     def one_block(back: _BackwardState) -> _BackwardState:
         i = back.block - 1
         boundary, first = Boundary(end.boundaries.t[i], *(rows[i] for rows in boundaries)), counts[i]
+        arriving, source = arrivals.in_block(i)
 
         def block(floats, boundary, arriving):
             flow, weight, ts = eqx.combine(floats, static)
-            knots = _block(flow, boundary, weight, arriving, arrivals.source[i], finite).knots
+            knots = _block(flow, boundary, weight, arriving, source, finite).knots
             record = replay(flow, knots, end.record, first, back.after)
             change = record.change(back.after - 1, first, knots.start(first.shape))
             is_last = i == arrivals.needed - 1
             saved = None if ts is None else _saved_in(flow, knots, record, first, back.after, ts, is_last)
             return knots.leave(flow, change), record.t, saved
 
-        _, pull = jax.vjp(block, floats, boundary, arrivals.arriving(i))
+        _, pull = jax.vjp(block, floats, boundary, arriving)
         floats_bar, boundary_bar, arriving_bar = pull((back.boundary, bar.times, bar.saved))
-        arriving = jax.tree.map(lambda rows, row: rows.at[i].set(row), back.arriving, arriving_bar)
-        return _BackwardState(i, first, boundary_bar, add(back.floats, floats_bar), arriving)
+        sent = arrivals.add_back(back.sent, arriving_bar, i)
+        return _BackwardState(i, first, boundary_bar, add(back.floats, floats_bar), sent)
 
-    floats_bar, arriving_bar = zeros_like((floats, _Arriving(arrivals.times, arrivals.gains)))
+    floats_bar, sent_bar = zeros_like((floats, arrivals.sent))
     boundary_bar = Boundary(jnp.zeros_like(boundary.t), *(jnp.where(finite, part, 0.0) for part in bar.end))
-    back = _BackwardState(end.block, count, boundary_bar, floats_bar, arriving_bar)
+    back = _BackwardState(end.block, count, boundary_bar, floats_bar, sent_bar)
     back = lax.while_loop(lambda back: back.block > 0, one_block, back)
     flow_bar, weight_bar, ts_bar = back.floats
     (start_bar,) = pull_start((flow_bar, back.boundary))
-    unsorted = jax.tree.map(lambda bar: _unsorted(given, arrivals.ordered, bar), back.arriving)
-    own = {"weight": weight_bar, "times": unsorted.times, "gains": unsorted.gains}
+    # Additional knots come before the spikes.
+    last = arrivals.cuts + given.received.times.shape[2]
+    times, gains = jax.tree.map(lambda bar: bar[..., arrivals.cuts : last], (back.sent.times, back.sent.gains))
+    own = {"weight": weight_bar, "times": times, "gains": gains, "delay": back.sent.delay}
     received_bar = dataclasses.replace(given.received, **own)
     return dataclasses.replace(start_bar, received=received_bar, t1=jnp.zeros_like(given.t1)), ts_bar
-
-
-def _unsorted(
-    given: LayerGiven, ordered: Arrivals, bar: Float[Array, "blocks arrivals batch lanes"]
-) -> Float[Array, "batch lanes spikes"]:
-    """The cotangent of times or factors of the spikes of the sources, from that of the sorted arrivals."""
-    batch, lanes, total = ordered.times.shape
-    bar = jnp.transpose(bar, (2, 3, 0, 1)).reshape(batch, lanes, -1)[..., :total]
-    bar = jnp.where(ordered.times <= given.t1, bar, 0.0)
-    own = given.received.times.shape[2]
-    # With additional knots, sorted arrivals are sorted once more.
-    if given.received.is_sorted and ordered.times.shape[2] == own + 1:
-        return bar[..., :own]
-    sample, lane = indices(batch)[:, None, None], indices(lanes)[None, :, None]
-    # Arrivals without source come after the spikes.
-    return jnp.zeros(given.received.times.shape, bar.dtype).at[sample, lane, ordered.spike].add(bar, mode="drop")

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
+from .._common.arrivals import lane_in
 from .._common.axes import indices
 from .._common.motion import AbstractMotion
 from .._common.trees import add, tree_where, zeros_like
@@ -39,6 +40,13 @@ from .replay import replay_step
 from .step import OneStep
 
 
+class Sent(eqx.Module):
+    """The times of the spikes of the sources, and the delays after which they arrive, as in `SynapticInput`."""
+
+    times: Float[Array, "#batch #lanes spikes"]
+    delay: Float[Array, "sources lanes"] | None
+
+
 class Smooth(eqx.Module):
     """The inputs of the loop with respect to which the spikes are differentiated."""
 
@@ -48,16 +56,16 @@ class Smooth(eqx.Module):
     inner: PyTree[Array] | None
     table: Table | None
     start: Point
-    times: Float[Array, "batch lanes spikes"]
+    sent: "Sent"
     t0: Float[Array, ""]
 
     @classmethod
-    def of(cls, plan: LoopPlan, times: Array, t0: Array) -> "Smooth":
+    def of(cls, plan: LoopPlan, sent: "Sent", t0: Array) -> "Smooth":
         """The smooth inputs of a plan."""
         problem = plan.problem
         table = None if problem.bins is None else problem.bins.table
         given = problem.neuron, problem.weight, problem.gains, problem.inner
-        return cls(*given, table, point_of(plan.loop_state), times, t0)
+        return cls(*given, table, point_of(plan.loop_state), sent, t0)
 
     def into(self, plan: LoopPlan) -> LoopPlan:
         """The plan with these smooth inputs."""
@@ -138,7 +146,7 @@ def sums_of(smooth: Smooth, back: "BackwardState") -> Smooth:
     """The cotangent of `smooth`, once the backward pass has reached the start."""
     sums, parameters = back.sums, eqx.filter(smooth.neuron, eqx.is_inexact_array)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
-    return Smooth(neuron, sums.weight, sums.gains, sums.inner, sums.table, back.bar, sums.times, jnp.sum(sums.t0))
+    return Smooth(neuron, sums.weight, sums.gains, sums.inner, sums.table, back.bar, sums.sent, jnp.sum(sums.t0))
 
 
 class _Sums(eqx.Module):
@@ -146,7 +154,7 @@ class _Sums(eqx.Module):
 
     neuron: AbstractNeuron
     weight: PyTree[Array]
-    times: Float[Array, "batch lanes spikes"]
+    sent: Sent
     t0: Float[Array, "batch units 1"]
     gains: PyTree[Array] | None
     inner: PyTree[Array] | None
@@ -176,7 +184,7 @@ def start_back(
         bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
     t0, nothing = jnp.zeros_like(end.t), zeros_like(smooth)
     others = nothing.gains, nothing.inner, nothing.table
-    sums = _Sums(zeros_like(copies), nothing.weight, nothing.times, t0, *others)
+    sums = _Sums(zeros_like(copies), nothing.weight, nothing.sent, t0, *others)
     problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
     return problem, BackwardState(jnp.int32(0), bar, end.count, sums)
 
@@ -218,18 +226,27 @@ def _step_back(
     if added is not None:
         bar = jax.tree.map(lambda bar, added: bar + added[left], bar, added)
 
-    source, place = problem.arrivals.source_of(places, spike), (*problem.arrivals.lane(places), spike)
+    source = problem.arrivals.source_of(places, spike)
 
-    def added_at(where, sums, bars):
-        return jax.tree.map(lambda sum, bar: sum.at[where].add(jnp.where(arrived, bar, 0.0)), sums, bars)
+    def accumulated(sum, where, bar):
+        return sum.at[where].add(jnp.where(arrived, bar, 0.0))
+
+    def of_spikes(sum, bar):
+        return accumulated(sum, (*lane_in(sum.shape, places), spike), bar)
+
+    def of_synapses(sum, bar):
+        return accumulated(sum, (source, places.unit, indices(count.shape[2])), bar)
+
+    sent, delay = back.sums.sent, back.sums.sent.delay
+    delay = None if delay is None else accumulated(delay, (source, places.unit), stop_bar)
 
     t0, table = _bin_sums(problem, back.sums, entry, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar)
     sums = _Sums(
         add(back.sums.neuron, tree_where(happened, parameters_bar, zeros_like(parameters_bar))),
-        added_at((source, places.unit, indices(count.shape[2])), back.sums.weight, weight_bar),
-        added_at(place, back.sums.times, stop_bar),
+        jax.tree.map(of_synapses, back.sums.weight, weight_bar),
+        Sent(of_spikes(sent.times, stop_bar), delay),
         t0,
-        added_at(place, back.sums.gains, gain_bar),
+        jax.tree.map(of_spikes, back.sums.gains, gain_bar),
         _sums_within(problem, back.sums.inner, entry.fired[0], payload, received_bar),
         table,
     )

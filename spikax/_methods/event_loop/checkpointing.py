@@ -146,7 +146,7 @@ def likely_length(problem: Problem, settings: Settings) -> int:
     """The number of iterations that the busiest unit is likely to need."""
     # One per arrival, and some for the steps in between. Per spike four, or two of neurons that share a clock, which
     # seldom use more than half of their places for spikes.
-    arrivals, spike = problem.arrivals.times.shape[2], max(2, jax.tree.leaves(problem.weight)[0].shape[2])
+    arrivals, spike = problem.arrivals.times.shape[0], max(2, jax.tree.leaves(problem.weight)[0].shape[2])
     if settings.bins:
         # One per bin; per spike as many, plus the arrivals in its bin.
         arrivals, spike = settings.bins, spike + arrivals // settings.bins

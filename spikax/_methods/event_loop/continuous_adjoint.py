@@ -22,7 +22,7 @@ from .._common.motion import AbstractMotion
 from .._common.trees import tree_where, zeros_like
 from .._common.vectorized import most_of_members
 from . import loop
-from .backward import backpropagate_entries, Smooth, start_back, sums_of
+from .backward import backpropagate_entries, Sent, Smooth, start_back, sums_of
 from .checkpointing import entries_at, LoopPlan, LoopResult, point_of, taken
 from .problem import Action, is_any, LoopState, Point, Problem, TapeEntry
 
@@ -38,7 +38,7 @@ class EventLog(eqx.Module):
     def blank(cls, plan: LoopPlan) -> "EventLog":
         """A log with room for all arrivals, for the spikes that can be recorded, and for as many other events."""
         problem = plan.problem
-        arrivals = problem.arrivals.times.shape[2]
+        arrivals = problem.arrivals.times.shape[0]
         neurons = plan.loop_state.count.shape[2]
         places = arrivals + (plan.settings.max_spikes + 1) * neurons * len(events_of(problem.neuron)) + 1
         entry = loop.idle_entry(problem, plan.loop_state)
@@ -78,7 +78,7 @@ def _without_fired(entry: TapeEntry) -> TapeEntry:
     return dataclasses.replace(entry, fired=None)
 
 
-def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMotion) -> LoopResult:
+def reach_by_events(plan: LoopPlan, sent: Sent, t0: Array, motion: AbstractMotion) -> LoopResult:
     """Runs the loop, differentiable as by `reach`, with the derivative of the differential equation."""
 
     def forward(arguments, plan):
@@ -124,4 +124,4 @@ def reach_by_events(plan: LoopPlan, times: Array, t0: Array, motion: AbstractMot
         back = dataclasses.replace(back, bar=tree_where(failed, zeros_like(back.bar), back.bar))
         return sums_of(smooth, back), motion
 
-    return with_reverse_rule(forward, backward)((Smooth.of(plan, times, t0), motion), plan)
+    return with_reverse_rule(forward, backward)((Smooth.of(plan, sent, t0), motion), plan)

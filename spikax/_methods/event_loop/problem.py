@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
-from .._common.arrivals import Arrivals
+from .._common.arrivals import Arrivals, lane_in
 from .._common.axes import indices, Places
 from .bins import Bins
 from .step import AbstractStepper
@@ -70,7 +70,7 @@ class Problem(eqx.Module):
     places: Places
     t1: Float[Array, ""]
     bins: Bins | None = None
-    gains: PyTree[Array] | None = None  # the factor of the weight for each spike, of shape `(batch, lanes, spikes)`
+    gains: PyTree[Array] | None = None  # the factor of the weight for each spike, of shape `(batch, #lanes, spikes)`
     # The weights between the neurons of a unit, if its spikes reach them at once, with the axes `(neurons, neurons)`.
     inner: PyTree[Array] | None = None
 
@@ -154,7 +154,7 @@ def weight_of(problem: Problem, spike: Int[Array, "batch units 1"]) -> tuple[PyT
         return weight.at[source, places.unit, neurons].get(mode="promise_in_bounds")
 
     def factor(gain):
-        return gain.at[(*arrivals.lane(places), spike)].get(mode="promise_in_bounds")
+        return gain.at[(*lane_in(gain.shape, places), spike)].get(mode="promise_in_bounds")
 
     return jax.tree.map(leaf, problem.weight), jax.tree.map(factor, problem.gains)
 

@@ -16,7 +16,7 @@ from .._common.compaction import Subset
 from .._common.differentiation import with_reverse_rule
 from .._common.trees import tree_where
 from . import bins as grid, loop
-from .backward import backpropagate, Smooth
+from .backward import backpropagate, Sent, Smooth
 from .bins import Bins
 from .checkpointing import blank_tape, Checkpoints, likely_length, LoopPlan, LoopResult, run, run_with_tape
 from .continuous_adjoint import reach_by_events
@@ -68,7 +68,7 @@ def through_steps(
     motion = plan.adjoint.motion
     # Between two events, so without bins.
     settings = settings if motion is None else dataclasses.replace(settings, bins=0)
-    arrivals = in_order(received)
+    arrivals, sent = in_order(received), Sent(received.times, received.delay)
     bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
     places = Places.all(*plan.start.h.shape[:2])
     problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
@@ -77,11 +77,11 @@ def through_steps(
     if motion is None:
         stragglers = _max_stragglers(problem, start, settings)
         whole = LoopPlan(problem, start, plan.ts, *limits, stragglers)
-        result = _reach(whole, received.times, t0)
+        result = _reach(whole, sent, t0)
         if stragglers:
-            result = _follow_the_rest(whole, received.times, t0, result)
+            result = _follow_the_rest(whole, sent, t0, result)
     else:
-        result = reach_by_events(LoopPlan(problem, start, plan.ts, *limits, 0), received.times, t0, motion)
+        result = reach_by_events(LoopPlan(problem, start, plan.ts, *limits, 0), sent, t0, motion)
     end = result.loop_state
     finished = is_finished(problem, settings, end)
     return LoopOutcome(LoopEnd.of(end, finished), result.trains, result.found, result.iterations)
@@ -103,7 +103,7 @@ def _max_stragglers(problem: Problem, loop_state: LoopState, settings: Settings)
     return units // 8 if units * likely_length(problem, settings) >= _LONG else 0
 
 
-def _follow_the_rest(plan: LoopPlan, times: Array, t0: Array, result: LoopResult) -> LoopResult:
+def _follow_the_rest(plan: LoopPlan, sent: Sent, t0: Array, result: LoopResult) -> LoopResult:
     """Simulates the unfinished units to the end, compacted."""
     problem, settings, ts = plan.problem, plan.settings, plan.ts
     subset = Subset.first(~is_finished(problem, settings, result.loop_state)[..., 0], plan.stragglers)
@@ -114,7 +114,7 @@ def _follow_the_rest(plan: LoopPlan, times: Array, t0: Array, result: LoopResult
     neuron = jax.tree.map(lambda x: subset.gather(x) if eqx.is_array(x) and x.ndim else x, problem.neuron)
     problem = dataclasses.replace(problem, neuron=neuron, places=subset.places)
     steps = plan.steps - result.iterations
-    end = _reach(LoopPlan(problem, start, ts, steps, settings, plan.memory, 0), times, t0)
+    end = _reach(LoopPlan(problem, start, ts, steps, settings, plan.memory, 0), sent, t0)
     # The spikes and the points before the start are already known.
     number = indices(settings.max_spikes)[:, None, None, None]
     trains = jax.tree.map(lambda old, new: jnp.where(number < start.count, old, new), trains, end.trains)
@@ -126,7 +126,7 @@ def _follow_the_rest(plan: LoopPlan, times: Array, t0: Array, result: LoopResult
     )
 
 
-def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
+def _reach(plan: LoopPlan, sent: Sent, t0: Array) -> LoopResult:
     """Runs the loop, differentiable with respect to the problem, the initial point, the times and `t0`."""
 
     def whole(smooth, plan):
@@ -143,7 +143,7 @@ def _reach(plan: LoopPlan, times: Array, t0: Array) -> LoopResult:
     def backward(smooth, plan, residual, cotangent):
         return backpropagate(smooth, smooth.into(plan), *residual, cotangent)
 
-    return with_reverse_rule(forward, backward, whole)(Smooth.of(plan, times, t0), plan)
+    return with_reverse_rule(forward, backward, whole)(Smooth.of(plan, sent, t0), plan)
 
 
 def _bins(
@@ -157,5 +157,5 @@ def _bins(
     tabulate = eqx.filter_checkpoint(grid.tabulate)
     table, variation = tabulate(plan.neuron.synapse, received, plan.start.filters, t0, ends)
     variation = lax.stop_gradient(variation)
-    passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"))(arrivals.times[:, 0])
+    passed = jax.vmap(lambda times: jnp.searchsorted(times, ends, side="right"), in_axes=1)(arrivals.times[..., 0])
     return Bins(ends, table, variation, passed.astype(jnp.int32), grid.bins_with_save_times(t0, ends, plan.ts))
