@@ -5,6 +5,7 @@ import abc
 import numpy as np
 from jaxtyping import Int
 
+from .._checks import require
 from .._spikes import Spikes
 from ..datasets import delay_copy, delayed_xor, Split
 from ._task import AbstractTask, Samples
@@ -20,12 +21,13 @@ class _Memory(AbstractTask):
     sizes: Split[int]
 
     @abc.abstractmethod
-    def part(self, n: int, seed: int) -> tuple[Spikes, Int[np.ndarray, " n"]]:
-        """Inputs and classes."""
+    def part(self, n: int, seed: int, duration: float) -> tuple[Spikes, Int[np.ndarray, " n"]]:
+        """Inputs and classes of samples of this duration."""
 
     def split(self, settings):
         first = len(self.sizes) * settings.seed
-        return Split(*(Samples(*self.part(n, first + number)) for number, n in enumerate(self.sizes)))
+        duration = settings.duration
+        return Split(*(Samples(*self.part(n, first + number, duration)) for number, n in enumerate(self.sizes)))
 
 
 class DelayCopy(_Memory):
@@ -41,7 +43,7 @@ pattern; before the cue they should be silent."""
     sizes = Split(training=3200, validation=320, test=1000)
     samples = sizes.training
 
-    def part(self, n, seed):
+    def part(self, n, seed, duration):
         inputs, targets = delay_copy(n, seed)
         return inputs, np.argmax(targets, axis=1)
 
@@ -54,10 +56,19 @@ class DelayedXOR(_Memory):
     story = """\
 A sample shows two bits, each as a pulse of 30 to 50 ms in one of two channels; a delay of
 100 to 150 ms follows each. Then a third channel, the cue, has a pulse, and 30 ms after its
-start the readout should report whether the bits differ."""
+start the readout should report whether the bits differ. A longer --duration makes the
+delays longer: 2130 ms those of 667 to 1000 ms."""
     classes = ("same", "different")
+    neurons = ("egru", "alif", "lif")
     sizes = Split(training=3200, validation=320, test=1000)
     samples = sizes.training
 
-    def part(self, n, seed):
-        return delayed_xor(n, seed, delays=(100.0, 150.0), lengths=(30.0, 50.0), interval=10.0)
+    def part(self, n, seed, duration):
+        # Two pulses with their delays, and the cue.
+        longest = (duration - _CUE) / 2.0 - _PULSE[1]
+        expectation = f"at least {_CUE + 2.0 * (_PULSE[1] + _SHORTEST):g} ms, for two pulses with delays and a cue"
+        require(longest >= _SHORTEST, "duration", expectation, duration)
+        return delayed_xor(n, seed, delays=(longest / 1.5, longest), lengths=_PULSE, interval=10.0)
+
+
+_PULSE, _CUE, _SHORTEST = (30.0, 50.0), 30.0, 15.0

@@ -1,8 +1,10 @@
 """The networks for each task, neuron and readout: neurons, initial weights, and settings of the optimiser."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,12 @@ def _gated(n: int, _: float) -> AbstractNeuron:
     # An open gate would forget within milliseconds. This gate, nearly closed at rest, forgets within 280 ms.
     gates = {"bias_u": jnp.full(n, -4.0), "bias_r": jnp.zeros(n)}
     return EGRU(tau_mem=5.0, **gates, synapse={port: ExpSynapse(10.0) for port in ("u", "r", "z")})
+
+
+def _gated_for_long(n: int, duration: float) -> AbstractNeuron:
+    """Gated units that forget within two thirds of a sample."""
+    bias = jnp.full(n, -4.0 - math.log(duration / 430.0))
+    return eqx.tree_at(lambda neuron: neuron.bias_u, _gated(n, duration), bias)
 
 
 def _slow_integrators(n: int, _: float) -> AbstractNeuron:
@@ -242,9 +250,19 @@ _OF_TASKS = (
         weights_recurrent={port: init.normal(0.0, 0.5) for port in ("u", "r", "z")},
         delay_recurrent=5.0,
     ),
+    row("delayed-xor * last-voltage", readout=Logits((), np.array([[[0]], [[1]]]), 0.1)),
+    row(
+        "delayed-xor alif|lif last-voltage",
+        output=_slow_integrators,
+        weights_in=init.normal(6.0, 3.0),
+        weights_out=init.normal(0.0, 0.02),
+        stride_out=0.2,
+    ),
+    # Thresholds that remember for as long as a sample lasts.
+    row("delayed-xor alif last-voltage", hidden=lambda _, duration: ALIF(tau_adapt=duration / 2.0)),
     row(
         "delayed-xor egru last-voltage",
-        readout=Logits((), np.array([[[0]], [[1]]]), 0.1),
+        hidden=_gated_for_long,
         # A bit changes the cell states a little, each in a random direction, and the cue makes all units spike.
         weights_in={
             "u": _columns((1.5, 5.0), (0.7, 0.7)),
