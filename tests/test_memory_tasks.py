@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spikax.datasets import delay_copy, delayed_xor
+from spikax.tasks import TASKS
 
 
 pytestmark = pytest.mark.modes("float64")
@@ -48,6 +49,18 @@ def test_delayed_xor():
         for before, after in ((early, late), (late, last)):
             assert 60.0 <= after[0] - before[-1] <= 90.0 + 2 * 4.0
     assert abs(targets.sum() - 150) < 5 * np.sqrt(300 / 4)
+
+
+def test_the_delays_of_delayed_xor_follow_the_duration():
+    task = TASKS["delayed-xor"]
+    for duration, delays in ((430.0, (100.0, 150.0)), (730.0, (200.0, 300.0))):
+        samples = task.split(task.settings(duration=duration)).test
+        expected, targets = delayed_xor(1000, 2, delays=delays, lengths=(30.0, 50.0), interval=10.0)
+        np.testing.assert_array_equal(samples.inputs.times, expected.times)
+        np.testing.assert_array_equal(samples.labels, targets)
+        assert duration - 30.0 <= np.min(np.asarray(samples.inputs.times)[:, 2]) < duration - 20.0
+    with pytest.raises(ValueError, match="`duration` must be at least 160 ms, for two pulses"):
+        task.split(task.settings(duration=159.0))
 
 
 @pytest.mark.parametrize("make", [delay_copy, delayed_xor])

@@ -59,7 +59,6 @@ A sample shows two bits, each as a pulse of 30 to 50 ms in one of two channels; 
 start the readout should report whether the bits differ. A longer --duration makes the
 delays longer: 2130 ms those of 667 to 1000 ms."""
     classes = ("same", "different")
-    neurons = ("egru", "alif", "lif")
     sizes = Split(training=3200, validation=320, test=1000)
     samples = sizes.training
 

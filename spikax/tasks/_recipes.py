@@ -250,19 +250,10 @@ _OF_TASKS = (
         weights_recurrent={port: init.normal(0.0, 0.5) for port in ("u", "r", "z")},
         delay_recurrent=5.0,
     ),
-    row("delayed-xor * last-voltage", readout=Logits((), np.array([[[0]], [[1]]]), 0.1)),
-    row(
-        "delayed-xor alif|lif last-voltage",
-        output=_slow_integrators,
-        weights_in=init.normal(6.0, 3.0),
-        weights_out=init.normal(0.0, 0.02),
-        stride_out=0.2,
-    ),
-    # Thresholds that remember for as long as a sample lasts.
-    row("delayed-xor alif last-voltage", hidden=lambda _, duration: ALIF(tau_adapt=duration / 2.0)),
     row(
         "delayed-xor egru last-voltage",
         hidden=_gated_for_long,
+        readout=Logits((), np.array([[[0]], [[1]]]), 0.1),
         # A bit changes the cell states a little, each in a random direction, and the cue makes all units spike.
         weights_in={
             "u": _columns((1.5, 5.0), (0.7, 0.7)),

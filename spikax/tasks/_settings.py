@@ -154,7 +154,6 @@ SETTINGS = (
         duration=430.0,
         max_spikes=64,
     ),
-    row("delayed-xor alif|lif *", hidden=64, learning_rate=1e-2, clip=1.0, max_spikes=128),
     row(
         "spoken-digits * *",
         hidden=128,
