@@ -117,6 +117,7 @@ class _Arrivals(eqx.Module):
     received: SynapticInput
     ordered: Arrivals
     t1: Float[Array, ""]
+    needed: Int[Array, ""]  # the number of blocks that hold arrivals, and one that leads to `t1`
     length: int = eqx.field(static=True)
     cuts: int = eqx.field(static=True)  # the number of additional knots, before all spikes
 
@@ -127,17 +128,14 @@ class _Arrivals(eqx.Module):
         received = dataclasses.replace(_with_pieces(given, pieces), generation=None)
         length = _block_length(given, received.times.shape[2] + 1, width, saves)
         cuts = received.times.shape[2] - given.received.times.shape[2]
-        return cls(received, in_order(received, multiple=length), given.t1, length, cuts)
+        ordered = in_order(received, multiple=length)
+        most = jnp.max(jnp.sum(ordered.times <= given.t1, axis=0, dtype=jnp.int32))
+        return cls(received, ordered, given.t1, most // length + 1, length, cuts)
 
     @property
     def blocks(self) -> int:
         """The number of blocks, if all sources emit as many spikes as there is room for."""
         return self.ordered.times.shape[0] // self.length
-
-    @property
-    def needed(self) -> Int[Array, ""]:
-        """The number of blocks that hold arrivals, and one that leads to `t1`."""
-        return jnp.max(jnp.sum(self.ordered.times <= self.t1, axis=0, dtype=jnp.int32)) // self.length + 1
 
     @property
     def sent(self) -> _Sent:
