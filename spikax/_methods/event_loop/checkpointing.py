@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._common.axes import indices
 from .._common.trees import tree_where
@@ -41,7 +41,8 @@ class Checkpoints(eqx.Module):
     """
 
     states: LoopState  # with the axis of the checkpoints first
-    stride: Int[Array, ""]  # the number of segments between two checkpoints
+    segments: Int[Array, " room"]  # that start with these states; -1 for places that are not in use
+    stride: Int[Array, ""]  # states at the starts of its multiples are kept
 
     @classmethod
     def of(cls, loop_state: LoopState, memory: int) -> "Checkpoints":
@@ -49,30 +50,29 @@ class Checkpoints(eqx.Module):
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(loop_state))
         room = 2 * min(max(memory // 4 // size // 2, 1), _MOST_CHECKPOINTS // 2)
         states = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), loop_state)
-        return cls(states, jnp.int32(1))
+        return cls(states, jnp.full(room, -1, jnp.int32), jnp.int32(1))
 
     @property
-    def room(self) -> int:
-        """The number of states for which there is room, which is even."""
-        return self.states.t.shape[0]
+    def is_kept(self) -> Bool[Array, " room"]:
+        """Which places hold a state that is still needed."""
+        return (self.segments >= 0) & (self.segments % self.stride == 0)
 
     def added(self, segment: Int[Array, ""], loop_state: LoopState) -> "Checkpoints":
-        """With the state at the start of a segment."""
-
-        def halved(old):
-            states = jax.tree.map(lambda leaf: jnp.concatenate([leaf[::2], leaf[1::2]]), old.states)
-            return Checkpoints(states, 2 * old.stride)
-
-        here = lax.cond(segment == self.room * self.stride, halved, lambda old: old, self)
+        """With the state at the start of a segment. If there is no room left, every second state is given up."""
+        room = len(self.segments)
+        stride = jnp.where(segment == room * self.stride, 2 * self.stride, self.stride)
+        here = Checkpoints(self.states, self.segments, stride)
         # An index out of bounds is dropped.
-        place = jnp.where(segment % here.stride == 0, segment // here.stride, self.room)
-        states = jax.tree.map(lambda rows, row: rows.at[place].set(row, mode="drop"), here.states, loop_state)
-        return Checkpoints(states, here.stride)
+        place = jnp.where(segment % stride == 0, jnp.argmin(here.is_kept), room)
+        given = loop_state, segment
+        rows = jax.tree.map(lambda rows, row: rows.at[place].set(row, mode="drop"), (self.states, self.segments), given)
+        return Checkpoints(*rows, stride)
 
     def before(self, segment: Int[Array, ""]) -> tuple[LoopState, Int[Array, ""]]:
         """The last state at or before the start of a segment, and the segment that it starts."""
-        place = segment // self.stride
-        return jax.tree.map(lambda rows: rows[place], self.states), place * self.stride
+        fits = self.is_kept & (self.segments <= segment)
+        place = jnp.argmax(jnp.where(fits, self.segments, -1))
+        return jax.tree.map(lambda rows: rows[place], self.states), self.segments[place]
 
 
 # All of them are initialised, also where the loop ends within one segment. Measured on two CPU cores: a gradient of

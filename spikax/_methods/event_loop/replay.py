@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._common.axes import add_scaled, indices, over_units, spread
+from .._common.compute_once import compute_once
 from .._common.differentiation import held
 from .._common.event_time import newton_step
 from .._common.events import conditions, payload_of
@@ -75,7 +76,7 @@ def replay_step(
     """
     crossed, capped = entry.action == Action.FIRED, entry.action == Action.CAPPED
     landed, spanned = is_any(entry.action, REACHED_STOP), entry.action == Action.SPANNED
-    h = jnp.where(landed, stop - point.t, jnp.where(crossed | capped, entry.h, 0.0))
+    h = compute_once(jnp.where(landed, stop - point.t, jnp.where(crossed | capped, entry.h, 0.0)))
     count = entry.fired[0]
     line = () if table_entry is None else (Line(spread(spanned, count), table_entry.mean, table_entry.rise),)
 

@@ -16,7 +16,7 @@ from ..._neuron import AbstractNeuron
 from ..._synapse import drive_of, evolve_filters
 from ..._types import State
 from .._common.axes import over_units
-from .._common.compute_once import compute_once
+from .._common.compute_once import compute_once, derivative_once
 from .._common.events import conditions, conditions_along, magnitudes
 from .._common.motion import AbstractMotion
 from .bins import Line
@@ -196,6 +196,7 @@ def move(
     """A step of length `h`, with the drive of the synaptic filters, or of the line if given."""
 
     def field(elapsed, state):
+        state = jax.tree.map(derivative_once, state)
         drive = drive_of(neuron.synapse, evolve_filters(neuron.synapse, filters, elapsed))
         drive = drive if line is None else line.drive(elapsed, h, drive)
         slope = neuron.dynamics(t + elapsed, state, drive)
