@@ -137,26 +137,24 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), synapses.weight)
     delay = None if synapses.delay is None else synapses.delay.astype(dtype)
     require_trains(connection, synapses, train)
-    has_own_delays = synapses.source is None and delay is not None and delay.shape[1] > 1
-    if train.channel is None and has_own_delays and train.generation is None:
-        train, gains = _listed(train, gains)
-    if train.channel is not None:
-        # All neurons receive all events of a list, possibly each after its own delay.
-        events = SynapticInput(weight, train.times[:, None], train.channel[:, None], gains, None, delay)
-        if has_own_delays and train.generation is None:
-            return events
-        own = events.with_own_times()
-        if train.generation is None:
+    k, slots = train.places, jax.tree.leaves(weight)[0].shape[0]
+    channel = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None, None]
+    if synapses.source is None:
+        # All neurons receive all spikes, as one list, possibly each after its own delay.
+        times, generation = (_one_list(part) for part in (train.times, train.generation))
+        source = channel if train.channel is None else train.channel[:, None]
+        spikes = SynapticInput(weight, times, source, jax.tree.map(_one_list, gains), None, delay)
+        if delay is not None and delay.shape[1] > 1 and generation is None:
+            return spikes
+        own = spikes.with_own_times()
+        if generation is None:
             return own
-        return dataclasses.replace(own, generation=arriving(events.times, own.times, train.generation[:, None]))
-    k = train.places
+        return dataclasses.replace(own, generation=arriving(times, own.times, generation))
     lanes = max(1 if part is None else part.shape[1] for part in (synapses.source, delay))
-    slots = jax.tree.leaves(weight)[0].shape[0]
 
     def listed(leaf):
         """Converts (batch, n, k) to (batch, slots, lanes, k)."""
-        each = leaf[:, :, None] if synapses.source is None else leaf[:, synapses.source]
-        return jnp.broadcast_to(each, (leaf.shape[0], slots, lanes, k))
+        return jnp.broadcast_to(leaf[:, synapses.source], (leaf.shape[0], slots, lanes, k))
 
     def flat(leaf):
         return jnp.moveaxis(leaf, 2, 1).reshape(leaf.shape[0], lanes, slots * k)
@@ -168,28 +166,13 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     generation = None
     if train.generation is not None:
         generation = flat(arriving(times, arrivals, listed(train.generation)))
-    source = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), k)[None, None]
     gains = jax.tree.map(lambda leaf: flat(listed(leaf)), gains)
-    return SynapticInput(weight, flat(arrivals), source, gains, generation)
+    return SynapticInput(weight, flat(arrivals), channel, gains, generation)
 
 
-def _listed(train: Train, gains: PyTree[Array] | None) -> tuple[Train, PyTree[Array] | None]:
-    """The spikes of all neurons as one list of events, with their factors. Places without a spike come last."""
-    batch, neurons, places = train.times.shape
-    times = train.times.reshape(batch, neurons * places)
-    exists = times < jnp.inf
-    so_far = jnp.cumsum(exists, axis=1, dtype=jnp.int32)
-    number = jnp.arange(neurons * places, dtype=jnp.int32)[None]
-    to = jnp.where(exists, so_far - 1, so_far[:, -1:] + number - so_far)
-    where = jnp.arange(batch, dtype=jnp.int32)[:, None], to
-
-    def moved(leaf):
-        leaf = leaf.reshape(times.shape)
-        return jnp.zeros_like(leaf).at[where].set(leaf, mode="promise_in_bounds", unique_indices=True)
-
-    channel = jnp.broadcast_to(number // places, times.shape)
-    gains = jax.tree.map(lambda leaf: moved(leaf)[:, None], gains)
-    return Train(moved(times), None, moved(channel)), gains
+def _one_list(leaf: Array | None) -> Array | None:
+    """Converts what is given per neuron and spike, or per event, to the axes `(batch, 1, spikes)`."""
+    return None if leaf is None else leaf.reshape(len(leaf), 1, -1)
 
 
 def require_trains(connection: AbstractConnection, synapses: Synapses, train: Train) -> None:

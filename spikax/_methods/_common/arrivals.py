@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._routing import delayed, SynapticInput
 from .axes import indices, Places
+from .compaction import first_places
 from .differentiation import found
 from .sorting import sorted_rows
 from .vectorized import any_member, most_of_members
@@ -79,15 +80,30 @@ _Given = tuple[Array, Array, Array | None]
 def _sort(given: tuple[_Given, int]) -> tuple[Array, Array]:
     """The sorted times of arrival, and the order of the spikes."""
     (times, source, delay), places = given
-    if delay is None:
-        return _padded(*_sorted_lanes(times), places)
-    # With room for all spikes that the sources can emit, most columns are empty.
-    last = jnp.max(jnp.where(times < jnp.inf, indices(times.shape[2]) + 1, 0))
 
-    def first(columns):
-        return _padded(*_sorted_lanes(delayed(times[..., :columns], source[..., :columns], delay)), places)
+    def sort(times, source):
+        return _sorted_lanes(times if delay is None else delayed(times, source, delay))
 
-    return _of_columns(last, times.shape[2], first)
+    # With room for all spikes that the sources can emit, most places are empty.
+    exists = times < jnp.inf
+    count = jnp.sum(exists, axis=2, keepdims=True, dtype=jnp.int32)
+
+    def sort_existing(columns):
+        if columns == times.shape[2]:
+            return _padded(*sort(times, source), places)
+        is_there = indices(columns) < count
+        spike = jnp.where(is_there, first_places(exists, columns), 0)
+        there = jnp.where(is_there, _each(times, spike), jnp.inf)
+        ordered, order = sort(there, _each(source, spike))
+        return _padded(ordered, _each(spike, order), places)
+
+    return _of_columns(jnp.max(count), times.shape[2], sort_existing)
+
+
+def _each(leaf: Array, place: Int[Array, "batch lanes columns"]) -> Array:
+    """The entries of `(#batch, #lanes, spikes)` at the places of each lane."""
+    whole = jnp.broadcast_to(leaf, (*place.shape[:2], leaf.shape[2]))
+    return jnp.take_along_axis(whole, place, axis=2, mode="promise_in_bounds")
 
 
 def _sorted_lanes(times: Array) -> tuple[Array, Array]:
@@ -115,15 +131,16 @@ _Result = TypeVar("_Result")
 def _of_columns(last: Int[Array, ""], columns: int, function: Callable[[int], _Result]) -> _Result:
     """`function` of a number of columns: the least of a few, up to all of them, that is not below `last`."""
     sizes = [columns]
-    while len(sizes) < _SIZES and sizes[-1] > _FEW:
-        sizes.append(-(-sizes[-1] // _RATIO))
+    for ratio in _RATIOS:
+        if sizes[-1] > _FEW:
+            sizes.append(-(-sizes[-1] // ratio))
     fits = most_of_members(last) <= jnp.asarray(sizes[1:], jnp.int32)
     branches = [lambda _, size=size: function(size) for size in sizes]
     return lax.switch(jnp.sum(fits, dtype=jnp.int32), branches, None)
 
 
 # Each size is a sort of its own, which takes time to compile. So there are few of them, and few columns have one size.
-_SIZES, _RATIO, _FEW = 3, 6, 1024
+_RATIOS, _FEW = (4, 9), 1024
 
 
 def _sort_by_generation(given: tuple[tuple[Array, Array, bool], int]) -> tuple[Array, Array, Array]:

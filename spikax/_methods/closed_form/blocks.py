@@ -25,7 +25,7 @@ from ..._routing import SynapticInput
 from .._base import LayerPlan
 from .._common.arrivals import Arrivals, in_order, spike_in
 from .._common.axes import indices
-from .._common.compaction import All
+from .._common.compaction import ALL
 from .._common.differentiation import found, with_reverse_rule
 from .._common.flow import AbstractFinder, AbstractFlow
 from .._common.linear_neurons import flow_and_finder
@@ -136,6 +136,16 @@ class _Arrivals(eqx.Module):
     def blocks(self) -> int:
         """The number of blocks, if all sources emit as many spikes as there is room for."""
         return self.ordered.times.shape[0] // self.length
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there may be so many arrivals that few neurons spike in a block."""
+        return self.ordered.times.shape[0] > 16
+
+    def group(self, flow: AbstractFlow, neurons: int) -> int:
+        """The number of spiking neurons of a block that are simulated at a time."""
+        # Groups are small, so that they stay in the cache, but there are not many groups.
+        return max(64, 2**15 // (self.length * flow.width), neurons // 16) if self.is_long else neurons
 
     @property
     def sent(self) -> _Sent:
@@ -251,15 +261,10 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
     flow, boundary = given.begin()
     arrivals = _Arrivals.of(given, limits.pieces, flow.width, 0 if ts is None else len(ts))
     finder = given.finder.of(flow)
-    total, length = arrivals.blocks, arrivals.length
-    shape = boundary.v.shape[-2:]
-    neurons = math.prod(shape)
-    if total * length > 16:
-        # Few neurons spike in a block. Groups are small, so that they stay in the cache, but there are not many groups.
-        look, group = given.finder.may_cross, max(64, 2**15 // (length * flow.width), neurons // 16)
-    else:
-        # Most neurons spike soon. The cheap test is loose, and passes for its false positives cost more than it saves.
-        look, group = given.finder.crosses, neurons
+    total, shape = arrivals.blocks, boundary.v.shape[-2:]
+    group = arrivals.group(flow, math.prod(shape))
+    # If most neurons spike soon, passes for false positives of the cheap test, which is loose, cost more than it saves.
+    look = given.finder.may_cross if arrivals.is_long else given.finder.crosses
 
     searched = found(lambda given: search(group, *given), replay_search)
 
@@ -270,7 +275,7 @@ def _run(given: LayerGiven, ts: Array | None, limits: Limits) -> tuple[_Run, _Ar
         i = run.block
         block = _block(flow, run.boundary, given.received.weight, *arrivals.in_block(i))
         knots = block.knots
-        searcher = Searcher(All(), flow, finder, block, limits.stop_after, look)
+        searcher = Searcher(ALL, flow, finder, block, limits.stop_after, look)
         end = searched((searcher, run.count, run.record))
         after = end.state
         saved = run.saved
@@ -336,6 +341,7 @@ def _backward(
     boundaries = jax.tree.map(lambda rows: jnp.where(finite, rows, 0.0), (end.boundaries.v, end.boundaries.x))
     counts, count = (jnp.where(finite, part, 0) for part in (end.counts, end.count))
     floats, static = eqx.partition((flow, given.received.weight, ts), eqx.is_inexact_array)
+    group = arrivals.group(flow, count.size)
 
     def one_block(back: _BackwardState) -> _BackwardState:
         i = back.block - 1
@@ -345,7 +351,7 @@ def _backward(
         def block(floats, boundary, arriving):
             flow, weight, ts = eqx.combine(floats, static)
             knots = _block(flow, boundary, weight, arriving, source, finite).knots
-            record = replay(flow, knots, end.record, first, back.after)
+            record = replay(flow, knots, end.record, first, back.after, group)
             change = record.change(back.after - 1, first, knots.start(first.shape))
             is_last = i == arrivals.needed - 1
             saved = None if ts is None else _saved_in(flow, knots, record, first, back.after, ts, is_last)

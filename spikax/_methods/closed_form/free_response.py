@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._common.axes import aligned, indices
+from .._common.compaction import ALL, All, Subset
 from .._common.flow import AbstractFlow
 
 
@@ -28,20 +28,13 @@ class Knots(eqx.Module):
         end = self.t[-1]
         return Boundary(end, self.v[-1] + change.at(flow, end), self.x[-1])
 
-    def at(self, place: Int[Array, "batch units"]) -> "Knot":
+    def at(self, place: Int[Array, "batch units"], who: All | Subset = ALL) -> "Knot":
         """The knot at the place of each neuron."""
-        v, x = (entry(part, place) for part in (self.v, self.x))
-        return Knot(self.time(place), v, x)
+        return Knot(*(who.row(part, place) for part in (self.t, self.v, self.x)))
 
     def time(self, place: Int[Array, "batch units"]) -> Float[Array, "batch units"]:
         """The time of the knot at the place of each neuron."""
-        return self.t[(place, *self.lanes(place.shape))]
-
-    def lanes(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """The sample and the lane of each neuron."""
-        batch, units = shape
-        lane = indices(units) if self.t.shape[2] > 1 else jnp.zeros(1, jnp.int32)
-        return indices(batch)[:, None], lane[None]
+        return ALL.row(self.t, place)
 
 
 class Knot(eqx.Module):
@@ -103,9 +96,3 @@ def free_motion(flow: AbstractFlow, boundary: Boundary, t: Array, weight: PyTree
     return Block(
         Knots(t, jnp.concatenate([boundary.v[None], vs]), jnp.concatenate([boundary.x[None], xs])), propagators
     )
-
-
-def entry(rows: Array, number: Int[Array, "batch units"]) -> Array:
-    """The row `number` of each neuron. Numbers out of bounds are clipped."""
-    number = aligned(jnp.clip(number, 0, rows.shape[0] - 1)[None], rows)
-    return jnp.take_along_axis(rows, number, axis=0)[0]

@@ -13,11 +13,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._common.axes import aligned, indices
-from .._common.compaction import All, Subset
+from .._common.compaction import ALL, All, Subset
 from .._common.compute_once import compute_once
 from .._common.flow import AbstractFinder, AbstractFlow, Interval
 from .._common.vectorized import any_member
-from .free_response import Block, Change, entry
+from .free_response import Block, Change
 
 
 class Record(eqx.Module):
@@ -39,10 +39,10 @@ class Record(eqx.Module):
             jnp.zeros(whole, bool),
         )
 
-    def change(self, number: Array, first: Array, start: Array) -> Change:
+    def change(self, number: Array, first: Array, start: Array, who: All | Subset = ALL) -> Change:
         """The change due to the spike `number`; zero if it came before the `first` spike of this block."""
         exists = (number >= first) & (number < self.t.shape[0]) & (number >= 0)
-        t, jump = (entry(part, number) for part in (self.t, self.jump))
+        t, jump = (who.row(part, number) for part in (self.t, self.jump))
         return Change(jnp.where(exists, t, start), jnp.where(exists, jump, 0.0))
 
 
@@ -102,7 +102,7 @@ class Searcher(eqx.Module):
         first, _ = lax.scan(lambda least, row: (jnp.minimum(least, row), None), jnp.full_like(place, last), crosses)
         goes_on = old.goes_on & (first < last) & is_wanted(old.count, self.stop_after)
         place = jnp.minimum(first, last - 1)
-        v_start, v_end, x = (entry(rows, place) for rows in (v[:-1], v[1:], knots.x))
+        v_start, v_end, x = (ALL.row(rows, place) for rows in (v[:-1], v[1:], knots.x))
         interval = Interval(knots.time(place), v_start, x, knots.time(place + 1), v_end)
         return SearchState(old.change, old.count, goes_on, place, interval)
 

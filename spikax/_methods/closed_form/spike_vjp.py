@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._common.axes import indices
-from .._common.compaction import All
+from .._common.compaction import ALL, All, Subset
 from .._common.differentiation import held, with_reverse_rule
 from .._common.event_time import derivative_of_time
 from .._common.flow import AbstractFlow
 from .._common.trees import add, zeros_like
-from .._common.vectorized import most_of_members
-from .free_response import Change, entry, Knot, Knots
+from .._common.vectorized import any_member, most_of_members
+from .free_response import Change, Knot, Knots
 from .spike_search import Record, Search, Searcher
 
 
@@ -45,11 +44,11 @@ def spike_update(flow: AbstractFlow, spike: KnownSpike, knot: Knot, change: Chan
     return jax.tree.map(lambda new, old: jnp.where(spike.happens, new, old), new, change)
 
 
-def known_spike(record: Record, number: Array, exists: Array, start: Array) -> KnownSpike:
+def known_spike(record: Record, number: Array, exists: Array, start: Array, who: All | Subset = ALL) -> KnownSpike:
     """The spike `number` of each neuron, if it exists."""
-    place = jnp.where(exists, entry(record.place, number), 0)
-    t = jnp.where(exists, entry(record.t, number), start)
-    return KnownSpike(exists, exists & entry(record.at_once, number), place, t)
+    place = jnp.where(exists, who.row(record.place, number), 0)
+    t = jnp.where(exists, who.row(record.t, number), start)
+    return KnownSpike(exists, exists & who.row(record.at_once, number), place, t)
 
 
 def replay_search(given: tuple[Searcher, Array, Record], known: Search) -> Search:
@@ -64,7 +63,7 @@ def replay_search(given: tuple[Searcher, Array, Record], known: Search) -> Searc
         exists = number < jnp.minimum(after, found.t.shape[0])
         spike = known_spike(found, number, exists, start)
         change = spike_update(flow, spike, knots.at(spike.place), change)
-        t, jump = All().write((record.t, record.jump), number, exists, (change.t, change.jump))
+        t, jump = ALL.write((record.t, record.jump), number, exists, (change.t, change.jump))
         return i + 1, change, dataclasses.replace(record, t=t, jump=jump)
 
     carry = jnp.int32(0), Change.none(start, knots.v[0]), record
@@ -74,68 +73,97 @@ def replay_search(given: tuple[Searcher, Array, Record], known: Search) -> Searc
     return dataclasses.replace(known, record=record, state=dataclasses.replace(known.state, change=change))
 
 
-class _BackwardState(eqx.Module):
-    """The state of the backward pass over the spikes of a block, with the cotangents so far."""
+def replay(flow: AbstractFlow, knots: Knots, record: Record, first: Array, after: Array, group: int) -> Record:
+    """The record, differentiable with respect to the neurons and the knots for the spikes `first` up to `after`.
 
-    left: Int[Array, ""]
-    change: Change
-    flow: PyTree[Array]
-    knots: Knots
-
-
-def replay(flow: AbstractFlow, knots: Knots, record: Record, first: Array, after: Array) -> Record:
-    """The record, differentiable with respect to the neurons and the knots for the spikes `first` up to `after`."""
+    The backward pass takes the neurons that spike, `group` of them at a time.
+    """
 
     def forward(_, constants):
         record, *_ = constants
         return Change(record.t, record.jump), None
 
     def backward(smooth, constants, _, bars):
-        back = _backward(*smooth, *constants, bars)
-        return back.flow, back.knots
+        sums = _backward(_Spikes(*smooth, *constants, bars), group)
+        return sums.flow, sums.knots
 
     found = with_reverse_rule(forward, backward)((flow, knots), (record, first, after))
     return Record(found.t, found.jump, record.place, record.at_once)
 
 
-def _backward(
-    flow: AbstractFlow, knots: Knots, record: Record, first: Array, after: Array, bars: Change
-) -> _BackwardState:
-    parts, rest = eqx.partition(flow, eqx.is_inexact_array)
-    start = knots.start(first.shape)
-    batch, units = indices(first.shape[0])[:, None], indices(first.shape[1])
-    lanes = knots.lanes(first.shape)
+class _Spikes(eqx.Module):
+    """The spikes of a block, with the cotangents of their times and changes."""
+
+    flow: AbstractFlow
+    knots: Knots
+    record: Record
+    first: Int[Array, "batch units"]
+    after: Int[Array, "batch units"]
+    bars: Change
+
+
+class _Sums(eqx.Module):
+    """The cotangents of the flow and of the knots so far."""
+
+    flow: PyTree[Array]
+    knots: Knots
+
+
+def _backward(spikes: _Spikes, group: int) -> _Sums:
+    sums = _Sums(*zeros_like((eqx.filter(spikes.flow, eqx.is_inexact_array), spikes.knots)))
+    if group >= spikes.first.size:
+        return _through(ALL, spikes, sums)
+
+    def goes_on(carry):
+        return any_member(jnp.any(carry[0]))
+
+    def follow(carry):
+        left, sums = carry
+        subset = Subset.first(left, group)
+        return subset.scatter_last(left, jnp.zeros_like(subset.exists)), _through(subset, spikes, sums)
+
+    return lax.while_loop(goes_on, follow, (spikes.after > spikes.first, sums))[1]
+
+
+class _BackwardState(eqx.Module):
+    """The state of the backward pass over the spikes of some neurons, with the cotangents so far."""
+
+    left: Int[Array, ""]
+    change: Change
+    flow: PyTree[Array]  # of these neurons
+    knots: Knots  # of all neurons
+
+
+def _through(who: All | Subset, spikes: _Spikes, sums: _Sums) -> _Sums:
+    """The sums with the cotangents from all spikes of some neurons."""
+    knots, record, bars = spikes.knots, spikes.record, spikes.bars
+    parts, rest = eqx.partition(spikes.flow, eqx.is_inexact_array)
+    parts, pull_parts = jax.vjp(lambda parts: who.gather_last(parts), parts)
+    rest = who.gather_last(rest)
+    start = knots.start(spikes.first.shape)
+    first, after, start = who.gather_last((spikes.first, spikes.after, start))
 
     def step(back: _BackwardState) -> _BackwardState:
         number = first + back.left - 1
-        exists = (number < after) & (number < record.t.shape[0])
-        spike = known_spike(record, number, exists, start)
-        place = spike.place
+        exists = who.exists & (number < after) & (number < record.t.shape[0])
+        spike = known_spike(record, number, exists, start, who)
         bar = jax.tree.map(
-            lambda carried, rows: jnp.where(exists, carried + entry(rows, number), 0.0), back.change, bars
+            lambda carried, rows: jnp.where(exists, carried + who.row(rows, number), 0.0), back.change, bars
         )
 
         def updated(parts, knot, previous):
             return spike_update(eqx.combine(parts, rest), spike, knot, previous)
 
-        _, pull = jax.vjp(updated, parts, knots.at(place), record.change(number - 1, first, start))
+        given = knots.at(spike.place, who), record.change(number - 1, first, start, who)
+        _, pull = jax.vjp(updated, parts, *given)
         parts_bar, knot, previous = pull(bar)
-        sums = add(back.flow, parts_bar)
-        t, v, x = back.knots.t, back.knots.v, back.knots.x
-        scattered = Knots(
-            t.at[(place, *lanes)].add(knot.t),
-            _add(v, (place, ..., batch, units), knot.v),
-            _add(x, (place, ..., batch, units), knot.x),
-        )
-        return _BackwardState(back.left - 1, previous, sums, scattered)
+        rows = (back.knots.t, knot.t), (back.knots.v, knot.v), (back.knots.x, knot.x)
+        added = Knots(*(who.add_to_row(rows, spike.place, row) for rows, row in rows))
+        return _BackwardState(back.left - 1, previous, add(back.flow, parts_bar), added)
 
-    zeros = zeros_like((Change(start, knots.v[0]), parts, knots))
-    return lax.while_loop(
-        lambda back: back.left > 0, step, _BackwardState(most_of_members(jnp.max(after - first)), *zeros)
-    )
-
-
-def _add(rows: Array, where: tuple, row: Array) -> Array:
-    """The rows, with `row` added at the place of each neuron."""
-    # With indices on both sides of a slice, NumPy's indexing moves their axes to the front.
-    return rows.at[where].add(jnp.moveaxis(row, (-2, -1), (0, 1)))
+    change = record.change(first - 1, first, start, who)
+    spiking = jnp.where(who.exists, after - first, 0)
+    back = _BackwardState(most_of_members(jnp.max(spiking)), *zeros_like((change, parts)), sums.knots)
+    back = lax.while_loop(lambda back: back.left > 0, step, back)
+    (parts_bar,) = pull_parts(back.flow)
+    return _Sums(add(sums.flow, parts_bar), back.knots)
