@@ -162,7 +162,7 @@ def test_the_steps_of_a_training_compile_once(traced):
 REFERENCES = {
     "LIF 5-120-3": (sx.LIF, (5, 120, 3), 6000),
     "LIF 784-100-10": (sx.LIF, (784, 100, 10), 7000),
-    "QIF 5-120-3": (sx.QIF, (5, 120, 3), 11500),
+    "QIF 5-120-3": (sx.QIF, (5, 120, 3), 12500),
 }
 
 
