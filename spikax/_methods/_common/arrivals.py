@@ -140,7 +140,7 @@ def _of_columns(last: Int[Array, ""], columns: int, function: Callable[[int], _R
 
 
 # Each size is a sort of its own, which takes time to compile. So there are few of them, and few columns have one size.
-_RATIOS, _FEW = (4, 9), 1024
+_RATIOS, _FEW = (4, 6), 1024
 
 
 def _sort_by_generation(given: tuple[tuple[Array, Array, bool], int]) -> tuple[Array, Array, Array]:
