@@ -179,10 +179,7 @@ def _one_list(leaf: Array | None) -> Array | None:
 
 
 def _listed(train: Train, gains: PyTree[Array] | None) -> tuple[Train, PyTree[Array] | None]:
-    """The spikes of all neurons as one list of events, with their factors. Places without a spike come last.
-
-    Each synapse refers to a spike of the list: those that exist are together, so that they stay in the cache.
-    """
+    """The spikes of all neurons as one list of events, with their factors. Places without a spike come last."""
     batch, neurons, places = train.times.shape
     times = train.times.reshape(batch, neurons * places)
     exists = times < jnp.inf

@@ -139,7 +139,8 @@ def _of_columns(last: Int[Array, ""], columns: int, function: Callable[[int], _R
     return lax.switch(jnp.sum(fits, dtype=jnp.int32), branches, None)
 
 
-# Each size is a sort of its own, which takes time to compile. So there are few of them, and few columns have one size.
+# Each size is a sort of its own, which takes time to compile. So there are few of them, each so many times smaller than
+# the one before, and few columns have one size.
 _RATIOS, _FEW = (4, 6), 1024
 
 
