@@ -142,8 +142,6 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
     if synapses.source is None:
         # All neurons receive all spikes, as one list, possibly each after its own delay.
         has_own_delays = delay is not None and delay.shape[1] > 1 and train.generation is None
-        if has_own_delays and train.channel is None:
-            train, gains = _listed(train, gains)
         times, generation = (_one_list(part) for part in (train.times, train.generation))
         source = channel if train.channel is None else train.channel[:, None]
         spikes = SynapticInput(weight, times, source, jax.tree.map(_one_list, gains), None, delay)
@@ -176,25 +174,6 @@ def _through(connection: AbstractConnection, train: Train, gains: PyTree[Array] 
 def _one_list(leaf: Array | None) -> Array | None:
     """Converts what is given per neuron and spike, or per event, to the axes `(batch, 1, spikes)`."""
     return None if leaf is None else leaf.reshape(len(leaf), 1, -1)
-
-
-def _listed(train: Train, gains: PyTree[Array] | None) -> tuple[Train, PyTree[Array] | None]:
-    """The spikes of all neurons as one list of events, with their factors. Places without a spike come last."""
-    batch, neurons, places = train.times.shape
-    times = train.times.reshape(batch, neurons * places)
-    exists = times < jnp.inf
-    so_far = jnp.cumsum(exists, axis=1, dtype=jnp.int32)
-    number = jnp.arange(neurons * places, dtype=jnp.int32)[None]
-    to = jnp.where(exists, so_far - 1, so_far[:, -1:] + number - so_far)
-    where = jnp.arange(batch, dtype=jnp.int32)[:, None], to
-
-    def moved(leaf):
-        leaf = leaf.reshape(times.shape)
-        return jnp.zeros_like(leaf).at[where].set(leaf, mode="promise_in_bounds", unique_indices=True)
-
-    channel = jnp.broadcast_to(number // places, times.shape)
-    gains = jax.tree.map(moved, gains)
-    return Train(moved(times), None, moved(channel)), gains
 
 
 def require_trains(connection: AbstractConnection, synapses: Synapses, train: Train) -> None:

@@ -1,19 +1,17 @@
 """The arrivals at a layer: all spikes of its sources, in order of arrival."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..._routing import delayed, SynapticInput
 from .axes import indices, Places
-from .compaction import first_places
+from .compaction import first_places, of_columns
 from .differentiation import found
 from .sorting import sorted_rows
-from .vectorized import any_member, most_of_members
+from .vectorized import any_member
 
 
 class Arrivals(eqx.Module):
@@ -45,15 +43,47 @@ class Arrivals(eqx.Module):
         return self.source.at[(*lane_in(self.source.shape, places), spike)].get(mode="promise_in_bounds")
 
 
+class Sent(eqx.Module):
+    """What the arrivals depend on smoothly: the spikes of the sources, as in `SynapticInput`."""
+
+    times: Float[Array, "#batch #lanes spikes"]
+    delay: Float[Array, "sources lanes"] | None
+    gains: PyTree[Float[Array, "#batch #lanes spikes"]] | None
+
+    @classmethod
+    def of(cls, received: SynapticInput) -> "Sent":
+        """The spikes that a layer receives."""
+        return cls(received.times, received.delay, received.gains)
+
+    def add(
+        self, places: Places, spike: Int[Array, "..."], source: Int[Array, "..."], time: Array, gain: PyTree[Array]
+    ) -> "Sent":
+        """These cotangents, with those of the time and the factors of arrivals, of which each has a spike.
+
+        A source that does not exist has no delay.
+        """
+
+        def of_spikes(sums, bar):
+            return sums.at[(*lane_in(sums.shape, places), spike)].add(bar, mode="promise_in_bounds")
+
+        delay = None if self.delay is None else self.delay.at[source, places.unit].add(time, mode="drop")
+        return Sent(of_spikes(self.times, time), delay, jax.tree.map(of_spikes, self.gains, gain))
+
+
 def lane_in(shape: tuple[int, ...], places: Places) -> tuple[Array | int, Array | int]:
     """The sample and the lane of each unit in an array with the axes `(#batch, #lanes)`."""
     return places.sample if shape[0] > 1 else 0, places.unit if shape[1] > 1 else 0
 
 
-def spike_in(leaf: Array, spike: Int[Array, "arrivals batch lanes"]) -> tuple[Array | int, ...]:
-    """The place of the spike of each arrival in an array with the axes `(#batch, #lanes, spikes)`."""
-    batch, lanes, _ = leaf.shape
-    return indices(batch)[:, None] if batch > 1 else 0, indices(lanes) if lanes > 1 else 0, spike
+def taken(leaf: Array, spike: Int[Array, "arrivals batch lanes"]) -> Array:
+    """The entries of `(#batch, #lanes, spikes)` for each arrival."""
+    where = *lane_in(leaf.shape, lanes_of(spike)), spike
+    return leaf.at[where].get(mode="promise_in_bounds")
+
+
+def lanes_of(spike: Int[Array, "arrivals batch lanes"]) -> Places:
+    """The sample and the lane of each arrival."""
+    return Places(indices(spike.shape[1])[:, None], indices(spike.shape[2]))
 
 
 def in_order(received: SynapticInput, multiple: int = 1) -> Arrivals:
@@ -97,7 +127,7 @@ def _sort(given: tuple[_Given, int]) -> tuple[Array, Array]:
         ordered, order = sort(there, _each(source, spike))
         return _padded(ordered, _each(spike, order), places)
 
-    return _of_columns(jnp.max(count), times.shape[2], sort_existing)
+    return of_columns(jnp.max(count), times.shape[2], sort_existing)
 
 
 def _each(leaf: Array, place: Int[Array, "batch lanes columns"]) -> Array:
@@ -114,34 +144,10 @@ def _sorted_lanes(times: Array) -> tuple[Array, Array]:
 def _sorted_again(given: tuple[_Given, int], known: tuple[Array, Array]) -> tuple[Array, Array]:
     """The same in the known order, as a differentiable map of the times and the delays."""
     ((times, source, delay), _), (ordered, spike) = given, known
-    t = _taken(times, spike)
+    t = taken(times, spike)
     if delay is not None:
-        t += delay.at[_taken(source, spike), indices(spike.shape[2])].get(mode="fill", fill_value=0.0)
+        t += delay.at[taken(source, spike), indices(spike.shape[2])].get(mode="fill", fill_value=0.0)
     return jnp.where(ordered < jnp.inf, t, ordered), spike
-
-
-def _taken(leaf: Array, spike: Int[Array, "arrivals batch lanes"]) -> Array:
-    """The entries of `(#batch, #lanes, spikes)` for each arrival."""
-    return leaf.at[spike_in(leaf, spike)].get(mode="promise_in_bounds")
-
-
-_Result = TypeVar("_Result")
-
-
-def _of_columns(last: Int[Array, ""], columns: int, function: Callable[[int], _Result]) -> _Result:
-    """`function` of a number of columns: the least of a few, up to all of them, that is not below `last`."""
-    sizes = [columns]
-    for ratio in _RATIOS:
-        if sizes[-1] > _FEW:
-            sizes.append(-(-sizes[-1] // ratio))
-    fits = most_of_members(last) <= jnp.asarray(sizes[1:], jnp.int32)
-    branches = [lambda _, size=size: function(size) for size in sizes]
-    return lax.switch(jnp.sum(fits, dtype=jnp.int32), branches, None)
-
-
-# Each size is a sort of its own, which takes time to compile. So there are few of them, each so many times smaller than
-# the one before, and few columns have one size.
-_RATIOS, _FEW = (4, 6), 1024
 
 
 def _sort_by_generation(given: tuple[tuple[Array, Array, bool], int]) -> tuple[Array, Array, Array]:
@@ -164,7 +170,7 @@ def _sorted_again_by_generation(
 ) -> tuple[Array, Array, Array]:
     """The same in the known order, as a differentiable map of the times."""
     ((times, *_), _), (ordered, spike, generation) = given, known
-    return jnp.where(ordered < jnp.inf, _taken(times, spike), ordered), spike, generation
+    return jnp.where(ordered < jnp.inf, taken(times, spike), ordered), spike, generation
 
 
 def _padded(

@@ -1,6 +1,8 @@
 """Compaction: operations on all neurons of a layer, or on a gathered subset if only a few are active."""
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -10,6 +12,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from ..._neuron import AbstractNeuron
 from .axes import aligned, indices, Places
+from .vectorized import most_of_members
 
 
 class All(eqx.Module):
@@ -143,6 +146,25 @@ def first_places(wanted: Bool[Array, "*rows n"], size: int) -> Int[Array, "*rows
     to = row, jnp.where(wanted, rank, size)
     places = jnp.full((rows, size), n, jnp.int32).at[to].set(indices(n), mode="drop")
     return places.reshape(*wanted.shape[:-1], size)
+
+
+_Result = TypeVar("_Result")
+
+
+def of_columns(last: Int[Array, ""], columns: int, function: Callable[[int], _Result]) -> _Result:
+    """`function` of a number of columns: the least of a few, up to all of them, that is not below `last`."""
+    sizes = [columns]
+    for ratio in _RATIOS:
+        if sizes[-1] > _FEW:
+            sizes.append(-(-sizes[-1] // ratio))
+    fits = most_of_members(last) <= jnp.asarray(sizes[1:], jnp.int32)
+    branches = [lambda _, size=size: function(size) for size in sizes]
+    return lax.switch(jnp.sum(fits, dtype=jnp.int32), branches, None)
+
+
+# Each size is a sort of its own, which takes time to compile. So there are few of them, each so many times smaller than
+# the one before, and few columns have one size.
+_RATIOS, _FEW = (4, 6), 1024
 
 
 def _lanes(rows: Array, neurons: tuple[Array, Array]) -> tuple[Array, Array | int]:

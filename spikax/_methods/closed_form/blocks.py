@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..._neuron import AbstractNeuron
 from ..._routing import SynapticInput
 from .._base import LayerPlan
-from .._common.arrivals import Arrivals, in_order, spike_in
+from .._common.arrivals import Arrivals, in_order, lanes_of, Sent, taken
 from .._common.axes import indices
 from .._common.compaction import ALL
 from .._common.differentiation import found, with_reverse_rule
@@ -103,14 +103,6 @@ class _Arriving(eqx.Module):
     gains: PyTree[Float[Array, "arrivals batch lanes"]] | None
 
 
-class _Sent(eqx.Module):
-    """The spikes of the sources: what the arrivals depend on smoothly, as in `SynapticInput`."""
-
-    times: Float[Array, "#batch #lanes spikes"]
-    delay: Float[Array, "sources lanes"] | None
-    gains: PyTree[Float[Array, "#batch #lanes spikes"]] | None
-
-
 class _Arrivals(eqx.Module):
     """All arrivals in order, of which `length` are a block."""
 
@@ -147,42 +139,23 @@ class _Arrivals(eqx.Module):
         # Groups are small, so that they stay in the cache, but there are not many groups.
         return max(64, 2**15 // (self.length * flow.width), neurons // 16) if self.is_long else neurons
 
-    @property
-    def sent(self) -> _Sent:
-        """The spikes of the sources."""
-        return _Sent(self.received.times, self.received.delay, self.received.gains)
-
     def in_block(self, block: Int[Array, ""]) -> tuple[_Arriving, Int[Array, "arrivals batch lanes"]]:
         """What arrives in a block, and its sources. Arrivals after `t1` have the time `t1` and no source."""
         times = self._rows(self.ordered.times, block)
         arrives = times <= self.t1
-        source = jnp.where(arrives, self._of_arrivals(self.received.source, block), _sources(self.received.weight))
-        gains = jax.tree.map(lambda gain: self._of_arrivals(gain, block), self.received.gains)
+        spike = self._rows(self.ordered.spike, block)
+        source = jnp.where(arrives, taken(self.received.source, spike), _sources(self.received.weight))
+        gains = jax.tree.map(lambda gain: taken(gain, spike), self.received.gains)
         return _Arriving(jnp.where(arrives, times, self.t1), gains), source
 
-    def add_back(self, sent: _Sent, bar: _Arriving, block: Int[Array, ""]) -> _Sent:
+    def add_back(self, sent: Sent, bar: _Arriving, block: Int[Array, ""]) -> Sent:
         """The cotangents of what was sent, with those of the arrivals in a block."""
-        arrives = self._rows(self.ordered.times, block) <= self.t1
+        spike, arrives = self._rows(self.ordered.spike, block), self._rows(self.ordered.times, block) <= self.t1
         bar = jax.tree.map(lambda leaf: jnp.where(arrives, leaf, 0.0), bar)
-
-        def of_spikes(sums, bar):
-            return sums.at[self._place(sums, block)].add(bar)
-
-        delay = sent.delay
-        if delay is not None:
-            where = self._of_arrivals(self.received.source, block), indices(delay.shape[1])
-            delay = delay.at[where].add(bar.times, mode="drop")
-        return _Sent(of_spikes(sent.times, bar.times), delay, jax.tree.map(of_spikes, sent.gains, bar.gains))
+        return sent.add(lanes_of(spike), spike, taken(self.received.source, spike), bar.times, bar.gains)
 
     def _rows(self, rows: Array, block: Int[Array, ""]) -> Array:
         return lax.dynamic_slice_in_dim(rows, block * self.length, self.length)
-
-    def _of_arrivals(self, leaf: Array, block: Int[Array, ""]) -> Array:
-        """The entries of `(#batch, #lanes, spikes)` for the arrivals of a block."""
-        return leaf.at[self._place(leaf, block)].get(mode="promise_in_bounds")
-
-    def _place(self, leaf: Array, block: Int[Array, ""]) -> tuple[Array | int, ...]:
-        return spike_in(leaf, self._rows(self.ordered.spike, block))
 
 
 class _Run(eqx.Module):
@@ -327,7 +300,7 @@ class _BackwardState(eqx.Module):
     after: Int[Array, "batch units"]  # the number of spikes up to the end of the block
     boundary: Boundary
     floats: PyTree[Array]  # of the neurons, the weights and the times to save
-    sent: _Sent
+    sent: Sent
 
 
 def _backward(
@@ -362,7 +335,7 @@ def _backward(
         sent = arrivals.add_back(back.sent, arriving_bar, i)
         return _BackwardState(i, first, boundary_bar, add(back.floats, floats_bar), sent)
 
-    floats_bar, sent_bar = zeros_like((floats, arrivals.sent))
+    floats_bar, sent_bar = zeros_like((floats, Sent.of(arrivals.received)))
     boundary_bar = Boundary(jnp.zeros_like(boundary.t), *(jnp.where(finite, part, 0.0) for part in bar.end))
     back = _BackwardState(end.block, count, boundary_bar, floats_bar, sent_bar)
     back = lax.while_loop(lambda back: back.block > 0, one_block, back)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._neuron import AbstractNeuron
-from .._common.arrivals import lane_in
+from .._common.arrivals import Sent
 from .._common.axes import indices
 from .._common.motion import AbstractMotion
 from .._common.trees import add, tree_where, zeros_like
@@ -40,39 +40,31 @@ from .replay import replay_step
 from .step import OneStep
 
 
-class Sent(eqx.Module):
-    """The times of the spikes of the sources, and the delays after which they arrive, as in `SynapticInput`."""
-
-    times: Float[Array, "#batch #lanes spikes"]
-    delay: Float[Array, "sources lanes"] | None
-
-
 class Smooth(eqx.Module):
     """The inputs of the loop with respect to which the spikes are differentiated."""
 
     neuron: AbstractNeuron
     weight: PyTree[Array]
-    gains: PyTree[Array] | None
     inner: PyTree[Array] | None
     table: Table | None
     start: Point
-    sent: "Sent"
+    sent: Sent
     t0: Float[Array, ""]
 
     @classmethod
-    def of(cls, plan: LoopPlan, sent: "Sent", t0: Array) -> "Smooth":
+    def of(cls, plan: LoopPlan, sent: Sent, t0: Array) -> "Smooth":
         """The smooth inputs of a plan."""
         problem = plan.problem
         table = None if problem.bins is None else problem.bins.table
-        given = problem.neuron, problem.weight, problem.gains, problem.inner
+        given = problem.neuron, problem.weight, problem.inner
         return cls(*given, table, point_of(plan.loop_state), sent, t0)
 
     def into(self, plan: LoopPlan) -> LoopPlan:
         """The plan with these smooth inputs."""
         bins, start = plan.problem.bins, self.start
         bins = None if bins is None else dataclasses.replace(bins, table=self.table)
-        own = {"neuron": self.neuron, "weight": self.weight, "gains": self.gains, "inner": self.inner, "bins": bins}
-        problem = dataclasses.replace(plan.problem, **own)
+        own = {"neuron": self.neuron, "weight": self.weight, "inner": self.inner, "gains": self.sent.gains}
+        problem = dataclasses.replace(plan.problem, bins=bins, **own)
         loop_state = dataclasses.replace(plan.loop_state, t=start.t, state=start.state, filters=start.filters)
         return dataclasses.replace(plan, problem=problem, loop_state=loop_state)
 
@@ -146,7 +138,7 @@ def sums_of(smooth: Smooth, back: "BackwardState") -> Smooth:
     """The cotangent of `smooth`, once the backward pass has reached the start."""
     sums, parameters = back.sums, eqx.filter(smooth.neuron, eqx.is_inexact_array)
     neuron = jax.tree.map(lambda bar, x: jnp.sum(bar) if x.ndim == 0 else bar, sums.neuron, parameters)
-    return Smooth(neuron, sums.weight, sums.gains, sums.inner, sums.table, back.bar, sums.sent, jnp.sum(sums.t0))
+    return Smooth(neuron, sums.weight, sums.inner, sums.table, back.bar, sums.sent, jnp.sum(sums.t0))
 
 
 class _Sums(eqx.Module):
@@ -156,7 +148,6 @@ class _Sums(eqx.Module):
     weight: PyTree[Array]
     sent: Sent
     t0: Float[Array, "batch units 1"]
-    gains: PyTree[Array] | None
     inner: PyTree[Array] | None
     table: Table | None
 
@@ -183,8 +174,7 @@ def start_back(
         here = tree_where(waiting, zeros_like(cotangent.found), cotangent.found)
         bar = jax.tree.map(lambda bar, leaf: bar + jnp.sum(leaf, axis=0), bar, here)
     t0, nothing = jnp.zeros_like(end.t), zeros_like(smooth)
-    others = nothing.gains, nothing.inner, nothing.table
-    sums = _Sums(zeros_like(copies), nothing.weight, nothing.sent, t0, *others)
+    sums = _Sums(zeros_like(copies), nothing.weight, nothing.sent, t0, nothing.inner, nothing.table)
     problem = dataclasses.replace(plan.problem, neuron=eqx.combine(copies, rest))
     return problem, BackwardState(jnp.int32(0), bar, end.count, sums)
 
@@ -228,25 +218,18 @@ def _step_back(
 
     source = problem.arrivals.source_of(places, spike)
 
-    def accumulated(sum, where, bar):
-        return sum.at[where].add(jnp.where(arrived, bar, 0.0))
-
-    def of_spikes(sum, bar):
-        return accumulated(sum, (*lane_in(sum.shape, places), spike), bar)
+    def of_arrivals(bar):
+        return jax.tree.map(lambda leaf: jnp.where(arrived, leaf, 0.0), bar)
 
     def of_synapses(sum, bar):
-        return accumulated(sum, (source, places.unit, indices(count.shape[2])), bar)
-
-    sent, delay = back.sums.sent, back.sums.sent.delay
-    delay = None if delay is None else accumulated(delay, (source, places.unit), stop_bar)
+        return sum.at[source, places.unit, indices(count.shape[2])].add(bar)
 
     t0, table = _bin_sums(problem, back.sums, entry, jnp.where(landed & ~arrived, stop_bar, 0.0), entry_bar)
     sums = _Sums(
         add(back.sums.neuron, tree_where(happened, parameters_bar, zeros_like(parameters_bar))),
-        jax.tree.map(of_synapses, back.sums.weight, weight_bar),
-        Sent(of_spikes(sent.times, stop_bar), delay),
+        jax.tree.map(of_synapses, back.sums.weight, of_arrivals(weight_bar)),
+        back.sums.sent.add(places, spike, source, of_arrivals(stop_bar), of_arrivals(gain_bar)),
         t0,
-        jax.tree.map(of_spikes, back.sums.gains, gain_bar),
         _sums_within(problem, back.sums.inner, entry.fired[0], payload, received_bar),
         table,
     )

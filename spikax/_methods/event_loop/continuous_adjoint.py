@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from ..._neuron import events_of
+from .._common.arrivals import Sent
 from .._common.axes import indices
 from .._common.differentiation import with_reverse_rule
 from .._common.motion import AbstractMotion
 from .._common.trees import tree_where, zeros_like
 from .._common.vectorized import most_of_members
 from . import loop
-from .backward import backpropagate_entries, Sent, Smooth, start_back, sums_of
+from .backward import backpropagate_entries, Smooth, start_back, sums_of
 from .checkpointing import entries_at, LoopPlan, LoopResult, point_of, taken
 from .problem import Action, is_any, LoopState, Point, Problem, TapeEntry
 

@@ -10,13 +10,13 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._routing import SynapticInput
 from .._base import LayerPlan
-from .._common.arrivals import Arrivals, in_order
+from .._common.arrivals import Arrivals, in_order, Sent
 from .._common.axes import indices, Places
 from .._common.compaction import Subset
 from .._common.differentiation import with_reverse_rule
 from .._common.trees import tree_where
 from . import bins as grid, loop
-from .backward import backpropagate, Sent, Smooth
+from .backward import backpropagate, Smooth
 from .bins import Bins
 from .checkpointing import blank_tape, Checkpoints, likely_length, LoopPlan, LoopResult, run, run_with_tape
 from .continuous_adjoint import reach_by_events
@@ -68,7 +68,7 @@ def through_steps(
     motion = plan.adjoint.motion
     # Between two events, so without bins.
     settings = settings if motion is None else dataclasses.replace(settings, bins=0)
-    arrivals, sent = in_order(received), Sent(received.times, received.delay)
+    arrivals, sent = in_order(received), Sent.of(received)
     bins, t1 = _bins(plan, received, settings, arrivals, t0, t1), lax.stop_gradient(t1)
     places = Places.all(*plan.start.h.shape[:2])
     problem = Problem(plan.neuron, received.weight, arrivals, places, t1, bins, received.gains, inner)
