@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -325,3 +326,34 @@ def test_a_second_run_compiles_nothing(tmp_path):
     first = stored(1)
     assert any("_sums" in name for name in first)
     assert stored(2) == first
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for the C library of GNU")
+def test_memory_that_was_freed_is_used_again():
+    """A large array gets no new pages each time, also in another thread."""
+    program = """
+import resource, threading
+from spikax.__main__ import _keep_freed_memory
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        b"x" * 2**26
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def all_faults(found):
+    faults(1)
+    found.append(faults(8))
+
+found = []
+for _ in range(2):
+    all_faults(found)
+    thread = threading.Thread(target=all_faults, args=(found,))
+    thread.start()
+    thread.join()
+    _keep_freed_memory()
+print(*found)
+"""
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    before, *_, after, in_thread = map(int, told.split())
+    assert before > 100 * max(after, in_thread, 100), told
