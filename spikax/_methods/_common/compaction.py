@@ -135,7 +135,7 @@ def first_places(wanted: Bool[Array, "*rows n"], size: int) -> Int[Array, "*rows
     # Groups of 32 as the bits of an integer, whose lower bits count those before a place: a cumulative sum of all
     # places takes several times as long.
     bits = jnp.pad(wanted.reshape(rows, n), ((0, 0), (0, -n % 32))).reshape(rows, -1, 32)
-    bit = jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32)
+    bit = jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32)[None, None]
     group = jnp.sum(jnp.where(bits, bit, jnp.uint32(0)), axis=2, keepdims=True, dtype=jnp.uint32)
     each = lax.population_count(group).astype(jnp.int32)
     before = jnp.cumsum(each, axis=1, dtype=jnp.int32) - each
