@@ -1,10 +1,12 @@
 """The command line: `python -m spikax`."""
 
 import argparse
+import contextlib
 import ctypes
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import signal
 import sys
@@ -121,6 +123,8 @@ def _add_task(named: argparse._SubParsersAction, task: AbstractTask, shape: type
         parser.add_argument("--wiring", choices=task.wirings, help=told)
     if task.needs_data:
         parser.add_argument("--data", metavar="DIR", required=True, help="the directory of the data")
+    told = "devices that share each batch: GPUs, or parts of the CPU, of which each has its own loops (default: one)"
+    parser.add_argument("--devices", type=int, metavar="N", help=told)
     out = Path("runs") / task.name
     parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="where to write (default: %(default)s)")
 
@@ -131,9 +135,11 @@ def _train(options: argparse.Namespace) -> int:
     names = {field.name for field in dataclasses.fields(tasks.Settings)}
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     settings = options.task.settings(**given)
+    if options.devices is not None:
+        _divide_cpu(options.devices)
     options.out.mkdir(parents=True, exist_ok=True)
     with ProgressBar(settings.epochs) as bar:
-        trained = tasks.train(options.task, settings, directory=options.out, callbacks=(bar,))
+        trained = tasks.train(options.task, settings, directory=options.out, callbacks=(bar,), devices=options.devices)
     tasks.write(options.out, trained)
     best = max(trained.history, key=lambda epoch: epoch.score)
     result = _tested(options.out, trained) | {
@@ -149,6 +155,13 @@ def _train(options: argparse.Namespace) -> int:
         file.write((json.dumps(result, indent=2) + "\n").encode())
     print(f"Test accuracy {result['test_accuracy']:.1%}, after {result['seconds']:.0f} s. See {options.out}")
     return 0
+
+
+def _divide_cpu(devices: int) -> None:
+    """Lets JAX see the CPU as so many devices, unless it has started, or its options name another number."""
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -357,3 +357,24 @@ print(*found)
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     before, after, in_thread = map(int, told.split())
     assert before > 100 * max(after, in_thread, 100), told
+
+
+def test_a_cpu_is_divided_into_devices(tmp_path):
+    """A batch is shared by as many devices as the command line names."""
+    program = """
+import sys
+import jax
+from spikax import tasks
+from spikax.__main__ import main
+
+def train(*_, devices, **__):
+    raise ValueError(f"{devices} of {len(jax.devices('cpu'))}")
+
+tasks.train = train
+sys.exit(main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", program, "train", "yin-yang", "--out", str(tmp_path), "--devices", "3"]
+    for flags, told in (("", "3 of 3"), ("--xla_force_host_platform_device_count=2", "3 of 2")):
+        environment = os.environ | {"XLA_FLAGS": flags}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 2 and told in ended.stderr, ended.stderr

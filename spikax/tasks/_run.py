@@ -21,6 +21,7 @@ from .._simulate.results import RESULTS
 from ..datasets import Loader
 from ..train._checkpoint import BEST, LAST
 from ..train._objective import require_successful
+from ..train._replicas import Devices
 from ._settings import Settings
 from ._task import AbstractTask, Samples
 
@@ -66,8 +67,9 @@ def train(
     *,
     directory: str | os.PathLike | None = None,
     callbacks: tuple[Callable[[training.Epoch, Any], Any], ...] = (),
+    devices: Devices = None,
 ) -> Trained:
-    """Trains a network; `directory` and `callbacks` are those of [`spikax.train.fit`][]."""
+    """Trains a network; `directory`, `callbacks` and `devices` are those of [`spikax.train.fit`][]."""
     split = task.split(settings)
     options = {"batch_size": settings.batch_size, "seed": settings.seed}
     batches = Loader(*split.training, **options, group_by_length=isinstance(split.training.inputs, list))
@@ -87,6 +89,7 @@ def train(
         callbacks=callbacks,
         directory=directory,
         settings=dataclasses.asdict(settings) | {"task": task.name},
+        devices=devices,
     )
     return Trained(task, settings, fit.network, fit.history)
 

@@ -148,7 +148,7 @@ def _chosen(devices: Any) -> list[Any]:
     hint = "Or pass a list, for example `devices=jax.devices()`."
     require_count(devices, "devices", hint)
     available = len(jax.devices())
-    hint = "A CPU is divided by `XLA_FLAGS=--xla_force_host_platform_device_count=n`, set before JAX starts."
+    hint = 'A CPU is divided by `jax.config.update("jax_num_cpu_devices", n)`, before JAX starts.'
     require(devices <= available, "devices", f"at most {available}, the number of `jax.devices()`", devices, hint)
     return jax.devices()[:devices]
 
