@@ -60,7 +60,7 @@ def test_the_delays_of_delayed_xor_follow_the_duration():
         np.testing.assert_array_equal(samples.labels, targets)
         assert duration - 30.0 <= np.min(np.asarray(samples.inputs.times)[:, 2]) < duration - 20.0
     with pytest.raises(ValueError, match="`duration` must be at least 160 ms, for two pulses"):
-        task.split(task.settings(duration=159.0))
+        task.settings(duration=159.0)
 
 
 @pytest.mark.parametrize("make", [delay_copy, delayed_xor])

@@ -62,11 +62,16 @@ delays longer: 2130 ms those of 667 to 1000 ms."""
     sizes = Split(training=3200, validation=320, test=1000)
     samples = sizes.training
 
+    def settings(self, **given):
+        settings = super().settings(**given)
+        shortest = _CUE + 2.0 * (_PULSE[1] + _SHORTEST)
+        expectation = f"at least {shortest:g} ms, for two pulses with delays and a cue"
+        require(settings.duration >= shortest, "duration", expectation, settings.duration)
+        return settings
+
     def part(self, n, seed, duration):
         # Two pulses with their delays, and the cue.
         longest = (duration - _CUE) / 2.0 - _PULSE[1]
-        expectation = f"at least {_CUE + 2.0 * (_PULSE[1] + _SHORTEST):g} ms, for two pulses with delays and a cue"
-        require(longest >= _SHORTEST, "duration", expectation, duration)
         return delayed_xor(n, seed, delays=(longest / 1.5, longest), lengths=_PULSE, interval=10.0)
 
 
