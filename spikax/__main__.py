@@ -19,6 +19,7 @@ import equinox as eqx
 import jax
 
 from . import tasks
+from ._checks import require_count
 from ._files import replacing
 from ._report import given_to, report
 from ._version import __version__
@@ -159,6 +160,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _divide_cpu(devices: int) -> None:
     """Lets JAX see the CPU as so many devices, unless it has started, or its options name another number."""
+    require_count(devices, "devices")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)

@@ -38,6 +38,7 @@ def test_help_names_the_first_command(capsys):
     [
         (["--epochs", "0"], "`epochs` must be at least 1; got 0."),
         (["--seed", "-1"], "`seed` must be at least 0; got -1."),
+        (["--devices", "0"], "`devices` must be at least 1; got 0."),
         (["--learning-rate", "-0.1"], "`learning_rate` must be positive; got -0.1."),
     ],
 )
